@@ -1,0 +1,56 @@
+"""What runs as one consumer group: what it hears, what it may say, and its handler."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import Enum
+
+from antiphon.bus.handler import Handler
+from antiphon.bus.retry import RetryPolicy
+from antiphon.schemas.event import Event
+
+
+class Guarantee(Enum):
+    """What a worker promises about Kafka. Side effects elsewhere are at least once under both."""
+
+    EXACTLY_ONCE = "exactly_once"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+class Lane(Enum):
+    """What must be handled one after the other."""
+
+    KEY = "key"
+    """Events of one key: the usual."""
+    PARTITION = "partition"
+    """All events of a partition, for handlers that keep state across its keys."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Consumer:
+    """An agent, the saga coordinator or the tracer, as the engine sees it."""
+
+    name: str
+    """Name of the agent, of the consumer group, and of its state and dead-letter topics."""
+    version: str = "0"
+    hears: Mapping[str, type[Event]]
+    """Event type to the class it is read as. The classes name the topics."""
+    handler: Handler
+    """Gets events sealed in their envelopes; returns events, sealed by `lineage`."""
+    emits: frozenset[type[Event]] | None = frozenset()
+    """What the handler may return; None: anything."""
+    undoes: Mapping[str, type[Event]] = dataclasses.field(default_factory=dict[str, type[Event]])
+    """Event types of its own that it can undo. A consumer that undoes anything also hears its undo topic."""
+    joins: frozenset[str] = frozenset()
+    """The event types it hears as part of a join."""
+    concurrency: int = 100
+    guarantee: Guarantee = Guarantee.EXACTLY_ONCE
+    retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    lane: Lane = Lane.KEY
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The plain names of the topics it reads."""
+        return tuple(sorted({event_class.__event__.topic for event_class in self.hears.values()}))

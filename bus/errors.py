@@ -1,0 +1,112 @@
+"""What can go wrong between an event and its topic.
+
+    BusError
+    ├── BrokerUnreachableError      nobody answers at the address, or something else does
+    ├── UnknownTopicError           a topic the cluster does not have
+    ├── TopicCreationRefusedError   the broker will not create it
+    ├── PartitionCountError         a topic with another number of partitions than the mesh
+    ├── CommitError                 a transaction did not become visible, or nobody knows
+    └── MemberFailedError           a group member that can go on no longer
+
+    PermanentError                  raised by handlers: trying again cannot help
+    └── UndeclaredEventError        a handler emitted what it did not declare
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+
+class BusError(Exception):
+    """Base of every error this package raises."""
+
+
+class BrokerUnreachableError(BusError):
+    """No broker answers at the address, or what answers is no broker."""
+
+    def __init__(self, address: str, reason: str, *, tried_s: float) -> None:
+        self.address = address
+        self.reason = reason
+        self.tried_s = tried_s
+        super().__init__(f"no broker at {address} ({reason}, tried for {tried_s:.0f} s)")
+
+
+class UnknownTopicError(BusError):
+    """A topic was named that the cluster does not have."""
+
+    def __init__(self, topic: str, known: Collection[str]) -> None:
+        self.topic = topic
+        self.known = known
+        near = difflib.get_close_matches(topic, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"this cluster has {len(known)} topics, none like it."
+        super().__init__(
+            f"topic {topic!r} does not exist; {hint} "
+            "Create it with 'antiphon topics apply', or fix the name in the subscription."
+        )
+
+
+class TopicCreationRefusedError(BusError):
+    """The broker will not create a topic."""
+
+    def __init__(self, topics: Collection[str], reason: str) -> None:
+        self.topics = topics
+        self.reason = reason
+        super().__init__(
+            f"expected to create {', '.join(sorted(topics))}, but the broker refused: {reason}. "
+            "Have somebody who may run 'antiphon topics apply' with these agents, and set create_topics=false."
+        )
+
+
+class PartitionCountError(BusError):
+    """A topic has another number of partitions than the rest of the mesh."""
+
+    def __init__(self, topic: str, expected: int, got: int) -> None:
+        self.topic = topic
+        self.expected = expected
+        self.got = got
+        super().__init__(
+            f"expected topic {topic!r} to have {expected} partitions like the rest of the mesh, got {got}: "
+            "an agent's inputs would not meet. 'antiphon topics plan' shows what to change."
+        )
+
+
+class CommitError(BusError):
+    """A transaction did not become visible, or nobody knows whether it did.
+
+    *reason* is the broker's own word (for example ILLEGAL_GENERATION).
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"a transaction was not committed ({reason}); its work will be done again")
+
+
+class MemberFailedError(BusError):
+    """A group member can go on no longer; the process should end and be started again."""
+
+    def __init__(self, group: str, reason: str) -> None:
+        self.group = group
+        self.reason = reason
+        super().__init__(f"member of group {group!r} had to stop: {reason}. Start the worker again.")
+
+
+class PermanentError(Exception):
+    """Raise from a handler to say that trying again cannot help.
+
+    The event goes straight to the dead-letter topic, with this error as the
+    reason. Any other exception means *maybe later*, and is retried.
+    """
+
+
+class UndeclaredEventError(PermanentError):
+    """A handler emitted an event its return annotation does not declare."""
+
+    def __init__(self, agent: str, emitted: str, declared: Collection[str]) -> None:
+        self.agent = agent
+        self.emitted = emitted
+        self.declared = declared
+        super().__init__(
+            f"agent {agent!r} emitted {emitted}, but declares {', '.join(sorted(declared)) or 'nothing'}. "
+            f"Add it to the handler's return annotation."
+        )

@@ -1,0 +1,60 @@
+"""Who is up: one record per worker and agent on the compacted topic `antiphon.agents`.
+
+The key is `<agent>/<instance>`. A worker writes it when it starts, every
+*interval_s* while it runs, and once more, with *stopped*, when it leaves. The
+last record of an agent stays: it says who should handle an event even while
+nobody is there to do it.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from antiphon.bus.names import AGENTS
+from antiphon.schemas.event import Event
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Heard(_Part):
+    """An event type an agent subscribes to."""
+
+    type: str
+    topic: str
+    join: bool = False
+
+
+class Said(_Part):
+    """An event type an agent may emit."""
+
+    type: str
+    topic: str
+    fails: bool = False
+
+
+class InFlight(_Part):
+    """An event a worker is handling right now."""
+
+    event_id: str
+    type: str
+    since_us: int
+
+
+class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
+    """One worker of one agent, as it was at *time_us*."""
+
+    agent: str
+    version: str
+    instance: str
+    started_us: int
+    time_us: int
+    interval_s: float
+    stopped: bool = False
+    hears: list[Heard] = []
+    emits: list[Said] = []
+    undoes: list[str] = []
+    capacity: int
+    in_flight: list[InFlight] = []
+    lag: int | None = None

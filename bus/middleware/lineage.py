@@ -1,0 +1,50 @@
+"""Seal every emitted event in an envelope that says which workflow it belongs to and what caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from antiphon.bus.delivery import current
+from antiphon.bus.handler import Handler
+from antiphon.schemas.envelope import Envelope, now_us
+from antiphon.schemas.event import Event, envelope_of, key_of
+from antiphon.schemas.ids import caused_id
+
+
+def lineage(agent: str, *, clock_us: Callable[[], int] = now_us) -> Callable[[Handler], Handler]:
+    """Make the middleware for *agent*. An event's ordinal is its place in what the handler returned."""
+    source = f"/agents/{agent}"
+
+    def middleware(handler: Handler) -> Handler:
+        async def sealed(event: Event) -> Sequence[Event]:
+            produced = await handler(event)
+            if not produced:
+                return ()
+            cause = envelope_of(event)
+            delivery = current.get(None)
+            causes = delivery.causes if delivery is not None else ()
+            return [
+                made.sealed(
+                    Envelope(
+                        id=caused_id(cause.id, agent, ordinal),
+                        type=made.__event__.type,
+                        source=source,
+                        time_us=clock_us(),
+                        correlation_id=cause.correlation_id,
+                        parent_id=cause.id,
+                        causes=causes,
+                        traceparent=cause.traceparent,
+                        deadline_us=cause.deadline_us,
+                        hops=cause.hops + 1,
+                        budget=cause.budget,
+                        tenant=cause.tenant,
+                        replay_of=cause.replay_of,
+                        key=key_of(made),
+                    )
+                )
+                for ordinal, made in enumerate(produced)
+            ]
+
+        return sealed
+
+    return middleware

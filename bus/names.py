@@ -1,0 +1,57 @@
+"""What things are called on the cluster: topics, groups and transactional ids, under one namespace."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+ACTIVITY = "antiphon.activity"
+AGENTS = "antiphon.agents"
+SCHEMAS = "antiphon.schemas"
+
+# What Kafka allows in a topic's name; an agent's name becomes part of three.
+_LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}")
+
+
+def is_legal(name: str) -> bool:
+    """Say whether *name* can be an agent's, a topic's or a namespace's.
+
+    >>> is_legal("stock"), is_legal("my agent"), is_legal("")
+    (True, False, False)
+    """
+    return _LEGAL.fullmatch(name) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Names under a namespace. Everything else in the mesh uses the plain ones.
+
+    >>> Names("staging").topic("order.placed"), Names("").state("stock")
+    ('staging.order.placed', 'stock.state')
+    """
+
+    namespace: str = ""
+
+    def topic(self, topic: str) -> str:
+        return f"{self.namespace}.{topic}" if self.namespace else topic
+
+    def plain(self, topic: str) -> str:
+        """Undo `topic`."""
+        return topic.removeprefix(f"{self.namespace}.") if self.namespace else topic
+
+    def group(self, agent: str) -> str:
+        return self.topic(agent)
+
+    def state(self, agent: str) -> str:
+        return self.topic(f"{agent}.state")
+
+    def dead(self, agent: str) -> str:
+        return self.topic(f"{agent}.dead")
+
+    def undo(self, agent: str) -> str:
+        return self.topic(undo_topic(agent))
+
+
+def undo_topic(agent: str) -> str:
+    """Return the topic on which *agent* is asked to undo what it did."""
+    return f"{agent}.undo"

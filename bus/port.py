@@ -1,0 +1,191 @@
+"""The port: what the mesh asks of a broker. Memory, the embedded broker and Kafka answer it alike.
+
+`testing.conformance.BusSuite` states each promise below as a test. Where a
+broker cannot keep one, its `Features` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features:
+    """Where brokers differ. Every promise of the port that is not named here holds everywhere."""
+
+    durable: bool
+    """A committed record survives the broker's own sudden end."""
+    server_side_assignment: bool
+    """The broker has KIP-848's group protocol; kept partitions are not disturbed by a rebalance."""
+    compaction: bool
+    """Old records of a compacted topic are removed in time. Readers must cope either way."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Membership:
+    """How one worker takes part in a consumer group."""
+
+    group: str
+    topics: tuple[str, ...]
+    instance: str
+    """Unique among the group's live members; part of the transactional id."""
+    exactly_once: bool = True
+    """False: no transactions; records are written idempotently, then offsets committed."""
+    session_timeout_s: float = 10.0
+    transaction_timeout_s: float = 8.0
+    """Below the session's: when a dead worker's partitions move on, its transaction is over."""
+    revoke_grace_s: float = 5.0
+    """How long a rebalance may wait for `Revoked.release`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assigned:
+    """Partitions this member now owns. They are paused until the member is told to `resume` them.
+
+    Reading starts at the committed offset, or at the partition's beginning
+    where the group has none.
+    """
+
+    partitions: Mapping[TopicPartition, Committed | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Revoked:
+    """Partitions this member is about to give up. It still owns them, and may commit, until it calls *release*."""
+
+    partitions: frozenset[TopicPartition]
+    release: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """Partitions this member has lost already. What was not committed for them is somebody else's now."""
+
+    partitions: frozenset[TopicPartition]
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Records of partitions that are owned and not paused, in order within each partition."""
+
+    records: Sequence[Record]
+
+
+Taken: TypeAlias = Records | Assigned | Revoked | Lost
+
+
+@dataclasses.dataclass(frozen=True)
+class Transaction:
+    """What becomes visible together: records, and how far their causes have been read."""
+
+    records: Sequence[Outgoing]
+    offsets: Mapping[TopicPartition, Committed]
+
+
+class Member(Protocol):
+    """One member of a consumer group, with the producer that commits for it.
+
+    No method blocks the event loop. Heartbeats go on whatever the caller does.
+    One task takes; one task commits; they may be different ones.
+    """
+
+    async def take(self) -> Taken:
+        """Return what came next; waits until something does.
+
+        Bounded: what is not taken is not fetched. Raises `BusError` when the
+        member can go on no longer (for example, no broker answers).
+        """
+        ...
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop fetching from *partitions*. A few records already fetched may still come."""
+        ...
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Fetch again; records that were fetched and held back come first. Not owned any more: ignored."""
+        ...
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Make *transaction* visible, all of it or nothing, and return when it is.
+
+        Raises `CommitError`, after which the outcome may be unknown: the caller
+        forgets everything uncommitted and calls `restart`. In particular it is
+        raised when a partition in *offsets* is not this member's any more.
+        """
+        ...
+
+    async def restart(self) -> None:
+        """Begin again after a failed commit: a new producer, older ones fenced.
+
+        `take` then gives every partition as `Lost` and, still owned, as
+        `Assigned` with what is truly committed. Records taken before are void.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Leave the group at once, so that others take over without waiting for a time-out."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TopicSpec:
+    """A topic as the mesh wants it."""
+
+    name: str
+    partitions: int
+    compact: bool = False
+    config: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+
+class Bus(Protocol):
+    """A broker. One object per process and cluster; `close` when done."""
+
+    @property
+    def features(self) -> Features: ...
+
+    async def join(self, membership: Membership) -> Member:
+        """Join a group. Returns when the group has been asked, not when partitions are assigned."""
+        ...
+
+    async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
+        """Write *records* outside any transaction, idempotently; returns when all replicas have them."""
+        ...
+
+    def read(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncIterator[Record]:
+        """Yield committed records from *start* on, in order within a partition, belonging to no group.
+
+        With *stop*, ends once every partition has been read up to its offset
+        there (exclusive; at once where there is nothing to read). Without, goes
+        on for ever. An offset before a partition's beginning means its beginning.
+        """
+        ...
+
+    async def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return first offset and end (exclusive, of what is committed) of each partition; unknown topics are left out."""
+        ...
+
+    async def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        """Return for each partition the first offset not older than *timestamp_ms*, or its end."""
+        ...
+
+    async def topics(self) -> dict[str, int]:
+        """Return every topic's number of partitions."""
+        ...
+
+    async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """Create what does not exist and return its names; existing topics are left as they are.
+
+        Returns when the topics can be written to.
+        Raises `TopicCreationRefusedError` where the broker says no.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free sockets and threads; members are closed by whoever joined."""
+        ...

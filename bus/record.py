@@ -1,0 +1,54 @@
+"""What stands on a topic: records, and where they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Position(NamedTuple):
+    """Where one record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclasses.dataclass(slots=True)
+class Record:
+    """One record as a broker handed it over. A value: nobody changes one."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_ms: int
+
+
+@dataclasses.dataclass(slots=True)
+class Outgoing:
+    """One record on its way to a broker. A value: nobody changes one."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    partition: int | None = None
+    """Where it must go; None: by the key's murmur2, at random without a key, as Java's producer does."""
+
+
+@dataclasses.dataclass(slots=True)
+class Committed:
+    """What a group has committed for a partition: where to go on, and what it wrote beside it."""
+
+    offset: int
+    metadata: str = ""

@@ -1,0 +1,35 @@
+"""Asking an agent to undo what it did.
+
+The request is an event like any other, on the agent's own topic
+`<agent>.undo`, keyed as the event that the agent had heard was, so that it
+meets the same state. Its id is caused by the failure, so asking twice asks once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from antiphon.bus.names import undo_topic
+from antiphon.schemas.event import Event
+
+
+class UndoRequested(Event, type="antiphon.undo.requested", topic="undo"):
+    """Undo one event."""
+
+    agent: str
+    event_id: str
+    event_type: str
+    value: bytes
+    """The event to undo, framed Avro, as it was published."""
+    reason: str
+
+
+@cache
+def undo_requested(agent: str) -> type[UndoRequested]:
+    """Return the class of *agent*'s undo requests: the same schema, on the agent's own topic."""
+
+    class Requested(UndoRequested, type="antiphon.undo.requested", topic=undo_topic(agent)):
+        pass
+
+    Requested.__name__ = Requested.__qualname__ = UndoRequested.__name__
+    return Requested

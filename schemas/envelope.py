@@ -1,0 +1,166 @@
+"""The envelope: what an event carries besides its data, and how that stands in a record's headers.
+
+The headers are CloudEvents 1.0 in the Kafka binding's binary mode. Anything
+that can write them can start a workflow; anything that can read them can follow
+one. Names in the headers are CloudEvents'; names in Python are the mesh's:
+
+    id              ce_id
+    type            ce_type
+    source          ce_source
+    time_us         ce_time             RFC 3339, UTC
+    correlation_id  ce_correlationid    default: the id
+    parent_id       ce_causationid
+    causes          ce_causes           comma-separated, the other parents of a join
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from antiphon.schemas.errors import NotAnEventError
+from antiphon.schemas.ids import root_id
+
+Headers = Sequence[tuple[str, bytes]]
+
+CONTENT_TYPE = b"application/avro"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Envelope:
+    """Where one event belongs. A value: nobody changes one after it is made.
+
+    It is not `frozen` because that triples the price of making one, and one is
+    made for every event that passes. Times are microseconds since 1970, UTC.
+    """
+
+    id: str
+    type: str
+    source: str
+    time_us: int
+    correlation_id: str
+    parent_id: str | None = None
+    causes: tuple[str, ...] = ()
+    """The other parents, where several events led to this one (a join)."""
+    traceparent: str | None = None
+    deadline_us: int | None = None
+    hops: int = 0
+    """How many agents the workflow went through to come here; 0 at its root."""
+    budget: str | None = None
+    tenant: str | None = None
+    replay_of: str | None = None
+    key: str | None = None
+    """The record's key where it is not the correlation id. Travels as the key, not as a header."""
+
+    @classmethod
+    def root(cls, type: str, *, source: str, id: str | None = None, correlation_id: str | None = None) -> Envelope:
+        """Make the envelope of an event that starts a workflow, or with *correlation_id* joins one from outside."""
+        id = id or root_id()
+        return cls(id=id, type=type, source=source, time_us=now_us(), correlation_id=correlation_id or id)
+
+
+def now_us() -> int:
+    """Microseconds since 1970, UTC, by this machine's clock."""
+    return time.time_ns() // 1_000
+
+
+def to_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+    """Write *envelope* as CloudEvents headers; what is not set is left out."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", envelope.id.encode()),
+        ("ce_type", envelope.type.encode()),
+        ("ce_source", envelope.source.encode()),
+        ("ce_time", format_time(envelope.time_us).encode()),
+        ("ce_correlationid", envelope.correlation_id.encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if envelope.parent_id is not None:
+        headers.append(("ce_causationid", envelope.parent_id.encode()))
+        headers.append(("ce_hops", b"%d" % envelope.hops))
+    if envelope.causes:
+        headers.append(("ce_causes", ",".join(envelope.causes).encode()))
+    if envelope.traceparent is not None:
+        headers.append(("traceparent", envelope.traceparent.encode()))
+    if envelope.deadline_us is not None:
+        headers.append(("ce_deadline", format_time(envelope.deadline_us).encode()))
+    if envelope.budget is not None:
+        headers.append(("ce_budget", envelope.budget.encode()))
+    if envelope.tenant is not None:
+        headers.append(("ce_tenant", envelope.tenant.encode()))
+    if envelope.replay_of is not None:
+        headers.append(("ce_replayof", envelope.replay_of.encode()))
+    return headers
+
+
+def from_headers(headers: Iterable[tuple[str, bytes | None]], *, key: bytes | None, timestamp_ms: int) -> Envelope:
+    """Read the envelope of a record.
+
+    Only what CloudEvents requires is required: `ce_id`, `ce_source` and
+    `ce_type`. A record without `ce_correlationid` starts a workflow of its own;
+    one without `ce_time` happened when the broker says so. Of a header that
+    stands twice the last one counts, as in Kafka's own `lastHeader`.
+
+    Raises `NotAnEventError`, which names the header and what stood there.
+    """
+    found = {name: value for name, value in headers if value is not None}
+    try:
+        id, type, source = found["ce_id"].decode(), found["ce_type"].decode(), found["ce_source"].decode()
+        time_header, deadline = found.get("ce_time"), found.get("ce_deadline")
+        correlation_id = found["ce_correlationid"].decode() if "ce_correlationid" in found else id
+        key_text = None if key is None else key.decode()
+        causes = found.get("ce_causes")
+        envelope = Envelope(
+            id=id,
+            type=type,
+            source=source,
+            time_us=timestamp_ms * 1_000 if time_header is None else parse_time(time_header.decode()),
+            correlation_id=correlation_id,
+            parent_id=_text(found, "ce_causationid"),
+            causes=tuple(causes.decode().split(",")) if causes else (),
+            traceparent=_text(found, "traceparent"),
+            deadline_us=None if deadline is None else parse_time(deadline.decode()),
+            hops=int(found.get("ce_hops", b"0")),
+            budget=_text(found, "ce_budget"),
+            tenant=_text(found, "ce_tenant"),
+            replay_of=_text(found, "ce_replayof"),
+            key=None if key_text == correlation_id else key_text,
+        )
+    except KeyError as error:
+        raise NotAnEventError(f"header {error.args[0]} is missing", sorted(found)) from None
+    except ValueError as error:
+        raise NotAnEventError(str(error), sorted(found)) from None
+    if not (id and type and source):
+        raise NotAnEventError("ce_id, ce_type and ce_source must not be empty", sorted(found))
+    return envelope
+
+
+def _text(found: dict[str, bytes], name: str) -> str | None:
+    value = found.get(name)
+    return None if value is None else value.decode()
+
+
+def format_time(us: int) -> str:
+    """Write microseconds since 1970 as RFC 3339 in UTC.
+
+    >>> format_time(1_763_805_600_000_123)
+    '2025-11-22T10:00:00.000123Z'
+    """
+    moment = _EPOCH + timedelta(microseconds=us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> int:
+    """Read RFC 3339 as microseconds since 1970; raises `ValueError` where there is no offset from UTC.
+
+    >>> parse_time("2025-11-22T11:00:00.000123+01:00")
+    1763805600000123
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        message = f"expected a time with an offset from UTC, got {text!r}"
+        raise ValueError(message)
+    return (moment - _EPOCH) // timedelta(microseconds=1)

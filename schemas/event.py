@@ -1,0 +1,86 @@
+"""The event: one fact, as users declare it and as every handler gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from antiphon.schemas.envelope import Envelope
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declaration:
+    """What an event class says about its events: the wire's name, where they go, and what they mean."""
+
+    type: str
+    topic: str
+    key: str | None = None
+    """The field whose value is the record's key; None: the correlation id."""
+    fails: bool = False
+    """An event of this class says that its workflow has failed."""
+
+
+class Event(BaseModel):
+    """Base of every event class.
+
+    The fields are the event's data. What places it in its workflow is its
+    envelope, which the mesh adds when the event is emitted or arrives; read it
+    through `Context`, or with `envelope_of`.
+
+    >>> class TicketOpened(Event):
+    ...     ticket_id: str
+    >>> TicketOpened.__event__
+    Declaration(type='ticket.opened', topic='ticket.opened', key=None, fails=False)
+    """
+
+    # The envelope stands in a slot, not in a field: users' fields may have any
+    # name, equality compares data alone, and a pydantic private attribute would
+    # double the price of making an event.
+    __slots__ = ("__envelope__",)
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    __event__: ClassVar[Declaration] = Declaration("event", "event")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Swallow the class line's own words; `__pydantic_init_subclass__` gets them once the fields are known."""
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls, *, type: str | None = None, topic: str | None = None, key: str | None = None, fails: bool = False
+    ) -> None:
+        name = type or _event_type(cls.__name__)
+        cls.__event__ = Declaration(name, topic or name, key, fails)
+
+    def sealed(self, envelope: Envelope) -> Self:
+        """Return this event in *envelope*; a copy if it has one already, so nobody's event changes under him."""
+        event = self if envelope_or_none(self) is None else self.model_copy()
+        object.__setattr__(event, "__envelope__", envelope)
+        return event
+
+
+def envelope_of(event: Event) -> Envelope:
+    """Return the envelope of an event that was emitted or has arrived; raises `ValueError` on one just made."""
+    envelope = envelope_or_none(event)
+    if envelope is None:
+        message = f"expected an event that was published or received, got a {type(event).__name__} that was only made"
+        raise ValueError(message)
+    return envelope
+
+
+def envelope_or_none(event: Event) -> Envelope | None:
+    """Return the envelope of *event*, or None for one that was only made so far."""
+    return getattr(event, "__envelope__", None)
+
+
+def _event_type(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", ".", name).lower()
+
+
+def key_of(event: Event) -> str | None:
+    """Return the record key that the event's class asks for; None means the correlation id."""
+    field = event.__event__.key
+    return None if field is None else str(getattr(event, field))

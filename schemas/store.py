@@ -1,0 +1,49 @@
+"""Where writers' schemas are kept, so that readers find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+AvroSchema: TypeAlias = Mapping[str, Any]
+"""A record schema as JSON says it."""
+
+Reference: TypeAlias = bytes | int
+"""What a framed value names its writer's schema by: eight bytes of fingerprint, as they stand, or a registry's id."""
+
+
+class Framing(Enum):
+    """What stands in front of a value's Avro bytes."""
+
+    SINGLE_OBJECT = b"\xc3\x01"
+    """Then the CRC-64-AVRO fingerprint, eight bytes, little-endian (Avro specification, "Single-object encoding")."""
+    CONFLUENT = b"\x00"
+    """Then the registry's id, four bytes, big-endian (Confluent's wire format)."""
+
+
+class SchemaStore(Protocol):
+    """A schema registry, the topic `antiphon.schemas`, or a dictionary."""
+
+    framing: Framing
+    """How writers that use this store frame their values. Readers take both."""
+
+    async def publish(self, topic: str, schema: AvroSchema) -> Reference:
+        """Make *schema* known to every reader, and return what values will name it by. Doing it twice does no harm.
+
+        *topic* is where its events go, as the cluster calls it.
+        Raises `RegistryError` where a registry refuses or cannot be reached.
+        """
+        ...
+
+    async def fetch(self, reference: Reference) -> AvroSchema | None:
+        """Return the schema that *reference* names, or None where nobody has published it."""
+        ...
+
+    async def latest(self, type: str) -> AvroSchema | None:
+        """Return the newest schema of an event type, or None."""
+        ...
+
+    async def types(self) -> list[str]:
+        """Return the event types this store knows schemas of, sorted."""
+        ...

@@ -8,7 +8,7 @@ the mesh having a second argument.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -53,6 +53,10 @@ class State(Protocol):
 
     def mapping(self, key: str) -> MutableMapping[str, Any]:
         """Return the mapping kept under *key*; an emptied one is forgotten."""
+        ...
+
+    def changed(self) -> Mapping[str, bytes | None]:
+        """Return the keys whose mappings differ now, as they will stand in their records; None for emptied ones."""
         ...
 
 
@@ -110,5 +114,3 @@ class Delivery:
 
 current: ContextVar[Delivery] = ContextVar("antiphon_delivery")
 """The delivery whose handler is running in this task or thread."""
-
-Effect = Callable[[], Awaitable[Any]] | Callable[[], Any]

@@ -1,15 +1,18 @@
 """What can go wrong between an event and its topic.
 
-    BusError
-    ├── BrokerUnreachableError      nobody answers at the address, or something else does
-    ├── UnknownTopicError           a topic the cluster does not have
-    ├── TopicCreationRefusedError   the broker will not create it
-    ├── PartitionCountError         a topic with another number of partitions than the mesh
-    ├── CommitError                 a transaction did not become visible, or nobody knows
-    └── MemberFailedError           a group member that can go on no longer
+BusError
+├── BrokerUnreachableError      nobody answers at the address, or something else does
+├── UnknownTopicError           a topic the cluster does not have
+├── TopicCreationRefusedError   the broker will not create it
+├── MissingTopicsError          topics lack, and this worker may not create them
+├── PartitionCountError         a topic with another number of partitions than the mesh
+├── CommitError                 a transaction did not become visible, or nobody knows
+├── AnswerTimeoutError          nobody answered a request in time
+└── MemberFailedError           a group member that can go on no longer
 
-    PermanentError                  raised by handlers: trying again cannot help
-    └── UndeclaredEventError        a handler emitted what it did not declare
+HandlerTimeoutError             a handler took longer than its agent allows
+PermanentError                  raised by handlers: trying again cannot help
+└── UndeclaredEventError        a handler emitted what it did not declare
 """
 
 from __future__ import annotations
@@ -58,6 +61,18 @@ class TopicCreationRefusedError(BusError):
         )
 
 
+class MissingTopicsError(BusError):
+    """Topics lack, and this worker may not create them."""
+
+    def __init__(self, topics: Collection[str], agents: Collection[str]) -> None:
+        self.topics = topics
+        self.agents = agents
+        super().__init__(
+            f"expected the topics that {', '.join(agents)} need, but {', '.join(sorted(topics))} do not exist and "
+            "create_topics is off. 'antiphon topics apply' creates them."
+        )
+
+
 class PartitionCountError(BusError):
     """A topic has another number of partitions than the rest of the mesh."""
 
@@ -82,6 +97,18 @@ class CommitError(BusError):
         super().__init__(f"a transaction was not committed ({reason}); its work will be done again")
 
 
+class AnswerTimeoutError(BusError):
+    """Nobody answered a request in time."""
+
+    def __init__(self, correlation_id: str, types: Collection[str], *, timeout_s: float) -> None:
+        self.correlation_id = correlation_id
+        self.types = types
+        super().__init__(
+            f"expected {' or '.join(sorted(types))} within {timeout_s:g} s, got none in workflow {correlation_id}. "
+            f"It may still come: antiphon trace {correlation_id}"
+        )
+
+
 class MemberFailedError(BusError):
     """A group member can go on no longer; the process should end and be started again."""
 
@@ -89,6 +116,15 @@ class MemberFailedError(BusError):
         self.group = group
         self.reason = reason
         super().__init__(f"member of group {group!r} had to stop: {reason}. Start the worker again.")
+
+
+class HandlerTimeoutError(TimeoutError):
+    """A handler was cancelled because it took longer than its agent allows."""
+
+    def __init__(self, agent: str, limit_s: float) -> None:
+        self.agent = agent
+        self.limit_s = limit_s
+        super().__init__(f"agent {agent!r} took longer than its timeout of {limit_s:g} s and was cancelled")
 
 
 class PermanentError(Exception):

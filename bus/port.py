@@ -166,8 +166,14 @@ class Bus(Protocol):
         """
         ...
 
-    async def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
-        """Return first offset and end (exclusive, of what is committed) of each partition; unknown topics are left out."""
+    async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
+        """Return first offset and end (exclusive) of each partition; unknown topics are left out.
+
+        The end is that of what is committed, or with *committed* false that of
+        all that was written. Reading up to the latter waits for transactions
+        still open: that is how a new owner of a partition sees the last word
+        of the one before.
+        """
         ...
 
     async def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:

@@ -41,7 +41,7 @@ class Outgoing:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     partition: int | None = None
     """Where it must go; None: by the key's murmur2, at random without a key, as Java's producer does."""
 

@@ -21,6 +21,6 @@ class RetryPolicy:
         ceiling = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 32))
         return random.uniform(0, ceiling) if self.jitter else ceiling
 
-    def gives_up(self, attempt: int, error: Exception) -> bool:
+    def gives_up(self, attempt: int, error: BaseException) -> bool:
         """Say whether *error* on the *attempt*-th try is the last word."""
         return attempt >= self.attempts or not isinstance(error, self.retry_on)

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from antiphon.schemas.errors import NotAnEventError
 from antiphon.schemas.ids import root_id
-
-Headers = Sequence[tuple[str, bytes]]
 
 CONTENT_TYPE = b"application/avro"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,9 +65,9 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def to_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+def to_headers(envelope: Envelope) -> list[tuple[str, bytes | None]]:
     """Write *envelope* as CloudEvents headers; what is not set is left out."""
-    headers = [
+    headers: list[tuple[str, bytes | None]] = [
         ("ce_specversion", b"1.0"),
         ("ce_id", envelope.id.encode()),
         ("ce_type", envelope.type.encode()),

@@ -1,0 +1,164 @@
+"""The worker: runs agents in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Sequence
+
+from antiphon.bus.activity import Activity
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.engine import Engine, EngineSettings
+from antiphon.bus.heartbeat import AgentSeen, Heard, Said
+from antiphon.bus.names import AGENTS, Names
+from antiphon.bus.port import Bus
+from antiphon.bus.record import Outgoing
+from antiphon.bus.topics import ensure
+from antiphon.bus.undo import UndoRequested
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import Envelope, now_us, to_headers
+from antiphon.schemas.event import Event
+from antiphon.schemas.ids import root_id
+from antiphon.schemas.store import SchemaStore
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs *consumers*, each as one member of its own group.
+
+    A worker creates the topics its agents lack (unless told not to), publishes
+    their schemas, says on `antiphon.agents` that it is there, and runs until
+    `stop`. Agents in one worker share nothing but the process.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        consumers: Sequence[Consumer],
+        *,
+        names: Names,
+        store: SchemaStore,
+        instance: str | None = None,
+        partitions: int | None = None,
+        create_topics: bool = True,
+        grace_s: float = 30.0,
+        heartbeat_s: float = 5.0,
+    ) -> None:
+        self._bus = bus
+        self._consumers = tuple(consumers)
+        self._names = names
+        self._codec = Codec(store)
+        self.instance = instance or _new_instance()
+        self._partitions = partitions
+        self._create_topics = create_topics
+        self._grace_s = grace_s
+        self._heartbeat_s = heartbeat_s
+        self._started_us = now_us()
+        self._engines: list[Engine] = []
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once every agent has its first partitions."""
+
+    async def run(self) -> int:
+        """Run until stopped; returns how many deliveries had to be abandoned at the end (0: a clean stop).
+
+        Raises `BusError` and `RegistryError` where it cannot start or go on.
+        """
+        width = await ensure(
+            self._bus, self._consumers, self._names, partitions=self._partitions, may_create=self._create_topics
+        )
+        await self._codec.announce(self._classes(), topic_of=self._names.topic)
+        self._engines = [self._engine(consumer, width) for consumer in self._consumers]
+        await self._beat()
+        engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
+        life = [asyncio.create_task(self._watch_ready()), asyncio.create_task(self._beat_on())]
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            # An engine ends early only by an error; then the whole worker does.
+            await asyncio.wait([stopping, *engines], return_when=asyncio.FIRST_COMPLETED)
+            for engine in self._engines:
+                engine.drain()
+            return sum(await asyncio.gather(*engines))
+        finally:
+            for task in [*life, stopping, *engines]:
+                task.cancel()
+            await asyncio.wait([*life, stopping, *engines])
+            await self._say_goodbye()
+
+    def stop(self) -> None:
+        """Stop in an orderly way: take nothing more, finish what runs, commit, leave."""
+        self._stopping.set()
+
+    def _engine(self, consumer: Consumer, width: int) -> Engine:
+        settings = EngineSettings(instance=self.instance, partitions=width)
+        return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
+
+    def _classes(self) -> set[type[Event]]:
+        classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}
+        for consumer in self._consumers:
+            classes |= {*consumer.hears.values(), *(consumer.emits or ())}
+        return classes
+
+    async def _watch_ready(self) -> None:
+        for engine in self._engines:
+            await engine.ready.wait()
+        self.ready.set()
+
+    # Heartbeats.
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            try:
+                await self._beat()
+            except Exception as error:
+                # A heartbeat that fails is late, nothing more; the engines notice a broker that is gone.
+                log.warning("heartbeat not written", extra={"reason": str(error)})
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self._beat(stopped=True)
+        except Exception as error:
+            log.warning("last heartbeat not written", extra={"reason": str(error)})
+
+    async def _beat(self, *, stopped: bool = False) -> None:
+        await self._bus.publish(
+            [
+                self._heartbeat(consumer, engine, stopped=stopped)
+                for consumer, engine in zip(self._consumers, self._engines, strict=True)
+            ]
+        )
+
+    def _heartbeat(self, consumer: Consumer, engine: Engine, *, stopped: bool) -> Outgoing:
+        seen = AgentSeen(
+            agent=consumer.name,
+            version=consumer.version,
+            instance=self.instance,
+            started_us=self._started_us,
+            time_us=now_us(),
+            interval_s=self._heartbeat_s,
+            stopped=stopped,
+            hears=[
+                Heard(type=type, topic=event_class.__event__.topic, join=type in consumer.joins)
+                for type, event_class in sorted(consumer.hears.items())
+            ],
+            emits=[
+                Said(type=declared.type, topic=declared.topic, fails=declared.fails)
+                for declared in sorted((event.__event__ for event in consumer.emits or ()), key=lambda d: d.type)
+            ],
+            undoes=sorted(consumer.undoes),
+            capacity=consumer.concurrency,
+            in_flight=engine.in_flight(),
+        )
+        key = f"{consumer.name}/{self.instance}"
+        envelope = Envelope.root(AgentSeen.__event__.type, source=f"/agents/{consumer.name}")
+        return Outgoing(self._names.topic(AGENTS), key.encode(), self._codec.encode(seen), to_headers(envelope))
+
+
+def _new_instance() -> str:
+    """Make a name no other worker has: whoever shares one fences the other."""
+    return f"{platform.node() or 'worker'}-{os.getpid()}-{root_id()[-6:]}"

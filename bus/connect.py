@@ -1,0 +1,24 @@
+"""From settings to a broker and a schema store."""
+
+from __future__ import annotations
+
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.names import Names
+from antiphon.bus.port import Bus
+from antiphon.bus.schema_topic import TopicStore
+from antiphon.bus.settings import Settings
+from antiphon.schemas.registry import RegistryStore
+from antiphon.schemas.store import SchemaStore
+
+
+def connect(settings: Settings) -> Bus:
+    """Return the broker *settings* name. Nothing is asked of it yet."""
+    return KafkaBus(KafkaConfig(bootstrap_servers=settings.bootstrap_servers, options=settings.client))
+
+
+def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:
+    """Return the registry *settings* name, or the mesh's own schema topic."""
+    if settings.registry:
+        return RegistryStore(settings.registry)
+    return TopicStore(bus, names, partitions=partitions)

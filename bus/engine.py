@@ -1,0 +1,275 @@
+"""The engine: runs one consumer on one group member, exactly once, parallel by key.
+
+    Member ──take──▶ Progress ──▶ Lanes ──▶ Runner ──▶ finished ──▶ Committer ──commit──▶ Member
+            (intake)              (by key)  (handlers)              (transactions)
+
+Four things go on at once, all on one event loop: the intake takes what the
+broker gives, runners drain lanes, the committer commits what is finished while
+handlers go on, and timers bring retries back. Blocking calls live behind
+`Member`. Whatever goes wrong with a transaction has one answer: forget all that
+is uncommitted and begin again from what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Collection, Mapping
+
+from antiphon.bus.committer import Committer
+from antiphon.bus.consumer import Consumer, Guarantee, Lane
+from antiphon.bus.dead_letter import dead_letter
+from antiphon.bus.errors import CommitError
+from antiphon.bus.heartbeat import InFlight
+from antiphon.bus.job import Finished, Job, Owned
+from antiphon.bus.names import Names
+from antiphon.bus.offsets import Progress
+from antiphon.bus.outbox import Outbox
+from antiphon.bus.port import Assigned, Bus, Lost, Member, Membership, Records, Revoked
+from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.runner import Runner
+from antiphon.bus.state import PartitionState, restore
+from antiphon.bus.undo import UndoRequested, undo_requested
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import from_headers
+from antiphon.schemas.errors import NotAnEventError
+from antiphon.schemas.event import Event
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Bounds. Counts are records; times are seconds."""
+
+    instance: str
+    partitions: int
+    """Of every topic of the mesh."""
+    most_pending: int = 2_000
+    """Records of one partition taken and unfinished, before it is paused; at least twice the concurrency."""
+    batch: int = 1_000
+    """Deliveries in one transaction, at most."""
+    session_timeout_s: float = 10.0
+    transaction_timeout_s: float = 8.0
+    revoke_grace_s: float = 5.0
+
+
+class Engine:
+    """Runs *consumer* until `drain`ed. One engine is one member of one consumer group."""
+
+    def __init__(self, bus: Bus, consumer: Consumer, *, names: Names, codec: Codec, settings: EngineSettings) -> None:
+        self._bus = bus
+        self._consumer = consumer
+        self._names = names
+        self._settings = settings
+        self._owned: dict[TopicPartition, Owned] = {}
+        self._classes = dict(consumer.hears)
+        if consumer.undoes:
+            self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
+        self._committer = Committer(consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch)
+        outbox = Outbox(consumer, names=names, codec=codec, partitions=settings.partitions)
+        self._runner = Runner(consumer, names=names, codec=codec, committer=self._committer, outbox=outbox)
+        self._runner.on_room = self._resume_where_there_is_room
+        self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
+        self._draining = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once the group has given this member its first partitions (possibly none)."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics it reads, as the cluster calls them."""
+        plain = {event_class.__event__.topic for event_class in self._classes.values()}
+        return tuple(sorted(self._names.topic(topic) for topic in plain))
+
+    def in_flight(self) -> list[InFlight]:
+        """Return what is being handled right now."""
+        return [
+            InFlight(event_id=job.envelope.id, type=job.envelope.type, since_us=job.started_us)
+            for job in self._runner.running
+        ]
+
+    def drain(self) -> None:
+        """Take nothing more; `run` returns when what runs is finished and committed, or the grace period is over."""
+        self._draining.set()
+
+    async def run(self, *, grace_s: float = 30.0) -> int:
+        """Run until drained; returns how many deliveries had to be abandoned (0: a clean stop).
+
+        Raises `BusError` where the member can go on no longer.
+        """
+        member = await self._bus.join(
+            Membership(
+                group=self._names.group(self._consumer.name),
+                topics=self.topics,
+                instance=self._settings.instance,
+                exactly_once=self._consumer.guarantee is Guarantee.EXACTLY_ONCE,
+                session_timeout_s=self._settings.session_timeout_s,
+                transaction_timeout_s=self._settings.transaction_timeout_s,
+                revoke_grace_s=self._settings.revoke_grace_s,
+            )
+        )
+        try:
+            return await self._run(member, grace_s)
+        finally:
+            await self._runner.stop()
+            await member.close()
+
+    async def _run(self, member: Member, grace_s: float) -> int:
+        intake = asyncio.create_task(self._intake(member), name=f"{self._consumer.name} intake")
+        commits = asyncio.create_task(self._commit(member), name=f"{self._consumer.name} commits")
+        drained = asyncio.create_task(self._draining.wait())
+        tasks = (intake, commits, drained)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what ended it
+            intake.cancel()
+            await asyncio.wait([intake])
+            return await self._finish(commits, grace_s)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _finish(self, commits: asyncio.Task[None], grace_s: float) -> int:
+        """Let what runs come to its end and be committed."""
+        for owned in self._owned.values():
+            owned.closing = True
+        self._runner.drop_queued(lambda job: True)
+        settled = asyncio.create_task(self._settled())
+        await asyncio.wait([settled, commits], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        if settled.done() and not commits.done():
+            return 0
+        settled.cancel()
+        abandoned = len(self._runner.running)
+        self._runner.abandon(lambda job: True)
+        await self._runner.idle()
+        if not commits.done():
+            # What did finish within the grace period is committed all the same.
+            await asyncio.wait([commits, asyncio.create_task(self._committer.idle())], return_when="FIRST_COMPLETED")
+        return abandoned
+
+    async def _settled(self) -> None:
+        await self._runner.idle()
+        await self._committer.idle()
+
+    # Intake: what the group gives and takes.
+
+    async def _intake(self, member: Member) -> None:
+        self._member = member
+        while True:
+            match await member.take():
+                case Records(records):
+                    self._accept(records)
+                case Assigned(partitions):
+                    await self._assign(member, partitions)
+                case Revoked(partitions, release):
+                    await self._revoke(partitions)
+                    release()
+                case Lost(partitions):
+                    self._lose(partitions)
+
+    async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        topic = self._names.state(self._consumer.name)
+        fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
+        restored = await restore(self._bus, topic, fresh)
+        # Inputs are co-partitioned: partition 3 of every topic shares one state.
+        states = {owned.tp.partition: owned.state for owned in self._owned.values()}
+        states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
+        for tp, committed in partitions.items():
+            self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
+        member.resume(list(partitions))
+        self.ready.set()
+
+    async def _revoke(self, partitions: Collection[TopicPartition]) -> None:
+        """Let what runs finish within the grace period and be committed, then let go."""
+        leaving = {id(owned) for tp in partitions if (owned := self._owned.get(tp))}
+        for tp in partitions:
+            if owned := self._owned.get(tp):
+                owned.closing = True
+        self._runner.drop_queued(lambda job: id(job.owned) in leaving)
+        try:
+            async with asyncio.timeout(self._settings.revoke_grace_s * 0.8):
+                await self._runner.idle(lambda job: id(job.owned) in leaving)
+                await self._committer.idle()
+        except TimeoutError:
+            log.warning("partitions were given up with work in hand; it will be done again elsewhere")
+        self._lose(partitions)
+
+    def _lose(self, partitions: Collection[TopicPartition]) -> None:
+        gone = {id(owned) for tp in partitions if (owned := self._owned.pop(tp, None))}
+        if gone:
+            self._committer.forget(lambda owned: id(owned) in gone)
+            self._runner.abandon(lambda job: id(job.owned) in gone)
+
+    def _accept(self, records: Collection[Record]) -> None:
+        for record in records:
+            owned = self._owned.get(TopicPartition(record.topic, record.partition))
+            # A record of a partition that is not owned any more was on its way
+            # when that was lost; its new owner gets it too.
+            if owned is None or owned.closing or not owned.progress.take(record.offset):
+                continue
+            self._enqueue(owned, record)
+        for owned in [owned for owned in self._owned.values() if not owned.paused]:
+            # Past either limit a partition waits: memory, and what the commit's metadata can say.
+            if owned.pending >= self._most_pending or owned.progress.full:
+                owned.paused = True
+                self._member.pause([owned.tp])
+        self._runner.wake()
+
+    def _enqueue(self, owned: Owned, record: Record) -> None:
+        try:
+            envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+        except NotAnEventError as error:
+            letter = dead_letter(
+                self._names.dead(self._consumer.name),
+                record,
+                error,
+                agent=self._consumer.name,
+                reason="undecodable",
+                attempts=0,
+            )
+            log.warning("a record is no event and was set aside", extra={"reason": str(error), **_place(record)})
+            self._committer.add(Finished(owned, record.offset, [letter], None))
+            return
+        event_class: type[Event] | None = self._classes.get(envelope.type)
+        if event_class is None:
+            # Another type on a topic that several share: not this consumer's business.
+            self._committer.add(Finished(owned, record.offset, [], None))
+            return
+        owned.pending += 1
+        # An event without a key still belongs to its workflow's lane and state.
+        key = record.key if record.key is not None else envelope.correlation_id.encode()
+        lane = record.partition if self._consumer.lane is Lane.PARTITION else (record.partition, key)
+        self._runner.add(lane, Job(owned, record, envelope, event_class))
+
+    def _resume_where_there_is_room(self, owned: Owned) -> None:
+        if not owned.paused or owned.pending > self._most_pending // 2 or owned.progress.full:
+            return
+        if self._owned.get(owned.tp) is owned:
+            owned.paused = False
+            self._member.resume([owned.tp])
+
+    # Commits: what is finished becomes visible.
+
+    async def _commit(self, member: Member) -> None:
+        while True:
+            batch = await self._committer.next_batch()
+            try:
+                await member.commit(batch.transaction)
+            except CommitError as error:
+                log.warning(
+                    "a transaction failed; beginning again from what is committed", extra={"reason": error.reason}
+                )
+                self._lose(list(self._owned))
+                self._committer.failed(batch)
+                await member.restart()
+            else:
+                self._committer.committed(batch)
+                for owned in batch.owned:
+                    self._resume_where_there_is_room(owned)
+
+
+def _place(record: Record) -> dict[str, object]:
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}

@@ -1,0 +1,82 @@
+"""Lanes: order within a key, freedom between keys.
+
+Everything that must be handled one after the other stands in one lane. A lane
+is ready when it has work and nobody is at it. `take` hands out a ready lane;
+whoever took it says `done` (or holds it, for a retry) when its first job is
+through. Pure bookkeeping: no clock, no tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+J = TypeVar("J")
+
+
+class LaneQueue(Generic[J]):
+    """The jobs of one lane, in order. The first is the one being worked on."""
+
+    __slots__ = ("jobs", "key")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.jobs: deque[J] = deque()
+
+
+class Lanes(Generic[J]):
+    """All lanes of one worker."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Hashable, LaneQueue[J]] = {}
+        self._ready: deque[LaneQueue[J]] = deque()
+
+    def __len__(self) -> int:
+        """The number of lanes with work."""
+        return len(self._lanes)
+
+    @property
+    def ready(self) -> int:
+        """The number of lanes that could be worked on now."""
+        return len(self._ready)
+
+    def add(self, key: Hashable, job: J) -> None:
+        """Put *job* at the end of its lane."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = LaneQueue(key)
+            self._ready.append(lane)
+        lane.jobs.append(job)
+
+    def take(self) -> LaneQueue[J]:
+        """Take a ready lane; nobody else gets it until it is `done` or `release`d."""
+        return self._ready.popleft()
+
+    def done(self, lane: LaneQueue[J]) -> None:
+        """The lane's first job is through; the next may start."""
+        lane.jobs.popleft()
+        self.release(lane)
+
+    def release(self, lane: LaneQueue[J]) -> None:
+        """Make a lane that was taken ready again, its first job still first."""
+        if lane.jobs:
+            self._ready.append(lane)
+        elif self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
+
+    def drop(self, gone: Callable[[J], bool], *, running: Callable[[J], bool]) -> list[J]:
+        """Remove and return the jobs that are *gone*, but for a *running* first one: its worker says `done` later."""
+        dropped: list[J] = []
+        for key, lane in list(self._lanes.items()):
+            kept: deque[J] = deque()
+            for job in lane.jobs:
+                if gone(job) and not running(job):
+                    dropped.append(job)
+                else:
+                    kept.append(job)
+            lane.jobs = kept
+            if not kept:
+                del self._lanes[key]
+        self._ready = deque(lane for lane in self._ready if lane.jobs)
+        return dropped

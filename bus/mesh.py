@@ -1,0 +1,152 @@
+"""The mesh, as an application sees it: publish an event, wait for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from antiphon.bus.connect import connect, schema_store
+from antiphon.bus.errors import AnswerTimeoutError
+from antiphon.bus.names import Names
+from antiphon.bus.partition import partition_for
+from antiphon.bus.port import Bus, TopicSpec
+from antiphon.bus.publisher import Published, Publisher
+from antiphon.bus.record import TopicPartition
+from antiphon.bus.settings import Settings
+from antiphon.bus.topics import partitions_of_mesh
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import from_headers
+from antiphon.schemas.errors import NotAnEventError, UnknownSchemaError
+from antiphon.schemas.event import Event
+from antiphon.schemas.ids import root_id
+from antiphon.schemas.store import SchemaStore
+
+E = TypeVar("E", bound=Event)
+
+
+class Mesh:
+    """A connection for applications. Use it as an async context manager.
+
+        async with Mesh() as mesh:
+            published = await mesh.publish(TicketOpened(ticket_id="7", body="refund?"))
+            triaged = await mesh.request(TicketOpened(...), until=TicketTriaged, timeout=30)
+
+    Without arguments it is configured as the command line is: `ANTIPHON_*`,
+    `.env`, `[tool.antiphon]` in pyproject.toml. Writes are idempotent and
+    outside any transaction; an event is published when the call returns.
+    """
+
+    def __init__(
+        self,
+        bus: Bus | None = None,
+        *,
+        settings: Settings | None = None,
+        store: SchemaStore | None = None,
+        source: str = "/applications",
+    ) -> None:
+        self._settings = settings or Settings()
+        self._given = bus
+        self._store = store
+        self._source = source
+        self._names = Names(self._settings.namespace)
+        self._topics: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        self._bus = self._given or connect(self._settings)
+        self._width = partitions_of_mesh(await self._bus.topics(), self._names, self._settings.partitions)
+        self._codec = Codec(self._store or schema_store(self._settings, self._bus, self._names, self._width))
+        self._publisher = Publisher(self._bus, self._codec, self._names, source=self._source)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._given is None:
+            await self._bus.close()
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        correlation_id: str | None = None,
+        key: str | None = None,
+        id: str | None = None,
+        deadline: datetime | None = None,
+    ) -> Published:
+        """Publish one event; with *correlation_id* it joins that workflow, else it starts one.
+
+        With an *id* of your own, publishing again is recognised as the same event.
+        """
+        [published] = await self.publish_all([event], correlation_id=correlation_id, key=key, id=id, deadline=deadline)
+        return published
+
+    async def publish_all(
+        self,
+        events: Sequence[Event],
+        *,
+        correlation_id: str | None = None,
+        key: str | None = None,
+        id: str | None = None,
+        deadline: datetime | None = None,
+    ) -> list[Published]:
+        """Publish many events at once: far quicker than one by one."""
+        await self._have_topics({type(event) for event in events})
+        return await self._publisher.publish(events, correlation_id=correlation_id, key=key, id=id, deadline=deadline)
+
+    async def request(self, event: Event, until: type[E] | tuple[type[E], ...], *, timeout: float = 30.0) -> E:
+        """Publish *event* as the start of a workflow and return the first event of class *until* in it.
+
+        Raises `AnswerTimeoutError` after *timeout* seconds; the workflow goes on all the same.
+        """
+        wanted = until if isinstance(until, tuple) else (until,)
+        await self._have_topics({type(event), *wanted})
+        correlation_id = root_id()
+        start = await self._places(wanted, correlation_id)
+        try:
+            async with asyncio.timeout(timeout):
+                # The id doubles as the correlation id, as for every root. Reading starts where the
+                # topics ended before it was published, so no answer is missed.
+                await self.publish(event, id=correlation_id)
+                return await self._first(start, {answer.__event__.type: answer for answer in wanted}, correlation_id)
+        except TimeoutError:
+            raise AnswerTimeoutError(
+                correlation_id, [answer.__event__.type for answer in wanted], timeout_s=timeout
+            ) from None
+
+    async def _places(self, classes: Collection[type[Event]], correlation_id: str) -> dict[TopicPartition, int]:
+        """Return where answers will stand, and from which offset on: one partition, unless a class has keys of its own."""
+        keyed = {self._names.topic(answer.__event__.topic): answer.__event__.key is not None for answer in classes}
+        bounds = await self._bus.bounds(list(keyed))
+        partition = partition_for(correlation_id.encode(), self._width)
+        return {tp: end for tp, (_, end) in bounds.items() if keyed[tp.topic] or tp.partition == partition}
+
+    async def _first(
+        self, start: Mapping[TopicPartition, int], classes: Mapping[str, type[E]], correlation_id: str
+    ) -> E:
+        async for record in self._bus.read(start):
+            try:
+                envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+            except NotAnEventError:
+                continue
+            answer = classes.get(envelope.type)
+            if answer is None or envelope.correlation_id != correlation_id:
+                continue
+            return (await self._decode(answer, record.value or b"")).sealed(envelope)
+        raise AssertionError  # pragma: no cover - a read without a stop does not end
+
+    async def _decode(self, event_class: type[E], value: bytes) -> E:
+        try:
+            return self._codec.decode(event_class, value)
+        except UnknownSchemaError as error:
+            await self._codec.learn(error.reference)
+            return self._codec.decode(event_class, value)
+
+    async def _have_topics(self, classes: Collection[type[Event]]) -> None:
+        """Create the events' topics where nobody has yet, and this mesh may."""
+        lacking = {self._names.topic(event_class.__event__.topic) for event_class in classes} - self._topics
+        if lacking and self._settings.create_topics:
+            await self._bus.create([TopicSpec(name, self._width) for name in sorted(lacking)])
+        self._topics |= lacking

@@ -1,0 +1,122 @@
+"""What an attempt leaves on the wire: the records of emitted events, and its entry in the activity record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.dead_letter import formatted
+from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.job import Finished, Job
+from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS, Names
+from antiphon.bus.partition import partition_for
+from antiphon.bus.record import Outgoing
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import now_us, to_headers
+from antiphon.schemas.event import Event, envelope_of
+
+
+class Outbox:
+    """Turns what handlers return, and how they end, into what the committer commits."""
+
+    def __init__(self, consumer: Consumer, *, names: Names, codec: Codec, partitions: int) -> None:
+        self._consumer = consumer
+        self._names = names
+        self._codec = codec
+        self._partitions = partitions
+        self._topics: dict[type[Event], str] = {}
+        # What the mesh writes about itself leaves no activity, or its readers would feed themselves.
+        self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, SCHEMAS)}
+
+    def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[dict[str, Any]]]:
+        """Return the records of sealed events, and what activity says of them. Raises `EncodeError`."""
+        records: list[Outgoing] = []
+        emitted: list[dict[str, Any]] = []
+        for event in produced:
+            envelope = envelope_of(event)
+            event_class = type(event)
+            topic = self._topics.get(event_class)
+            if topic is None:
+                topic = self._topics[event_class] = self._names.topic(event_class.__event__.topic)
+            value = self._codec.encode(event)
+            key = envelope.key if envelope.key is not None else envelope.correlation_id
+            records.append(Outgoing(topic, key.encode(), value, to_headers(envelope)))
+            emitted.append(
+                {
+                    "id": envelope.id,
+                    "type": envelope.type,
+                    "fails": event_class.__event__.fails,
+                    "undo": value if envelope.type in self._consumer.undoes else None,
+                }
+            )
+        return records, emitted
+
+    def attempt(
+        self,
+        job: Job,
+        delivery: Delivery | None,
+        outcome: Outcome,
+        *,
+        error: BaseException | None = None,
+        records: Sequence[Outgoing] = (),
+        emitted: Sequence[dict[str, Any]] = (),
+        final: bool = False,
+    ) -> Finished:
+        """Return what one attempt leaves to be committed."""
+        offset = job.record.offset if final else None
+        if job.record.topic in self._unseen:
+            return Finished(job.owned, offset, list(records), None)
+        entry = self._entry(job, delivery, outcome, error, emitted)
+        return Finished(job.owned, offset, list(records), entry, self._activity_partition(job))
+
+    def _activity_partition(self, job: Job) -> int:
+        """The workflow's partition. What an agent emitted without a key of its own lies there already."""
+        envelope = job.envelope
+        if envelope.parent_id is not None and envelope.key is None and job.record.key is not None:
+            return job.record.partition
+        # A root may come from a client with a partitioner of its own.
+        return partition_for(envelope.correlation_id.encode(), self._partitions)
+
+    def _entry(
+        self,
+        job: Job,
+        delivery: Delivery | None,
+        outcome: Outcome,
+        error: BaseException | None,
+        emitted: Sequence[dict[str, Any]],
+    ) -> dict[str, Any]:
+        envelope, record = job.envelope, job.record
+        # As a dictionary in the shape of `activity.Handled`: it goes straight to the Avro writer.
+        return {
+            "event_id": envelope.id,
+            "event_type": envelope.type,
+            "correlation_id": envelope.correlation_id,
+            "key": envelope.key,
+            "topic": self._names.plain(record.topic),
+            "partition": record.partition,
+            "offset": record.offset,
+            "attempt": job.attempt,
+            "outcome": outcome.value,
+            "started_us": job.started_us,
+            "duration_us": now_us() - job.started_us,
+            "queue_us": job.started_us - envelope.time_us,
+            "emitted": emitted,
+            "causes": [] if delivery is None else delivery.causes,
+            "error": None
+            if error is None
+            else {"type": type(error).__name__, "message": str(error), "traceback": formatted(error)},
+            "usage": []
+            if delivery is None
+            else [
+                {
+                    "model": spent.model,
+                    "input_tokens": spent.input_tokens,
+                    "output_tokens": spent.output_tokens,
+                    "cost": spent.cost,
+                    "currency": spent.currency,
+                }
+                for spent in delivery.usage
+            ],
+            "confidence": None if delivery is None else delivery.confidence,
+        }

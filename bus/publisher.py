@@ -1,0 +1,84 @@
+"""Publishing from outside a handler: an application, the command line, a test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+
+from antiphon.bus.names import Names
+from antiphon.bus.port import Bus
+from antiphon.bus.record import Outgoing
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import Envelope, to_headers
+from antiphon.schemas.event import Event, key_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Where an event went."""
+
+    id: str
+    correlation_id: str
+    type: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """Publishes root events, and events that join a workflow from outside."""
+
+    def __init__(self, bus: Bus, codec: Codec, names: Names, *, source: str = "/applications") -> None:
+        self._bus = bus
+        self._codec = codec
+        self._names = names
+        self._source = source
+
+    async def publish(
+        self,
+        events: Sequence[Event],
+        *,
+        correlation_id: str | None = None,
+        key: str | None = None,
+        id: str | None = None,
+        deadline: datetime | None = None,
+    ) -> list[Published]:
+        """Publish *events* and return when every replica has them.
+
+        Each starts a workflow, unless *correlation_id* names the one it joins.
+        With an *id* of the caller's own, publishing twice is recognised as once.
+        Raises `EncodeError` before anything is written.
+        """
+        await self._codec.announce({type(event) for event in events}, topic_of=self._names.topic)
+        envelopes = [self._envelope(event, correlation_id, key, id, deadline) for event in events]
+        records = [
+            Outgoing(
+                self._names.topic(event.__event__.topic),
+                (envelope.key or envelope.correlation_id).encode(),
+                self._codec.encode(event),
+                to_headers(envelope),
+            )
+            for event, envelope in zip(events, envelopes, strict=True)
+        ]
+        positions = await self._bus.publish(records)
+        return [
+            Published(
+                envelope.id,
+                envelope.correlation_id,
+                envelope.type,
+                self._names.plain(position.topic),
+                position.partition,
+                position.offset,
+            )
+            for envelope, position in zip(envelopes, positions, strict=True)
+        ]
+
+    def _envelope(
+        self, event: Event, correlation_id: str | None, key: str | None, id: str | None, deadline: datetime | None
+    ) -> Envelope:
+        envelope = Envelope.root(event.__event__.type, source=self._source, id=id, correlation_id=correlation_id)
+        envelope.key = key if key is not None else key_of(event)
+        if deadline is not None:
+            envelope.deadline_us = int(deadline.timestamp() * 1_000_000)
+        return envelope

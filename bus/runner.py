@@ -1,0 +1,318 @@
+"""Runners: tasks that drain lanes, and what one attempt at one event comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from antiphon.bus.committer import Committer
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.dead_letter import dead_letter
+from antiphon.bus.delivery import Delivery, Outcome, current
+from antiphon.bus.errors import HandlerTimeoutError, PermanentError
+from antiphon.bus.job import Job, Owned
+from antiphon.bus.lanes import LaneQueue, Lanes
+from antiphon.bus.names import Names
+from antiphon.bus.outbox import Outbox
+from antiphon.bus.record import Outgoing
+from antiphon.bus.state import REMEMBERED, dump
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import now_us
+from antiphon.schemas.errors import EncodeError, RegistryError, SchemaError, UnknownSchemaError
+from antiphon.schemas.event import Event
+
+log = logging.getLogger(__name__)
+E = TypeVar("E", bound=Event)
+
+# After so many events in a row a runner lets others at the event loop, also where no handler ever waits.
+_TURN = 64
+_STORE_RETRY_S = 1.0
+
+
+class Runner:
+    """Drains lanes with up to `consumer.concurrency` long-lived tasks.
+
+    A task is made when there is more to do than tasks to do it, and kept: making
+    one per event costs more than most handlers do.
+    """
+
+    def __init__(self, consumer: Consumer, *, names: Names, codec: Codec, committer: Committer, outbox: Outbox) -> None:
+        self._consumer = consumer
+        self._names = names
+        self._codec = codec
+        self._committer = committer
+        self._outbox = outbox
+        self._lanes: Lanes[Job] = Lanes()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resting: list[asyncio.Future[None]] = []
+        self._dispatching = False
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._stopping = False
+        self.running: dict[Job, None] = {}
+        """Jobs whose handlers run now, oldest first."""
+        self._watchers: list[tuple[Callable[[Job], bool], asyncio.Future[None]]] = []
+        self.on_room: Callable[[Owned], None] = lambda owned: None
+        """Called when a record of a partition is finished."""
+
+    # Lanes.
+
+    def add(self, lane: object, job: Job) -> None:
+        """Queue *job*; `wake` starts it."""
+        self._lanes.add(lane, job)
+
+    def wake(self) -> None:
+        """See to it that ready lanes are worked on, one more task a turn of the loop.
+
+        One a turn is enough: a task that is woken drains lanes until its handler
+        waits for something, and only then is another one of use.
+        """
+        if not self._dispatching and self._lanes.ready:
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        if not self._lanes.ready:
+            return
+        while self._resting:
+            rest = self._resting.pop()
+            if not rest.done():
+                rest.set_result(None)
+                self.wake()
+                return
+        if len(self._tasks) < self._consumer.concurrency:
+            task = asyncio.create_task(self._drain(), name=f"{self._consumer.name} runner {len(self._tasks)}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self.wake()
+
+    def drop_queued(self, gone: Callable[[Job], bool]) -> None:
+        """Forget queued jobs that are *gone*; those that run go on."""
+        self._lanes.drop(gone, running=lambda job: job.runner is not None)
+
+    def abandon(self, gone: Callable[[Job], bool]) -> None:
+        """Forget queued jobs that are *gone* and cancel those that run; nothing of them is committed."""
+        self.drop_queued(gone)
+        for job in list(self.running):
+            if gone(job) and not job.abandoned:
+                job.abandoned = True
+                if job.runner is not None:
+                    job.runner.cancel()
+
+    async def idle(self, which: Callable[[Job], bool] = lambda job: True) -> None:
+        """Return when none of the jobs *which* names is running."""
+        if any(which(job) for job in self.running):
+            quiet = asyncio.get_running_loop().create_future()
+            self._watchers.append((which, quiet))
+            await quiet
+
+    def _tell_watchers(self) -> None:
+        waiting: list[tuple[Callable[[Job], bool], asyncio.Future[None]]] = []
+        for which, quiet in self._watchers:
+            if any(which(job) for job in self.running):
+                waiting.append((which, quiet))
+            elif not quiet.done():
+                quiet.set_result(None)
+        self._watchers = waiting
+
+    async def stop(self) -> None:
+        """Cancel everything."""
+        self._stopping = True
+        for job in self.running:
+            job.abandoned = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _drain(self) -> None:
+        turns = 0
+        lanes = self._lanes
+        while True:
+            while lanes.ready:
+                lane = lanes.take()
+                await self._attempt(lane)
+                turns += 1
+                if turns % _TURN == 0:
+                    await asyncio.sleep(0)
+            rest = asyncio.get_running_loop().create_future()
+            self._resting.append(rest)
+            await rest
+
+    # One attempt.
+
+    async def _attempt(self, lane: LaneQueue[Job]) -> None:
+        """Handle the lane's first job once: finished, or held back for a retry."""
+        job = lane.jobs[0]
+        job.runner = asyncio.current_task()
+        job.started_us = now_us()
+        self.running[job] = None
+        delay_s: float | None = None
+        try:
+            delay_s = await self._handle(job)
+        except asyncio.CancelledError:
+            # This job alone was given up, unless the whole runner is to stop.
+            if self._stopping or not job.abandoned or job.runner is None:
+                raise
+            job.runner.uncancel()
+        finally:
+            job.runner = None
+            del self.running[job]
+            if delay_s is None or job.abandoned:
+                self._lanes.done(lane)
+                job.owned.pending -= 1
+                self.on_room(job.owned)
+            else:
+                asyncio.get_running_loop().call_later(delay_s, self._again, lane)
+            if self._watchers:
+                self._tell_watchers()
+
+    def _again(self, lane: LaneQueue[Job]) -> None:
+        self._lanes.release(lane)
+        self.wake()
+
+    async def _handle(self, job: Job) -> float | None:
+        """Return None where the job is finished, or how long to wait before the next attempt (seconds)."""
+        if job.envelope.deadline_us is not None and job.envelope.deadline_us <= job.started_us:
+            self._settle(job, None, Outcome.EXPIRED)
+            return None
+        try:
+            event = (await self.decode(job.event_class, job.record.value)).sealed(job.envelope)
+        except SchemaError as error:
+            self._set_aside(job, None, error, "undecodable")
+            return None
+        delivery = Delivery(
+            record=job.record,
+            event=event,
+            envelope=job.envelope,
+            agent=self._consumer.name,
+            version=self._consumer.version,
+            attempt=job.attempt,
+            state=job.owned.state.view(),
+            services=_Services(self, self._committer, job),
+        )
+        current.set(delivery)
+        try:
+            produced = await self._call(event)
+            outgoing, emitted = self._outbox.encode(produced)
+            changed = delivery.state.changed()
+        except (PermanentError, EncodeError) as error:
+            self._set_aside(job, delivery, error, "permanent")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if job.abandoned or self._stopping or (task is not None and task.cancelling()):
+                raise
+            # The handler's own doing: it awaited something that somebody cancelled.
+            return self._failed(job, delivery, error)
+        except Exception as error:
+            return self._failed(job, delivery, error)
+        else:
+            self._settle(job, delivery, Outcome.COMPLETED, outgoing=outgoing, emitted=emitted, changed=changed)
+        return None
+
+    async def _call(self, event: Event) -> Sequence[Event]:
+        limit_s = self._consumer.timeout_s
+        if limit_s is None:
+            return await self._consumer.handler(event)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                return await self._consumer.handler(event)
+        except TimeoutError as error:
+            if limit.expired():
+                raise HandlerTimeoutError(self._consumer.name, limit_s) from error
+            raise
+
+    async def decode(self, event_class: type[E], value: bytes | None) -> E:
+        """Read *value*; a writer's schema that is not known yet is fetched.
+
+        A store that cannot be reached holds up this event's lane until it can:
+        what is good must not be set aside because a registry is down.
+        """
+        while True:
+            try:
+                return self._codec.decode(event_class, value or b"")
+            except UnknownSchemaError as error:
+                reference = error.reference
+            try:
+                await self._codec.learn(reference)
+            except RegistryError as error:
+                log.warning("a schema cannot be fetched; trying again", extra={"reason": str(error)})
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    # What an attempt comes to.
+
+    def _failed(self, job: Job, delivery: Delivery, error: BaseException) -> float | None:
+        policy = self._consumer.retry
+        if policy.gives_up(job.attempt, error):
+            self._set_aside(job, delivery, error, "exhausted")
+            return None
+        outcome = Outcome.TIMED_OUT if isinstance(error, HandlerTimeoutError) else Outcome.RETRIED
+        self._committer.add(self._outbox.attempt(job, delivery, outcome, error=error))
+        delay_s = policy.delay_s(job.attempt, self._random)
+        log.warning(
+            "handler failed; will retry", exc_info=error, extra={**delivery.fields(), "delay_s": round(delay_s, 3)}
+        )
+        job.attempt += 1
+        return delay_s
+
+    def _set_aside(self, job: Job, delivery: Delivery | None, error: BaseException, reason: str) -> None:
+        letter = dead_letter(
+            self._names.dead(self._consumer.name),
+            job.record,
+            error,
+            agent=self._consumer.name,
+            reason=reason,
+            attempts=job.attempt,
+        )
+        log.error("an event was set aside", exc_info=error, extra={**job.fields(self._consumer.name), "reason": reason})
+        self._settle(job, delivery, Outcome.DEAD_LETTERED, outgoing=[letter], error=error)
+
+    def _settle(
+        self,
+        job: Job,
+        delivery: Delivery | None,
+        outcome: Outcome,
+        *,
+        outgoing: Sequence[Outgoing] = (),
+        emitted: Sequence[dict[str, Any]] = (),
+        changed: Mapping[str, bytes | None] | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """The last word on a job: its offset, effects and activity go to the committer together."""
+        if job.abandoned:
+            return
+        state = job.owned.state
+        records = [*outgoing, *state.store(state.without_remembered(changed or {}, job.state_key, job.envelope.id))]
+        self._committer.add(
+            self._outbox.attempt(job, delivery, outcome, error=error, records=records, emitted=emitted, final=True)
+        )
+
+
+class _Services:
+    """What a delivery asks of its worker. Implements `delivery.Services`."""
+
+    __slots__ = ("_committer", "_job", "_runner")
+
+    def __init__(self, runner: Runner, committer: Committer, job: Job) -> None:
+        self._runner = runner
+        self._committer = committer
+        self._job = job
+
+    async def decode(self, event_class: type[E], value: bytes) -> E:
+        return await self._runner.decode(event_class, value)
+
+    def remembered(self, delivery: Delivery) -> dict[str, Any]:
+        mapping = self._job.owned.state.load(delivery.state_key)
+        found: dict[str, Any] = mapping.get(REMEMBERED, {}).get(delivery.envelope.id, {})
+        return found
+
+    async def remember(self, delivery: Delivery, name: str, result: Any) -> None:
+        """Put the result into the durable state, and into the view, whose own changes wait for the delivery's end."""
+        state, key = self._job.owned.state, delivery.state_key
+        durable = state.load(key)
+        for mapping in (durable, delivery.state.mapping(key)):
+            mapping.setdefault(REMEMBERED, {}).setdefault(delivery.envelope.id, {})[name] = result
+        await self._committer.remember(self._job.owned, state.store({key: dump(key, durable)}))

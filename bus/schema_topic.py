@@ -1,0 +1,114 @@
+"""Schemas on the mesh's own compacted topic, for clusters without a registry.
+
+The key is the fingerprint's eight bytes as they stand in a value's header, in
+hex; the value is the schema as JSON. Anyone can read it with any Kafka client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from antiphon.bus.errors import BusError
+from antiphon.bus.names import SCHEMAS, Names
+from antiphon.bus.port import Bus, TopicSpec
+from antiphon.bus.record import Outgoing, TopicPartition
+from antiphon.schemas.avro import fingerprint
+from antiphon.schemas.errors import RegistryError
+from antiphon.schemas.store import AvroSchema, Framing, Reference
+
+log = logging.getLogger(__name__)
+
+
+class TopicStore:
+    """A `SchemaStore` over the topic `antiphon.schemas`. Keeps what it has read; reads on when asked for more."""
+
+    framing = Framing.SINGLE_OBJECT
+
+    def __init__(self, bus: Bus, names: Names, *, partitions: int) -> None:
+        self._bus = bus
+        self._topic = names.topic(SCHEMAS)
+        self._partitions = partitions
+        self._schemas: dict[bytes, AvroSchema] = {}
+        self._newest: dict[str, bytes] = {}
+        self._read: dict[TopicPartition, int] = {}
+        self._reading = asyncio.Lock()
+
+    async def publish(self, topic: str, schema: AvroSchema) -> Reference:  # noqa: ARG002 - a registry needs it
+        reference = fingerprint(schema)
+        await self._catch_up()
+        type = _event_type(schema)
+        if reference in self._schemas and (type is None or self._newest.get(type) == reference):
+            return reference
+        try:
+            await self._bus.publish([Outgoing(self._topic, reference.hex().encode(), orjson.dumps(schema), [])])
+        except BusError as error:
+            raise RegistryError(f"topic {self._topic}", str(error)) from error
+        self._add(reference, schema)
+        return reference
+
+    async def fetch(self, reference: Reference) -> AvroSchema | None:
+        if isinstance(reference, int):
+            return None
+        if reference not in self._schemas:
+            await self._catch_up()
+        return self._schemas.get(reference)
+
+    async def latest(self, type: str) -> AvroSchema | None:
+        await self._catch_up()
+        reference = self._newest.get(type)
+        return None if reference is None else self._schemas[reference]
+
+    async def types(self) -> list[str]:
+        await self._catch_up()
+        return sorted(self._newest)
+
+    async def _catch_up(self) -> None:
+        async with self._reading:
+            try:
+                await self._read_on()
+            except BusError as error:
+                raise RegistryError(f"topic {self._topic}", str(error)) from error
+
+    async def _read_on(self) -> None:
+        bounds = await self._bus.bounds([self._topic])
+        if not bounds:
+            await self._bus.create([TopicSpec(self._topic, self._partitions, compact=True)])
+            return
+        start = {tp: max(first, self._read.get(tp, 0)) for tp, (first, _) in bounds.items()}
+        stop = {tp: end for tp, (_, end) in bounds.items() if start[tp] < end}
+        if not stop:
+            return
+        found = [record async for record in self._bus.read({tp: start[tp] for tp in stop}, stop)]
+        # A type's schemas lie on several partitions: the broker's time says which is newest.
+        for record in sorted(found, key=lambda record: record.timestamp_ms):
+            if record.key is not None and record.value is not None:
+                self._learn(record.key, record.value)
+        self._read.update(stop)
+
+    def _learn(self, key: bytes, value: bytes) -> None:
+        try:
+            schema: Any = orjson.loads(value)
+            reference = bytes.fromhex(key.decode())
+        except ValueError as error:
+            log.warning("a record on the schema topic is no schema", extra={"key": key, "reason": str(error)})
+            return
+        if isinstance(schema, Mapping):
+            self._add(reference, schema)
+
+    def _add(self, reference: bytes, schema: AvroSchema) -> None:
+        self._schemas[reference] = schema
+        type = _event_type(schema)
+        if type is not None:
+            self._newest[type] = reference
+
+
+def _event_type(schema: AvroSchema) -> str | None:
+    """Return the event type that a schema of ours declares; foreign ones need not."""
+    declared = schema.get("antiphon")
+    type = declared.get("type") if isinstance(declared, Mapping) else None
+    return type if isinstance(type, str) else None

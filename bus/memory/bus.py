@@ -91,11 +91,11 @@ class MemoryBus:
             for partition in start:
                 self.log(partition).watchers.discard(wake)
 
-    async def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
-        """Return first offset and stable end of each partition; unknown topics are left out."""
+    async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
+        """Return first offset and end of each partition, the stable one or the last; unknown topics are left out."""
         await self.schedule.turn()
         return {
-            TopicPartition(topic, log.partition): (log.first, log.stable)
+            TopicPartition(topic, log.partition): (log.first, log.stable if committed else log.next)
             for topic in topics
             for log in self._logs.get(topic, [])
         }

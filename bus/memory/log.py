@@ -30,15 +30,15 @@ class PartitionLog:
     @property
     def stable(self) -> int:
         """One past the last offset that readers may see."""
-        return min((offsets[0] for offsets in self._open.values()), default=self._end)
+        return min((offsets[0] for offsets in self._open.values()), default=self.next)
 
     @property
-    def _end(self) -> int:
+    def next(self) -> int:
         return self.first + len(self._entries)
 
     def append(self, outgoing: Outgoing, timestamp_ms: int, *, transaction: int | None = None) -> int:
         """Write a record and return its offset; readers see it at once, or when *transaction* has ended."""
-        offset = self._end
+        offset = self.next
         record = Record(
             self.topic, self.partition, offset, outgoing.key, outgoing.value, [*outgoing.headers], timestamp_ms
         )

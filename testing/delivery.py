@@ -1,0 +1,95 @@
+"""One event handed to one handler, with no bus: what a unit test needs of the worker."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import MutableMapping
+from typing import Any, TypeVar
+
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.delivery import Delivery, current
+from antiphon.bus.record import Record
+from antiphon.schemas.envelope import Envelope, to_headers
+from antiphon.schemas.event import Event, envelope_or_none, key_of
+
+E = TypeVar("E", bound=Event)
+
+
+class MemoryState:
+    """State in a dictionary. Implements `bus.delivery.State`, except that changes stay when a handler raises."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, Any]] = {}
+
+    def mapping(self, key: str) -> MutableMapping[str, Any]:
+        return self.values.setdefault(key, {})
+
+
+class MemoryServices:
+    """A worker's services without a worker. Implements `bus.delivery.Services`.
+
+    Values are JSON rather than Avro: nothing has to be published first.
+    """
+
+    def __init__(self) -> None:
+        self.effects: dict[str, dict[str, Any]] = {}
+        """What side effects returned, by event id and name."""
+
+    async def decode(self, event_class: type[E], value: bytes) -> E:
+        return event_class.model_validate_json(value)
+
+    async def remember(self, delivery: Delivery, name: str, result: Any) -> None:
+        self.effects.setdefault(delivery.envelope.id, {})[name] = result
+
+    def remembered(self, delivery: Delivery) -> dict[str, Any]:
+        return self.effects.get(delivery.envelope.id, {})
+
+
+def delivery_of(  # noqa: PLR0913 - a delivery has that much to say, and a test says what matters to it
+    event: Event,
+    *,
+    agent: str = "test",
+    version: str = "0",
+    attempt: int = 1,
+    replaying: bool = False,
+    state: MemoryState | None = None,
+    services: MemoryServices | None = None,
+) -> Delivery:
+    """Make the delivery of *event*. One that has no envelope yet becomes the root of a workflow.
+
+    Give several deliveries the same *state* and *services* for an agent that remembers.
+    """
+    envelope = envelope_or_none(event)
+    if envelope is None:
+        envelope = Envelope.root(event.__event__.type, source="/test")
+        envelope = dataclasses.replace(envelope, key=key_of(event))
+        event = event.sealed(envelope)
+    record = Record(
+        topic=event.__event__.topic,
+        partition=0,
+        offset=0,
+        key=(envelope.key or envelope.correlation_id).encode(),
+        value=event.model_dump_json().encode(),
+        headers=[*to_headers(envelope)],
+        timestamp_ms=envelope.time_us // 1_000,
+    )
+    return Delivery(
+        record=record,
+        event=event,
+        envelope=envelope,
+        agent=agent,
+        version=version,
+        attempt=attempt,
+        state=state or MemoryState(),
+        services=services or MemoryServices(),
+        replaying=replaying,
+    )
+
+
+async def hand(consumer: Consumer, delivery: Delivery) -> list[Event]:
+    """Have *consumer* handle *delivery* as a worker would; returns what it emitted, sealed in envelopes."""
+    token = current.set(delivery)
+    try:
+        return [*await consumer.handler(delivery.event)]
+    finally:
+        current.reset(token)

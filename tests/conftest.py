@@ -1,0 +1,42 @@
+"""Brokers for every test that wants one. They are started once, and each test keeps to names of its own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from cluster import KafkaCluster, NoKafkaError, start
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The bootstrap servers of an Apache Kafka with one broker.
+
+    `ANTIPHON_REQUIRE_KAFKA=1` makes a machine that cannot run one fail rather
+    than skip. `ANTIPHON_TEST_KAFKA` names a broker that runs already.
+    """
+    if running := os.environ.get("ANTIPHON_TEST_KAFKA"):
+        yield running
+        return
+    try:
+        cluster = start()
+    except NoKafkaError as error:
+        if os.environ.get("ANTIPHON_REQUIRE_KAFKA"):
+            pytest.fail(f"Apache Kafka is required here: {error}")
+        pytest.skip(f"no Apache Kafka: {error}")
+    failed = request.session.testsfailed
+    try:
+        yield cluster.bootstrap_servers
+    finally:
+        if isinstance(cluster, KafkaCluster):
+            cluster.stop(keep_logs=request.session.testsfailed > failed)
+        else:
+            cluster.stop()
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    """A prefix for topics and groups that no other test has, on any broker."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -91,6 +91,8 @@ class Worker:
     def stop(self) -> None:
         """Stop in an orderly way: take nothing more, finish what runs, commit, leave."""
         self._stopping.set()
+        for engine in self._engines:
+            engine.drain()
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
         settings = EngineSettings(instance=self.instance, partitions=width)

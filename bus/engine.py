@@ -90,8 +90,11 @@ class Engine:
         ]
 
     def drain(self) -> None:
-        """Take nothing more; `run` returns when what runs is finished and committed, or the grace period is over."""
+        """Start nothing more; `run` returns when what runs is finished and committed, or the grace period is over."""
         self._draining.set()
+        for owned in self._owned.values():
+            owned.closing = True
+        self._runner.drop_queued(lambda job: True)
 
     async def run(self, *, grace_s: float = 30.0) -> int:
         """Run until drained; returns how many deliveries had to be abandoned (0: a clean stop).
@@ -134,9 +137,7 @@ class Engine:
 
     async def _finish(self, commits: asyncio.Task[None], grace_s: float) -> int:
         """Let what runs come to its end and be committed."""
-        for owned in self._owned.values():
-            owned.closing = True
-        self._runner.drop_queued(lambda job: True)
+        self.drain()
         settled = asyncio.create_task(self._settled())
         await asyncio.wait([settled, commits], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         if settled.done() and not commits.done():

@@ -171,6 +171,9 @@ class Runner:
                 self._tell_watchers()
 
     def _again(self, lane: LaneQueue[Job]) -> None:
+        # A partition that is being given up starts nothing more, retries included.
+        if lane.jobs and lane.jobs[0].owned.closing:
+            self.drop_queued(lambda job: job.owned.closing)
         self._lanes.release(lane)
         self.wake()
 

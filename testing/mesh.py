@@ -103,5 +103,5 @@ class MemoryMesh:
             found[:] = [event for _, event in await self.events(event_class)]
             return len(found) >= count
 
-        await eventually(there, timeout=timeout)
+        await eventually(there, timeout, what=f"{count} of {event_class.__event__.type}")
         return found

@@ -1,15 +1,15 @@
 """What can go wrong between an event and its topic.
 
-    BusError
-    ├── BrokerUnreachableError      nobody answers at the address, or something else does
-    ├── UnknownTopicError           a topic the cluster does not have
-    ├── TopicCreationRefusedError   the broker will not create it
-    ├── PartitionCountError         a topic with another number of partitions than the mesh
-    ├── CommitError                 a transaction did not become visible, or nobody knows
-    └── MemberFailedError           a group member that can go on no longer
+BusError
+├── BrokerUnreachableError      nobody answers at the address, or something else does
+├── UnknownTopicError           a topic the cluster does not have
+├── TopicCreationRefusedError   the broker will not create it
+├── PartitionCountError         a topic with another number of partitions than the mesh
+├── CommitError                 a transaction did not become visible, or nobody knows
+└── MemberFailedError           a group member that can go on no longer
 
-    PermanentError                  raised by handlers: trying again cannot help
-    └── UndeclaredEventError        a handler emitted what it did not declare
+PermanentError                  raised by handlers: trying again cannot help
+└── UndeclaredEventError        a handler emitted what it did not declare
 """
 
 from __future__ import annotations

@@ -17,6 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 class SchemaError(Exception):
     """Base of every error this package raises."""
 
@@ -31,3 +35,91 @@ class NotAnEventError(SchemaError):
             f"expected CloudEvents headers ce_id, ce_source and ce_type, got {', '.join(headers) or 'none'}: {problem}. "
             "Whoever wrote this record must set them; see docs/reference/wire.md."
         )
+
+
+class UnsupportedTypeError(SchemaError, TypeError):
+    """A field has a type that Avro cannot say."""
+
+    def __init__(self, model: str, field: str, found: str, remedy: str) -> None:
+        self.model = model
+        self.field = field
+        self.found = found
+        self.remedy = remedy
+        place = f"{model}.{field}" if field else model
+        super().__init__(f"{place}: expected a type that Avro can say, got {found}. {remedy}.")
+
+
+class EventDefinitionError(SchemaError, TypeError):
+    """A class line asks for something that cannot be."""
+
+    def __init__(self, model: str, expected: str, got: str, remedy: str) -> None:
+        self.model = model
+        super().__init__(f"class {model}: expected {expected}, got {got}. {_sentence(remedy)}")
+
+
+class EncodeError(SchemaError):
+    """An event holds what its own schema cannot."""
+
+    def __init__(self, type: str, field: str, expected: str, got: str, remedy: str) -> None:
+        self.type = type
+        self.field = field
+        place = f"{type}, field {field!r}" if field else type
+        super().__init__(f"{place}: expected {expected}, got {got}. {_sentence(remedy)}")
+
+
+class DecodeError(SchemaError):
+    """Bytes are not what their schema says, or say what the class does not allow.
+
+    *problems* has a line for each field that is wrong.
+    """
+
+    def __init__(
+        self, type: str, problems: Sequence[str], remedy: str = "Whoever wrote this record must mend it"
+    ) -> None:
+        self.type = type
+        self.problems = problems
+        super().__init__(f"{type}: {'; '.join(problems)}. {remedy}.")
+
+
+class LimitError(DecodeError):
+    """Bytes would cost too much to read; they were not."""
+
+    def __init__(self, type: str, what: str, limit: int, got: str) -> None:
+        self.what = what
+        self.limit = limit
+        super().__init__(
+            type,
+            [f"expected at most {limit} {what}, got {got}"],
+            "Send less in one event, or read it with a Codec of larger Limits",
+        )
+
+
+class UnknownSchemaError(SchemaError):
+    """A value names a writer's schema that is not known here."""
+
+    def __init__(self, reference: bytes | int, looked: str = "this process has not learned it yet") -> None:
+        self.reference = reference
+        name = f"id {reference}" if isinstance(reference, int) else f"fingerprint {reference.hex()}"
+        super().__init__(
+            f"expected a value whose schema is published, got one with {name}: {looked}. "
+            "It was written against another registry, or its schema was deleted; publish the schema again."
+        )
+
+
+class IncompatibleSchemaError(SchemaError):
+    """A writer's schema cannot be read as the class that is to read it."""
+
+    def __init__(self, type: str, field: str, problem: str, remedy: str) -> None:
+        self.type = type
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+        place = f"{type}, field {field!r}" if field else type
+        super().__init__(f"{place}: {problem}. {remedy}.")
+
+
+class RegistryError(SchemaError):
+    """The registry cannot be reached, or says no."""
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        super().__init__(f"expected {expected}, got {got}. {_sentence(remedy)}")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from antiphon.schemas.defaults import default_of
 from antiphon.schemas.envelope import Envelope
+from antiphon.schemas.errors import EventDefinitionError
+from antiphon.schemas.shape import records, shape_of
+
+# What Kafka takes as the name of a topic; a namespace in front must fit too.
+_LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,8 +48,9 @@ class Event(BaseModel):
     # double the price of making an event.
     __slots__ = ("__envelope__",)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    __event__: ClassVar[Declaration] = Declaration("event", "event")
+    # Arbitrary types are let through here so that they are refused below, by field and with a remedy.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, arbitrary_types_allowed=True)
+    __event__: ClassVar[Declaration]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Swallow the class line's own words; `__pydantic_init_subclass__` gets them once the fields are known."""
@@ -54,12 +62,48 @@ class Event(BaseModel):
     ) -> None:
         name = type or _event_type(cls.__name__)
         cls.__event__ = Declaration(name, topic or name, key, fails)
+        if cls.__pydantic_complete__:
+            cls.__pydantic_on_complete__()
+
+    @classmethod
+    def __pydantic_on_complete__(cls) -> None:
+        """Refuse what cannot be declared. A class with open forward references comes here once they are known."""
+        # pydantic also calls this before it calls `__pydantic_init_subclass__`, too early.
+        if "__event__" in vars(cls):
+            _check(cls)
 
     def sealed(self, envelope: Envelope) -> Self:
         """Return this event in *envelope*; a copy if it has one already, so nobody's event changes under him."""
         event = self if envelope_or_none(self) is None else self.model_copy()
         object.__setattr__(event, "__envelope__", envelope)
         return event
+
+
+Event.__event__ = Declaration("event", "event")
+
+
+def _check(cls: type[Event]) -> None:
+    said = cls.__event__
+    for word, name in (("type", said.type), ("topic", said.topic)):
+        if not _LEGAL.fullmatch(name):
+            raise EventDefinitionError(
+                cls.__name__,
+                f"{word} to be a legal Kafka topic name (A-Z, a-z, 0-9, '.', '_', '-', up to 200)",
+                repr(name),
+                f'Say {word}="..." in the class line',
+            )
+    if said.key is not None and said.key not in cls.model_fields:
+        near = difflib.get_close_matches(said.key, cls.model_fields, n=1)
+        fields = ", ".join(cls.model_fields) or "none"
+        raise EventDefinitionError(
+            cls.__name__,
+            f"key to name one of its fields ({fields})",
+            repr(said.key),
+            f"Did you mean {near[0]!r}?" if near else "Name a field, or leave key out to use the correlation id",
+        )
+    for record in records(shape_of(cls)):
+        for field in record.fields:
+            default_of(record, field)
 
 
 def envelope_of(event: Event) -> Envelope:

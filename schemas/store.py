@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
+from antiphon.schemas.canonical import fingerprint
+
 AvroSchema: TypeAlias = Mapping[str, Any]
 """A record schema as JSON says it."""
 
@@ -47,3 +49,39 @@ class SchemaStore(Protocol):
     async def types(self) -> list[str]:
         """Return the event types this store knows schemas of, sorted."""
         ...
+
+
+def type_of(schema: AvroSchema) -> str:
+    """Return the event type that *schema* is of: what it says, or where somebody else wrote it, its name.
+
+    >>> type_of({"type": "record", "name": "TicketOpened", "fields": [], "antiphon": {"type": "ticket.opened"}})
+    'ticket.opened'
+    """
+    said = schema.get("antiphon")
+    type = said.get("type") if isinstance(said, Mapping) else None
+    return str(type or schema.get("name", "schema"))
+
+
+class MemoryStore:
+    """Schemas in a dictionary: for one process, and for tests. Values are framed as single objects."""
+
+    framing = Framing.SINGLE_OBJECT
+
+    def __init__(self) -> None:
+        self._schemas: dict[Reference, AvroSchema] = {}
+        self._latest: dict[str, AvroSchema] = {}
+
+    async def publish(self, topic: str, schema: AvroSchema) -> Reference:
+        reference = fingerprint(schema)
+        self._schemas[reference] = schema
+        self._latest[type_of(schema)] = schema
+        return reference
+
+    async def fetch(self, reference: Reference) -> AvroSchema | None:
+        return self._schemas.get(reference)
+
+    async def latest(self, type: str) -> AvroSchema | None:
+        return self._latest.get(type)
+
+    async def types(self) -> list[str]:
+        return sorted(self._latest)

@@ -1,0 +1,79 @@
+"""Deliveries, as activity records tell them: flat, each once, in a fixed order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.delivery import Outcome
+
+DONE = frozenset({Outcome.COMPLETED, Outcome.SKIPPED})
+"""Outcomes after which the agent owes the event nothing more."""
+SET_ASIDE = frozenset({Outcome.DEAD_LETTERED, Outcome.EXPIRED})
+"""Outcomes after which nothing more comes unless a person acts."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """One event handed to one agent once, and how that went."""
+
+    event_id: str
+    event_type: str
+    agent: str
+    version: str
+    instance: str
+    attempt: int
+    outcome: str
+    started_us: int
+    duration_us: int
+    queue_us: int
+    emitted: tuple[Emitted, ...] = ()
+    error: Failure | None = None
+    usage: tuple[Spent, ...] = ()
+    confidence: float | None = None
+
+    @property
+    def ended_us(self) -> int:
+        return self.started_us + self.duration_us
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Who owed what: the event's id and the agent."""
+        return (self.event_id, self.agent)
+
+    def rank(self) -> tuple[object, ...]:
+        """Return what deliveries are sorted by: time, agent, attempt, then whatever still tells two apart."""
+        first = (self.started_us, self.agent, self.attempt, self.event_id, self.instance, self.version, self.outcome)
+        rest = (self.duration_us, self.queue_us, str(self.emitted), str(self.error), str(self.usage))
+        return (*first, *rest, str(self.confidence))
+
+
+def deliveries_of(correlation_id: str, activity: Iterable[Activity]) -> list[Delivered]:
+    """Return the deliveries of one workflow, each once however often its record was read, in order."""
+    found = {
+        _delivered(record, handled)
+        for record in activity
+        for handled in record.deliveries
+        if handled.correlation_id == correlation_id
+    }
+    return sorted(found, key=Delivered.rank)
+
+
+def _delivered(record: Activity, handled: Handled) -> Delivered:
+    return Delivered(
+        event_id=handled.event_id,
+        event_type=handled.event_type,
+        agent=record.agent,
+        version=record.version,
+        instance=record.instance,
+        attempt=handled.attempt,
+        outcome=handled.outcome,
+        started_us=handled.started_us,
+        duration_us=handled.duration_us,
+        queue_us=handled.queue_us,
+        emitted=tuple(handled.emitted),
+        error=handled.error,
+        usage=tuple(handled.usage),
+        confidence=handled.confidence,
+    )

@@ -1,0 +1,92 @@
+"""The parts of the workflow document: one JSON shape for one workflow, wherever it appears.
+
+Beyond the shape that the command line promises:
+
+- an event has `fails`: whether its type says that the workflow has failed;
+- `cost` has `amounts` (a list of `{"amount", "currency"}`) where calls were paid
+  in several currencies; `amount` and `currency` are then null, for they cannot be added up;
+- `ended` is null while something is outstanding. `duration_ms` then counts to the last thing seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from antiphon.bus.activity import Failure, Spent
+from antiphon.schemas.envelope import format_time
+from antiphon.tracing.delivered import Delivered
+from antiphon.tracing.seen import SeenEvent
+
+_NO_COST = {"amount": 0.0, "currency": "USD"}
+
+
+def event_item(event: SeenEvent, *, fails: bool) -> dict[str, Any]:
+    """Return one item of `events`."""
+    envelope = event.envelope
+    return {
+        "id": envelope.id,
+        "type": envelope.type,
+        "parent_id": envelope.parent_id,
+        "causes": [*envelope.causes],
+        "source": envelope.source,
+        "time": format_time(envelope.time_us),
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "key": envelope.key or envelope.correlation_id,
+        "data": event.data,
+        "fails": fails,
+    }
+
+
+def delivery_item(delivery: Delivered) -> dict[str, Any]:
+    """Return one item of `deliveries`."""
+    return {
+        "event_id": delivery.event_id,
+        "agent": delivery.agent,
+        "version": delivery.version,
+        "instance": delivery.instance,
+        "attempt": delivery.attempt,
+        "outcome": delivery.outcome,
+        "started": format_time(delivery.started_us),
+        "duration_ms": milliseconds(delivery.duration_us),
+        "queue_ms": milliseconds(delivery.queue_us),
+        "emitted": [emitted.id for emitted in delivery.emitted],
+        "error": _error(delivery.error),
+        "usage": [_usage(spent) for spent in delivery.usage],
+        "confidence": delivery.confidence,
+    }
+
+
+def _error(error: Failure | None) -> dict[str, str] | None:
+    return None if error is None else {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+def _usage(spent: Spent) -> dict[str, Any]:
+    return {
+        "model": spent.model,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cost": spent.cost,
+        "currency": spent.currency,
+    }
+
+
+def total(calls: Iterable[Spent]) -> dict[str, Any]:
+    """Return `cost`: what *calls* cost together."""
+    paid: defaultdict[str, list[float]] = defaultdict(list)
+    for spent in calls:
+        paid[spent.currency].append(spent.cost)
+    # fsum, so that the order of the calls cannot show; rounded, so that binary fractions do not.
+    amounts = [{"amount": round(math.fsum(costs), 9), "currency": currency} for currency, costs in sorted(paid.items())]
+    if len(amounts) > 1:
+        return {"amount": None, "currency": None, "amounts": amounts}
+    return amounts[0] if amounts else dict(_NO_COST)
+
+
+def milliseconds(us: int) -> float:
+    """Return microseconds as the document writes durations."""
+    return round(us / 1_000, 3)

@@ -1,0 +1,112 @@
+"""What is still to do in a workflow: who owes which event a delivery.
+
+An agent owes every event it hears a final delivery: completed, skipped, set
+aside as a dead letter, or expired. A retried, timed-out or cancelled one is
+followed by another. The undo requests of an agent are owed by that agent alone.
+
+The saga coordinator hears activity, not events, so it owes events nothing, but
+one thing: once a workflow has failed, a request for every event that can be
+undone. It asks in waves, effects before causes; without this, a workflow would
+look finished between two of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
+from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
+from antiphon.tracing.subscriptions import Subscriptions
+
+COORDINATOR = "compensation"
+_UNDO_TOPIC = ".undo"
+
+
+class Outstanding(NamedTuple):
+    """An event that an agent has not finished with."""
+
+    event_id: str
+    agent: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Obligations:
+    """How far a workflow has come."""
+
+    outstanding: tuple[Outstanding, ...]
+    failures: tuple[str, ...]
+    """Ids of the events that failed the workflow: by their type, or because an agent set them aside."""
+    undoing: bool
+    parked: bool
+
+
+def obligations(
+    events: Sequence[SeenEvent],
+    deliveries: Sequence[Delivered],
+    mesh: Subscriptions,
+    *,
+    ghosts: Mapping[str, str],
+    undo_events: frozenset[str],
+) -> Obligations:
+    """Say what is still to do. *events* are in causal order.
+
+    *ghosts* are events known only from activity, by id, with their types;
+    *undo_events* are the undo requests and all that came of them.
+    """
+    settled, set_aside = _settled(deliveries)
+    owed = [Outstanding(event.id, agent) for event in events for agent in _hearers(event, mesh)]
+    owed += [Outstanding(id, agent) for id in sorted(ghosts) for agent in mesh.hearers(ghosts[id], None)]
+    outstanding = [pair for pair in owed if pair not in settled]
+
+    requests = {event.id for event in events if event.is_undo_request}
+    requests.update(id for id, type in ghosts.items() if type == UNDO_REQUESTED)
+    failures = _failures(events, deliveries, mesh, ghosts, aside={id for id, _ in set_aside if id not in requests})
+    parked = any(id in requests for id, _ in set_aside)
+    due = _undos_due(events, deliveries, undo_events) if failures or requests else False
+    if due and COORDINATOR in mesh.agents:
+        outstanding.append(Outstanding((failures or tuple(sorted(requests)))[0], COORDINATOR))
+    undoing = bool(requests) or (due and COORDINATOR in mesh.agents)
+    return Obligations(tuple(outstanding), failures, undoing, parked)
+
+
+def _settled(deliveries: Iterable[Delivered]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    done = {delivery.pair for delivery in deliveries if delivery.outcome in DONE}
+    # A dead letter that was redriven and then handled is no failure any more.
+    aside = {delivery.pair for delivery in deliveries if delivery.outcome in SET_ASIDE} - done
+    return done | aside, aside
+
+
+def _hearers(event: SeenEvent, mesh: Subscriptions) -> list[str]:
+    if event.is_undo_request:
+        return [event.topic.removesuffix(_UNDO_TOPIC)]
+    return mesh.hearers(event.envelope.type, event.topic)
+
+
+def _failures(
+    events: Sequence[SeenEvent],
+    deliveries: Sequence[Delivered],
+    mesh: Subscriptions,
+    ghosts: Mapping[str, str],
+    *,
+    aside: set[str],
+) -> tuple[str, ...]:
+    failing = {emitted.id for delivery in deliveries for emitted in delivery.emitted if emitted.fails} | aside
+    seen = [event.id for event in events if event.id in failing or mesh.fails(event.envelope.type)]
+    unseen = [id for id in sorted(ghosts) if id in failing or mesh.fails(ghosts[id])]
+    return (*seen, *unseen)
+
+
+def _undos_due(events: Sequence[SeenEvent], deliveries: Sequence[Delivered], undo_events: frozenset[str]) -> bool:
+    """Say whether the coordinator still has to ask for something."""
+    requests = [event.data for event in events if event.is_undo_request]
+    if any(not isinstance(data, dict) for data in requests):
+        return False  # What was asked for cannot be read, so what is left cannot be known.
+    asked = {data.get("event_id") for data in requests}
+    return any(
+        emitted.undo is not None and emitted.id not in asked
+        for delivery in deliveries
+        if delivery.event_id not in undo_events
+        for emitted in delivery.emitted
+    )

@@ -1,0 +1,86 @@
+"""Who should handle an event, and whether anybody is there to do it: read from heartbeats."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from antiphon.bus.heartbeat import AgentSeen
+
+SILENT_AFTER = 3
+"""A worker is taken for gone after this many intervals without a heartbeat."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subscriptions:
+    """What the agents of a mesh hear and say, as their workers last told.
+
+    An agent hears what its live workers hear; where none is live, what the one
+    seen last heard, so that an agent that is down still owes its events. What
+    older, ended workers of other versions heard does not count.
+    """
+
+    agents: Mapping[str, tuple[AgentSeen, ...]]
+    """The workers that speak for each agent."""
+    live: frozenset[str]
+    """Agents of which at least one worker is live."""
+    _heard: Mapping[str, tuple[tuple[str, str], ...]]
+    _said: Mapping[tuple[str, str], frozenset[str]]
+    _failing: frozenset[str]
+
+    def hearers(self, type: str, topic: str | None) -> list[str]:
+        """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
+        return sorted({agent for agent, at in self._heard.get(type, ()) if topic is None or at == topic})
+
+    def fails(self, type: str) -> bool:
+        """Say whether some agent declares that events of *type* fail their workflow."""
+        return type in self._failing
+
+    def declared(self, agent: str, version: str | None) -> frozenset[str] | None:
+        """Return the types that *agent* may emit, in *version* if given; None where nobody told, or it may emit any."""
+        of_agent = [said for (name, v), said in self._said.items() if name == agent and version in (None, v)]
+        return frozenset(type for said in of_agent for type in said) or None
+
+
+def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
+    """Read heartbeats, in any order and with repeats."""
+    latest: dict[tuple[str, str], AgentSeen] = {}
+    for seen in agents:
+        known = latest.get((seen.agent, seen.instance))
+        if known is None or _age_rank(seen) > _age_rank(known):
+            latest[seen.agent, seen.instance] = seen
+    workers: defaultdict[str, list[AgentSeen]] = defaultdict(list)
+    said: defaultdict[tuple[str, str], frozenset[str]] = defaultdict(frozenset)
+    for seen in latest.values():
+        workers[seen.agent].append(seen)
+        said[seen.agent, seen.version] |= {emitted.type for emitted in seen.emits}
+    live = frozenset(agent for agent, all in workers.items() if any(is_live(seen, now_us=now_us) for seen in all))
+    speaking = {agent: _speaking(all, now_us=now_us) for agent, all in workers.items()}
+    heard: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for agent, voices in speaking.items():
+        for heart in (heart for voice in voices for heart in voice.hears):
+            heard[heart.type].append((agent, heart.topic))
+    failing = frozenset(emitted.type for seen in latest.values() for emitted in seen.emits if emitted.fails)
+    return Subscriptions(
+        agents=speaking,
+        live=live,
+        _heard={type: tuple(at) for type, at in heard.items()},
+        _said=dict(said),
+        _failing=failing,
+    )
+
+
+def is_live(seen: AgentSeen, *, now_us: int) -> bool:
+    """Say whether a worker is still there, as far as its last heartbeat tells."""
+    return not seen.stopped and now_us - seen.time_us <= SILENT_AFTER * seen.interval_s * 1_000_000
+
+
+def _speaking(workers: Iterable[AgentSeen], *, now_us: int) -> tuple[AgentSeen, ...]:
+    ranked = sorted(workers, key=_age_rank)
+    return tuple(seen for seen in ranked if is_live(seen, now_us=now_us)) or (ranked[-1],)
+
+
+def _age_rank(seen: AgentSeen) -> tuple[int, bool, str]:
+    # A worker that stops may say so within the microsecond of its last heartbeat; the rest is for a fixed order.
+    return (seen.time_us, seen.stopped, repr(seen))

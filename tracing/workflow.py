@@ -1,0 +1,189 @@
+"""Stitching: from events and activity, in any order and however often, to one workflow.
+
+`stitch` is a pure function. What it makes of a set of records depends on the
+set alone: not on the order in which they came, nor on how often each came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from antiphon.bus.activity import Activity
+from antiphon.bus.heartbeat import AgentSeen
+from antiphon.schemas.envelope import format_time
+from antiphon.tracing.critical_path import critical_path, undo_events
+from antiphon.tracing.delivered import Delivered, deliveries_of
+from antiphon.tracing.document import delivery_item, event_item, milliseconds, total
+from antiphon.tracing.graph import Graph, arrange
+from antiphon.tracing.obligations import Outstanding, obligations
+from antiphon.tracing.oddities import conflicts, oddities
+from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.state import Facts, State, decide
+from antiphon.tracing.subscriptions import subscriptions
+from antiphon.tracing.warning import TraceWarning
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """All that is known of one workflow."""
+
+    correlation_id: str
+    state: State
+    events: tuple[SeenEvent, ...]
+    """In causal order: parents before children, otherwise by time, then id."""
+    deliveries: tuple[Delivered, ...]
+    """By start, agent and attempt."""
+    outstanding: tuple[Outstanding, ...]
+    failures: tuple[str, ...]
+    """Ids of the events that failed it: by their type, or because an agent set them aside."""
+    failing_types: frozenset[str]
+    """The types among `events` that fail a workflow."""
+    critical_path: tuple[str, ...]
+    warnings: tuple[TraceWarning, ...]
+    missing: frozenset[str]
+    """Ids that are named and were not seen."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is outstanding: unless a person or an outside program adds an event, nothing more will come."""
+        return not self.outstanding
+
+    @property
+    def settled(self) -> bool:
+        """It has ended, or is parked: waiting longer will not change it."""
+        return self.ended or self.state is State.PARKED
+
+    def document(self) -> dict[str, Any]:
+        """Return the workflow document, its keys in the promised order."""
+        begun_us, last_us = self._span()
+        return {
+            "correlation_id": self.correlation_id,
+            "type": self._type(),
+            "state": self.state.value,
+            "started": _time(begun_us),
+            "ended": _time(last_us) if self.ended else None,
+            "duration_ms": milliseconds(0 if begun_us is None or last_us is None else last_us - begun_us),
+            "events": [event_item(event, fails=event.envelope.type in self.failing_types) for event in self.events],
+            "deliveries": [delivery_item(delivery) for delivery in self.deliveries],
+            "outstanding": [pair._asdict() for pair in self.outstanding],
+            "critical_path": [*self.critical_path],
+            "cost": total(spent for delivery in self.deliveries for spent in delivery.usage),
+            "warnings": [
+                {"kind": warning.kind.value, "event_id": warning.event_id, "message": warning.message}
+                for warning in self.warnings
+            ],
+        }
+
+    def _span(self) -> tuple[int | None, int | None]:
+        """Return when the first thing and the last thing seen happened."""
+        times = [event.envelope.time_us for event in self.events]
+        begun = [*times, *(delivery.started_us for delivery in self.deliveries if not times)]
+        ended = [*times, *(delivery.ended_us for delivery in self.deliveries)]
+        return min(begun, default=None), max(ended, default=None)
+
+    def _type(self) -> str | None:
+        """Return the type of the root; of the first thing known where no root was seen."""
+        root = next((event for event in self.events if event.id == self.correlation_id), None)
+        roots = (event for event in self.events if not event.parents)
+        first = root or next(roots, None) or next(iter(self.events), None)
+        if first is not None:
+            return first.envelope.type
+        return next((delivery.event_type for delivery in self.deliveries), None)
+
+
+def stitch(
+    events: Iterable[SeenEvent],
+    activity: Iterable[Activity],
+    agents: Iterable[AgentSeen],
+    *,
+    now_us: int,
+    correlation_id: str | None = None,
+) -> Workflow:
+    """Stitch one workflow.
+
+    *activity* may tell of other workflows too; events of others are refused
+    with `ValueError`. *correlation_id* need be given only where there may be no
+    event at all. *now_us* decides which workers are live, and nothing else.
+    """
+    events = [*events]
+    correlation_id = _only([event.envelope.correlation_id for event in events], correlation_id)
+    sightings = _sightings(events)
+    seen = {id: places[0] for id, places in sightings.items()}
+    deliveries = deliveries_of(correlation_id, activity)
+    graph = arrange(seen)
+    ordered = [seen[id] for id in graph.order]
+    mesh = subscriptions(agents, now_us=now_us)
+    ghosts = _ghosts(seen, deliveries)
+    undone = undo_events(graph, seen)
+    due = obligations(ordered, deliveries, mesh, ghosts=ghosts, undo_events=undone)
+    missing = frozenset(ghosts).union(*graph.missing.values())
+    facts = Facts(
+        outstanding=bool(due.outstanding),
+        unattended=any(agent not in mesh.live for _, agent in due.outstanding),
+        failed=bool(due.failures),
+        undoing=due.undoing,
+        parked=due.parked,
+        missing=bool(missing),
+    )
+    return Workflow(
+        correlation_id=correlation_id,
+        state=decide(facts),
+        events=tuple(ordered),
+        deliveries=tuple(deliveries),
+        outstanding=due.outstanding,
+        failures=due.failures,
+        failing_types=_failing_types(ordered, deliveries, mesh.fails),
+        critical_path=critical_path(seen, graph, deliveries, leaving_out=undone),
+        warnings=_by_event(graph, [*conflicts(sightings), *oddities(seen, graph, deliveries, mesh, ghosts=ghosts)]),
+        missing=missing,
+    )
+
+
+def _only(found: Sequence[str], given: str | None) -> str:
+    ids = {*found} if given is None else {*found, given}
+    if len(ids) != 1:
+        message = (
+            f"expected events of one workflow, got {len(ids)} correlation ids: {', '.join(sorted(ids)[:3]) or 'none'}"
+        )
+        raise ValueError(message)
+    return ids.pop()
+
+
+def _sightings(events: Iterable[SeenEvent]) -> dict[str, list[SeenEvent]]:
+    """Group what was seen by id, the first place first."""
+    sightings: defaultdict[str, list[SeenEvent]] = defaultdict(list)
+    for event in events:
+        sightings[event.id].append(event)
+    for several in (seen for seen in sightings.values() if len(seen) > 1):
+        several.sort(key=lambda event: (event.place, repr(event)))
+    return sightings
+
+
+def _ghosts(seen: Mapping[str, SeenEvent], deliveries: Iterable[Delivered]) -> dict[str, str]:
+    """Return the events that only activity knows of, by id, with their types."""
+    ghosts: dict[str, str] = {}
+    for delivery in deliveries:
+        ghosts[delivery.event_id] = delivery.event_type
+        ghosts.update((emitted.id, emitted.type) for emitted in delivery.emitted)
+    return {id: type for id, type in ghosts.items() if id not in seen}
+
+
+def _failing_types(
+    events: Iterable[SeenEvent], deliveries: Iterable[Delivered], fails: Callable[[str], bool]
+) -> frozenset[str]:
+    emitted = {emitted.type for delivery in deliveries for emitted in delivery.emitted if emitted.fails}
+    types = {event.envelope.type for event in events}
+    return frozenset(type for type in types if type in emitted or fails(type))
+
+
+def _by_event(graph: Graph, warnings: Iterable[TraceWarning]) -> tuple[TraceWarning, ...]:
+    place = {id: index for index, id in enumerate(graph.order)}
+    last = len(place)
+    return tuple(sorted({*warnings}, key=lambda warning: (place.get(warning.event_id, last), warning)))
+
+
+def _time(us: int | None) -> str | None:
+    return None if us is None else format_time(us)

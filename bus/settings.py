@@ -196,9 +196,9 @@ _EXPECTED = {
 def _expectation(problem: Any) -> str:
     kind, context = str(problem["type"]), problem.get("ctx", {})
     if kind == "greater_than_equal":
-        return f"at least {context['ge']}"
+        return f"at least {context['ge']:g}"
     if kind == "less_than_equal":
-        return f"at most {context['le']}"
+        return f"at most {context['le']:g}"
     if kind == "value_error":
         return str(context["error"])
     return _EXPECTED.get(kind, str(problem["msg"]))

@@ -8,7 +8,8 @@ BusError
 ├── PartitionCountError         a topic with another number of partitions than the mesh
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
-└── MemberFailedError           a group member that can go on no longer
+├── MemberFailedError           a group member that can go on no longer
+└── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
 PermanentError                  raised by handlers: trying again cannot help
@@ -116,6 +117,17 @@ class MemberFailedError(BusError):
         self.group = group
         self.reason = reason
         super().__init__(f"member of group {group!r} had to stop: {reason}. Start the worker again.")
+
+
+class SettingsError(BusError):
+    """A setting is not what it must be."""
+
+    def __init__(self, name: str, expected: str, got: object, origin: str) -> None:
+        self.name = name
+        self.expected = expected
+        self.got = got
+        self.origin = origin
+        super().__init__(f"expected {name} to be {expected}, got {got!r} (from {origin})")
 
 
 class HandlerTimeoutError(TimeoutError):

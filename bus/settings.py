@@ -1,0 +1,247 @@
+"""What is configured, and where each value comes from.
+
+A flag wins over `ANTIPHON_*` in the environment, that over `.env`, that over
+`[tool.antiphon]` in pyproject.toml, and that over the default. Options of the
+Kafka client are a table of their own: `ANTIPHON_CLIENT_SECURITY_PROTOCOL=SSL`,
+or under `[tool.antiphon.client]`, `"security.protocol" = "SSL"`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    PyprojectTomlConfigSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as UnreadableError
+
+from antiphon.bus.errors import SettingsError
+from antiphon.bus.names import Names, is_legal
+
+_PREFIX = "ANTIPHON_"
+_SECRET = re.compile(r"password|secret|token|credential|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def _dotted(options: object) -> object:
+    # The shell cannot say `security.protocol`; the client has no option with an underscore.
+    if not isinstance(options, Mapping):
+        return options
+    named = cast("Mapping[object, object]", options)
+    return {str(name).lower().replace("_", "."): str(value) for name, value in named.items()}
+
+
+def _legal(namespace: str) -> str:
+    if namespace and not is_legal(namespace):
+        message = "letters, digits, dots, dashes and underscores, starting with a letter or digit"
+        raise ValueError(message)
+    return namespace
+
+
+class Settings(BaseSettings):
+    """The settings of one process. `Settings()` reads them all; `load` says better what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        pyproject_toml_table_header=("tool", "antiphon"),
+        pyproject_toml_depth=8,
+        extra="ignore",
+        frozen=True,
+    )
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="where the brokers are")
+    registry: str | None = Field(
+        default=None, repr=False, description="schema registry; without one, schemas stand on a topic"
+    )
+    namespace: Annotated[str, AfterValidator(_legal)] = Field(
+        default="", description="prefix of every topic, group and transactional id"
+    )
+    partitions: int = Field(default=12, ge=1, le=10_000, description="partitions of every topic of the mesh")
+    create_topics: bool = Field(default=True, description="an agent creates the topics it lacks")
+    concurrency: int | None = Field(default=None, ge=1, description="events in hand at once, for each agent")
+    grace: float = Field(default=30.0, ge=0, description="seconds that a stop may take to finish what runs")
+    instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
+    client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
+        default_factory=dict, repr=False, description="options of the Kafka client"
+    )
+
+    @property
+    def names(self) -> Names:
+        return Names(self.namespace)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings names the parameters
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Say which source wins: the first one listed that has the value."""
+        return init_settings, env_settings, dotenv_settings, PyprojectTomlConfigSettingsSource(settings_cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One setting, as `antiphon config` shows it."""
+
+    name: str
+    value: Any
+    """Secrets are masked."""
+    origin: str
+    """A flag, a variable, a file, or "default"."""
+    description: str
+
+
+def load(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings. Raises `SettingsError`: which one, what was expected, what came, from where."""
+    flags = flags or {}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        got = masked(".".join(map(str, problem["loc"])), problem["input"])
+        raise SettingsError(name, _expectation(problem), got, _origin(name, flags, _sources())) from None
+    except UnreadableError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = field[1] if field else "settings"
+        got = masked(name, os.environ.get(_PREFIX + name.upper()))
+        raise SettingsError(name, "JSON", got, _PREFIX + name.upper()) from None
+    except OSError as error:
+        raise SettingsError("settings", "a readable file", str(error.strerror), str(error.filename)) from None
+    except ValueError as error:  # a TOML file that is none
+        raise SettingsError("settings", "TOML", str(error), "pyproject.toml") from None
+
+
+def explain(flags: Mapping[str, Any] | None = None) -> list[Entry]:
+    """Return every setting with its value, secrets masked, and where the value comes from."""
+    flags = flags or {}
+    settings = load(flags)
+    sources = _sources()
+    found: list[Entry] = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if name == "client":
+            found += [
+                Entry(f"client.{option}", masked(option, text), _option_origin(option, sources), "a client's option")
+                for option, text in value.items()
+            ]
+        else:
+            origin = _origin(name, flags, sources)
+            found.append(Entry(name, masked(name, value), origin, field.description or ""))
+    return found
+
+
+def strangers() -> dict[str, str]:
+    """Return what is written as a setting of ours but names none, each with what may have been meant."""
+    ours = [*Settings.model_fields]
+    found = {
+        name: _PREFIX + meant.upper() if (meant := _nearest(name.removeprefix(_PREFIX).lower(), ours)) else ""
+        for name in sorted(os.environ)
+        if name.startswith(_PREFIX) and not name.startswith(_PREFIX + "CLIENT_")
+        if name.removeprefix(_PREFIX).lower() not in ours
+    }
+    toml = PyprojectTomlConfigSettingsSource(Settings)
+    unknown = sorted(set(cast("dict[str, Any]", toml.toml_data)) - set(ours))
+    return found | {f"{name} in [tool.antiphon]": _nearest(name, ours) for name in unknown}
+
+
+def _nearest(name: str, ours: list[str]) -> str:
+    return (difflib.get_close_matches(name, ours, n=1) or [""])[0]
+
+
+def masked(name: str, value: object) -> object:
+    """Return *value* without what must not be seen: passwords, tokens, the login in an address.
+
+    >>> masked("registry", "https://me:pw@registry:8081"), masked("sasl.password", "pw")
+    ('https://***@registry:8081', '***')
+    """
+    if value is None or value == "":
+        return value
+    if _SECRET.search(name):
+        return "***"
+    return _LOGIN.sub("***", value) if isinstance(value, str) else value
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "dict_type": "a table of client options",
+    "string_type": "text",
+    "string_too_short": "an address such as 127.0.0.1:9092",
+}
+
+
+def _expectation(problem: Any) -> str:
+    kind, context = str(problem["type"]), problem.get("ctx", {})
+    if kind == "greater_than_equal":
+        return f"at least {context['ge']:g}"
+    if kind == "less_than_equal":
+        return f"at most {context['le']:g}"
+    if kind == "value_error":
+        return str(context["error"])
+    return _EXPECTED.get(kind, str(problem["msg"]))
+
+
+_Source: TypeAlias = tuple[Mapping[str, Any], str]
+"""What one source says, and what to call it."""
+
+
+def _sources() -> list[_Source]:
+    toml = PyprojectTomlConfigSettingsSource(Settings)
+    return [
+        (_read(EnvSettingsSource(Settings)), ""),
+        (_read(DotEnvSettingsSource(Settings)), ".env"),
+        (_read(toml), f"[tool.antiphon] in {_shortest(toml.toml_file_path)}"),
+    ]
+
+
+def _read(source: InitSettingsSource | EnvSettingsSource) -> Mapping[str, Any]:
+    try:
+        return source()
+    except UnreadableError:
+        return {}
+
+
+def _origin(name: str, flags: Mapping[str, Any], sources: list[_Source]) -> str:
+    if flags.get(name) is not None:
+        return "--" + name.replace("_", "-")
+    variable = _PREFIX + name.upper()
+    return next((place or variable for said, place in sources if name in said), "default")
+
+
+def _option_origin(option: str, sources: list[_Source]) -> str:
+    variable = _PREFIX + "CLIENT_" + option.upper().replace(".", "_")
+    return next(
+        (
+            place or (variable if variable in os.environ else _PREFIX + "CLIENT")
+            for said, place in sources
+            if option in cast("Mapping[str, Any]", _dotted(said.get("client", {})))
+        ),
+        "default",
+    )
+
+
+def _shortest(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

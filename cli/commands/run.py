@@ -1,0 +1,166 @@
+"""`antiphon run`: run agents on the cluster until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from antiphon.agents.worker import Worker
+
+from antiphon.bus.consumer import Consumer, Guarantee
+from antiphon.bus.settings import Settings, load
+from antiphon.cli import logs, output
+from antiphon.cli.cluster import opened
+from antiphon.cli.errors import INTERRUPTED, NO
+from antiphon.cli.loading import load_agents
+from antiphon.cli.options import given
+from antiphon.cli.reload import supervise
+from antiphon.compensation import coordinator
+
+log = logging.getLogger("antiphon")
+
+
+def run(  # noqa: PLR0913 - each is an option
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="MOD:AGENT...", help="Agents, modules or files; `compensation` is the coordinator."),
+    ],
+    *,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Events in hand at once, for each agent.", metavar="N")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="This worker's name; no other live one may have it.", metavar="NAME")
+    ] = None,
+    grace: Annotated[
+        float | None, typer.Option(min=0, help="Seconds a stop may take to finish what runs.", metavar="S")
+    ] = None,
+    guarantee: Annotated[
+        Guarantee | None, typer.Option(help="exactly_once, or at_least_once for less latency.", metavar="WORD")
+    ] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a Python file changes.")] = False,
+) -> None:
+    """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
+
+    A second signal ends it at once; what was in hand is handed out again.
+    Exits with 1 where the grace period was not enough.
+
+    Example:
+      antiphon run support:triage
+      antiphon run support --concurrency 500 --grace 60
+      antiphon run compensation
+    """
+    if reload:
+        raise typer.Exit(supervise(sys.argv[1:]))
+    logs.configure(verbose=given().verbose)
+    flags = {"concurrency": concurrency, "instance": instance, "grace": grace}
+    settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
+    consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(targets)]
+    raise typer.Exit(asyncio.run(_run(consumers, settings)))
+
+
+def _consumers(targets: Sequence[str]) -> list[Consumer]:
+    named = [target for target in targets if target != "compensation"]
+    consumers = [agent.consumer() for agent in load_agents(named)]
+    return consumers + ([coordinator()] if "compensation" in targets else [])
+
+
+def _with_options(consumer: Consumer, settings: Settings, guarantee: Guarantee | None) -> Consumer:
+    return dataclasses.replace(
+        consumer,
+        concurrency=settings.concurrency or consumer.concurrency,
+        guarantee=guarantee or consumer.guarantee,
+    )
+
+
+async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
+    async with opened() as cluster:
+        worker = Worker(
+            cluster.bus,
+            consumers,
+            names=cluster.names,
+            store=cluster.store,
+            instance=settings.instance,
+            partitions=settings.partitions,
+            create_topics=settings.create_topics,
+            grace_s=settings.grace,
+        )
+        _banner(consumers, worker, settings)
+        running = asyncio.create_task(worker.run())
+        readiness = asyncio.create_task(_say_ready(worker))
+        _stop_on_signals(worker, running, grace_s=settings.grace)
+        try:
+            abandoned = await running
+        except asyncio.CancelledError:
+            return 0  # told to stop before it had anything in hand
+        finally:
+            readiness.cancel()
+    if abandoned:
+        log.error("the grace period was not enough; what was in hand is handed out again", extra={"events": abandoned})
+        return NO
+    log.info("stopped")
+    return 0
+
+
+async def _say_ready(worker: Worker) -> None:
+    await worker.ready.wait()
+    log.info("ready", extra={"instance": worker.instance})
+
+
+def _stop_on_signals(worker: Worker, running: asyncio.Task[int], *, grace_s: float) -> None:
+    told = False
+
+    def stop(number: int) -> None:
+        nonlocal told
+        if told:
+            # At once means at once: the broker fences what this process leaves open.
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
+            os._exit(INTERRUPTED if number == signal.SIGINT else 128 + number)
+        told = True
+        if not worker.ready.is_set():
+            running.cancel()
+            return
+        log.info("stopping: finishing what is in hand; once more stops at once", extra={"grace_s": grace_s})
+        worker.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+
+
+def _banner(consumers: Sequence[Consumer], worker: Worker, settings: Settings) -> None:
+    for consumer in consumers:
+        facts = _facts(consumer, worker, settings)
+        if not sys.stderr.isatty():
+            log.info("starting", extra=facts)
+            continue
+        output.remark(f"{consumer.name} {consumer.version}".rstrip())
+        for line in output.columns([(f"  {name}", str(value)) for name, value in facts.items() if name != "agent"]):
+            output.remark(line)
+
+
+def _facts(consumer: Consumer, worker: Worker, settings: Settings) -> dict[str, object]:
+    says = sorted(event_class.__event__.type for event_class in consumer.emits or ())
+    facts: dict[str, object] = {
+        "agent": consumer.name,
+        "version": consumer.version,
+        "instance": worker.instance,
+        "hears": ", ".join(sorted(consumer.hears)),
+        "says": ", ".join(says) or ("anything" if consumer.emits is None else "nothing"),
+        "group": settings.names.group(consumer.name),
+        "broker": settings.bootstrap_servers,
+        "guarantee": consumer.guarantee.value,
+        "concurrency": consumer.concurrency,
+    }
+    if consumer.undoes:
+        facts["undoes"] = ", ".join(sorted(consumer.undoes)) + "  (when antiphon run compensation asks it to)"
+    return facts

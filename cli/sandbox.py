@@ -1,0 +1,143 @@
+"""A mesh in this process: the agents of a file, on a broker in memory, for as long as `antiphon try` takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from antiphon.agents.worker import Worker
+from antiphon.bus.memory.bus import MemoryBus
+from antiphon.bus.publisher import Published, Publisher
+from antiphon.tracing.reading import read_workflow
+from antiphon.tracing.workflow import Workflow
+
+from antiphon.bus.activity import Activity, Handled
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.delivery import Outcome
+from antiphon.bus.names import ACTIVITY, Names
+from antiphon.bus.record import TopicPartition
+from antiphon.cli.live import decoded
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.event import Event
+from antiphon.schemas.store import MemoryStore
+
+_PARTITIONS = 4
+_NAMES = Names("")
+
+
+class Ledger:
+    """Who still owes which event a delivery. Cheap, and kept as activity comes; what a workflow is, stitching says."""
+
+    def __init__(self, consumers: Sequence[Consumer]) -> None:
+        self._hearers: Mapping[str, list[str]] = _hearers(consumers)
+        self._owed: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+
+    def published(self, id: str, type: str, correlation_id: str) -> None:
+        self._owed[correlation_id] |= {(id, agent) for agent in self._hearers.get(type, [])}
+
+    def handled(self, agent: str, delivery: Handled) -> None:
+        if delivery.outcome == Outcome.RETRIED:
+            return
+        self._owed[delivery.correlation_id].discard((delivery.event_id, agent))
+        for emitted in delivery.emitted:
+            self.published(emitted.id, emitted.type, delivery.correlation_id)
+
+    def settled(self, correlation_id: str) -> bool:
+        return not self._owed[correlation_id]
+
+
+def _hearers(consumers: Sequence[Consumer]) -> dict[str, list[str]]:
+    hearers: dict[str, list[str]] = {}
+    for consumer in consumers:
+        for type in consumer.hears:
+            hearers.setdefault(type, []).append(consumer.name)
+    return hearers
+
+
+class Sandbox:
+    """A running mesh in memory. Made by `running`."""
+
+    def __init__(self, bus: MemoryBus, codec: Codec, worker: asyncio.Task[int], consumers: Sequence[Consumer]) -> None:
+        self._bus = bus
+        self._codec = codec
+        self._worker = worker
+        self._ledger = Ledger(consumers)
+
+    async def publish(self, events: Sequence[Event]) -> list[Published]:
+        """Publish *events*, each the root of a workflow."""
+        publisher = Publisher(self._bus, self._codec, _NAMES, source="/cli/try")
+        published = await publisher.publish(events)
+        for root in published:
+            self._ledger.published(root.id, root.type, root.correlation_id)
+        return published
+
+    async def outcome(self, roots: Sequence[Published], *, timeout_s: float) -> list[Workflow]:
+        """Wait until nothing is outstanding in the workflows of *roots*, or the time is up; return them as they are then."""
+        done: dict[str, Workflow] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._until_settled({root.correlation_id for root in roots}, done)
+        return [done.get(root.correlation_id) or await self._workflow(root.correlation_id) for root in roots]
+
+    async def _until_settled(self, waiting: set[str], done: dict[str, Workflow]) -> None:
+        await self._check(waiting & {id for id in waiting if self._ledger.settled(id)}, waiting, done)
+        watch = asyncio.create_task(self._watch(waiting, done))
+        # A worker that dies takes the wait with it, and its error is what the user must see.
+        try:
+            await asyncio.wait([watch, self._worker], return_when=asyncio.FIRST_COMPLETED)
+            if self._worker.done():
+                await self._worker
+            await watch
+        finally:
+            watch.cancel()
+
+    async def _watch(self, waiting: set[str], done: dict[str, Workflow]) -> None:
+        if not waiting:
+            return
+        start = {TopicPartition(ACTIVITY, partition): 0 for partition in range(_PARTITIONS)}
+        async for record in self._bus.read(start):
+            activity = await decoded(self._codec, Activity, record.value or b"")
+            touched: set[str] = set()
+            for delivery in activity.deliveries:
+                self._ledger.handled(activity.agent, delivery)
+                touched.add(delivery.correlation_id)
+            await self._check({id for id in touched & waiting if self._ledger.settled(id)}, waiting, done)
+            if not waiting:
+                return
+
+    async def _check(self, candidates: set[str], waiting: set[str], done: dict[str, Workflow]) -> None:
+        for id in candidates:
+            workflow = await self._workflow(id)
+            if workflow.settled:
+                done[id] = workflow
+                waiting.discard(id)
+
+    async def _workflow(self, correlation_id: str) -> Workflow:
+        workflow = await read_workflow(self._bus, _NAMES, self._codec, correlation_id)
+        if workflow is None:
+            message = f"the workflow {correlation_id} that was just published is gone"
+            raise RuntimeError(message)
+        return workflow
+
+
+@contextlib.asynccontextmanager
+async def running(consumers: Sequence[Consumer]) -> AsyncIterator[Sandbox]:
+    """Run *consumers* on a broker in memory while the context lasts."""
+    bus, store = MemoryBus(partitions=_PARTITIONS), MemoryStore()
+    worker = Worker(
+        bus, consumers, names=_NAMES, store=store, instance="try", partitions=_PARTITIONS, create_topics=True, grace_s=0
+    )
+    task = asyncio.create_task(worker.run())
+    ready = asyncio.create_task(worker.ready.wait())
+    try:
+        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        yield Sandbox(bus, Codec(store), task, consumers)
+    finally:
+        ready.cancel()
+        task.cancel()
+        await asyncio.wait([task, ready])
+        await bus.close()

@@ -1,0 +1,41 @@
+"""What the errors of the other rooms mean to somebody at a terminal."""
+
+from __future__ import annotations
+
+from antiphon.bus.errors import BrokerUnreachableError, BusError, SettingsError
+from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
+from antiphon.cli.options import given
+from antiphon.schemas.errors import RegistryError, SchemaError
+
+
+def translated(error: Exception) -> CommandError | None:
+    """Return *error* as what a command says; None where nobody foresaw it."""
+    match error:
+        case SettingsError():
+            return UsageError(*_lines(error))
+        case BrokerUnreachableError():
+            return UnreachableError(
+                str(error),
+                f"address from: {_origin('bootstrap_servers', '--bootstrap-servers or ANTIPHON_BOOTSTRAP_SERVERS')}",
+                "try: antiphon dev        starts one on this machine",
+                "     antiphon doctor     looks closer",
+            )
+        case RegistryError():
+            return UnreachableError(
+                *_lines(error), f"registry from: {_origin('registry', '--registry or ANTIPHON_REGISTRY')}"
+            )
+        case BusError() | SchemaError():
+            return AnswerIsNoError(*_lines(error))
+        case _:
+            return None
+
+
+def _lines(error: Exception) -> tuple[str, ...]:
+    return tuple(str(error).splitlines())
+
+
+def _origin(setting: str, names: str) -> str:
+    from antiphon.bus.settings import explain  # noqa: PLC0415 - 0.5 s, and only this error needs it
+
+    origin = next(entry.origin for entry in explain(given().settings()) if entry.name == setting)
+    return f"the default; set {names}" if origin == "default" else origin

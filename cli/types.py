@@ -1,0 +1,27 @@
+"""Event types that are known only by the schemas that agents published."""
+
+from __future__ import annotations
+
+from antiphon.schemas.generate import class_from_schema
+
+from antiphon.cli.cluster import Cluster
+from antiphon.cli.errors import UsageError, did_you_mean
+from antiphon.schemas.event import Event
+
+
+async def class_of(cluster: Cluster, type: str) -> type[Event]:
+    """Return a class for *type*, made from its newest schema; near names are suggested where there is none."""
+    schema = await cluster.store.latest(type)
+    if schema is None:
+        known = await public_types(cluster)
+        raise UsageError(
+            f"no event type {type!r} on {cluster.settings.bootstrap_servers}",
+            did_you_mean(type, known, what="event types"),
+            "an agent makes its types known when it first starts: antiphon run MODULE",
+        )
+    return class_from_schema(schema)
+
+
+async def public_types(cluster: Cluster) -> list[str]:
+    """Return the event types that agents published schemas of, less the mesh's own."""
+    return [type for type in await cluster.store.types() if not type.startswith("antiphon.")]

@@ -50,8 +50,9 @@ def requirements(pyproject: str) -> Iterator[Requirement]:
 
 def main() -> None:
     """Compare the files, or those named on the command line, and say what to do."""
-    pyproject, lock = sys.argv[1:] or [ROOT / "pyproject.toml", ROOT / "requirements/dev.txt"]
-    found = [*problems(Path(pyproject).read_text(), Path(lock).read_text())]
+    named = [Path(name) for name in sys.argv[1:]]
+    pyproject, lock = named or (ROOT / "pyproject.toml", ROOT / "requirements/dev.txt")
+    found = [*problems(pyproject.read_text(), lock.read_text())]
     if found:
         sys.exit("\n".join([f"{lock} does not fit {pyproject}:", *found, "Run: make lock"]))
 

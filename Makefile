@@ -1,39 +1,73 @@
-# One word per habit. `make demo` and `make test` need nothing but python3 and make.
+# One word per habit. All of it needs no more than python3 >= 3.11 and make; `make kafka` and
+# the tests on Apache Kafka also need Java 17 and Maven, or Docker.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-setup: .venv/.ready
+.DEFAULT_GOAL := help
+
+help: ## list these words
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r word what; do printf '  make %-9s %s\n' "$$word" "$$what"; done
+
+setup: .venv/.ready ## make .venv with everything in it; nothing to do the second time
 
 .venv/.ready: requirements/dev.txt pyproject.toml
-	@echo "setting up .venv (once; about a minute) ..."
-	@$(PYTHON) -c 'import sys; sys.exit("expected python3 >= 3.11, got %s; set PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@command -v $(PYTHON) >/dev/null || { echo "expected python3 >= 3.11, got no $(PYTHON); say which one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("expected python3 >= 3.11, got %s; say which one: make setup PYTHON=python3.12" % sys.version.split()[0])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "expected $(PYTHON) to have venv and ensurepip, got neither or one; Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "setting up .venv (about a minute the first time) ..." >&2
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) install --require-hashes --no-deps --requirement requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@touch $@
 
-# Everything CI runs besides the tests, in the same order.
-check: lint types layers
+check: lint spelling locked layers types ## everything CI checks besides the tests
 
-lint: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+lint: setup ## ruff: form and mistakes
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
 
-fix: setup
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+spelling: setup ## codespell
+	@$(BIN)/codespell
 
-types: setup
-	$(BIN)/mypy
-	$(BIN)/basedpyright
+locked: setup ## pyproject.toml and requirements/dev.txt agree
+	@$(BIN)/python requirements/check.py
 
-layers: setup
-	$(BIN)/lint-imports
+layers: setup ## import-linter: which package may import which
+	@$(BIN)/lint-imports --no-logo
 
-test: setup
-	$(BIN)/pytest
+types: setup ## mypy and basedpyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright
 
-demo: setup
-	@$(BIN)/antiphon demo
+fix: setup ## ruff: form, and what it can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
 
-.PHONY: setup check lint fix types layers test demo
+test: setup ## all tests; ARGS="-k offsets" chooses
+	@$(BIN)/pytest $(ARGS)
+
+docs: setup ## run what the documentation shows, follow its links
+	@$(BIN)/pytest tests/docs $(ARGS)
+
+demo: setup ## a mesh of five agents on real input; ARGS="--only rich"
+	@$(BIN)/antiphon demo $(ARGS)
+
+kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
+	@$(BIN)/python tests/kafka/cluster.py $(ARGS)
+
+bench: setup ## measure: start-up, and one hop on Kafka against hand-written loops
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit; done
+
+lock: setup ## make requirements/dev.txt from pyproject.toml; ARGS=--upgrade takes newer versions
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --all-extras --group dev \
+		pyproject.toml --output-file requirements/dev.txt $(ARGS)
+
+clean: ## remove what was made here, .venv too
+	@rm -rf .venv build dist tests/kafka/target .*_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka bench lock clean

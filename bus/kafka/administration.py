@@ -1,0 +1,194 @@
+"""What the bus asks of the cluster besides records. Every call blocks: it is made in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Offset
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
+
+from antiphon.bus.errors import TopicCreationRefusedError
+from antiphon.bus.kafka.chatter import library
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, admin
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
+from antiphon.bus.port import TopicSpec
+from antiphon.bus.record import TopicPartition
+
+_ANSWER_S = 15.0
+_LEADERS_S = 15.0
+
+
+class Administration:
+    """One admin client, made when first needed. Safe to use from any thread; one call at a time."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._client: AdminClient | None = None
+        self._features = _Features()
+
+    def topics(self) -> dict[str, int]:
+        """Return every topic's number of partitions; Kafka's own topics are left out."""
+        with self._lock:
+            metadata = self._metadata()
+        return {
+            name: len(topic.partitions)
+            for name, topic in metadata.topics.items()
+            if not name.startswith("__") and topic.error is None
+        }
+
+    def protocol(self) -> GroupProtocol:
+        """Return the group protocol to use: KIP-848's where the brokers have it."""
+        if self._config.group_protocol is not None:
+            return self._config.group_protocol
+        with self._lock:
+            if not self._features.heard:
+                self._metadata()
+                self._connected().poll(0)
+            return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
+
+    def create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create what does not exist; returns the names of what it made, once they have leaders."""
+        if not specs:
+            return []
+        existing = self.topics()
+        wanted = [spec for spec in specs if spec.name not in existing]
+        if not wanted:
+            return []
+        with self._lock:
+            futures = self._connected().create_topics([_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S)
+            made = self._outcome(futures)
+            if made:
+                self._await_leaders([spec.name for spec in wanted])
+        return made
+
+    def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return first offset and end of what is committed, by partition."""
+        counts = self.topics()
+        partitions = [
+            TopicPartition(topic, partition) for topic in set(topics) for partition in range(counts.get(topic, 0))
+        ]
+        first = self._offsets(dict.fromkeys(partitions, OffsetSpec.earliest()))
+        end = self._offsets(dict.fromkeys(partitions, OffsetSpec.latest()))
+        return {partition: (first[partition], end[partition]) for partition in partitions}
+
+    def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        """Return the first offset not older than *timestamp_ms*, or the end, by partition."""
+        found = self._offsets({partition: OffsetSpec.for_timestamp(timestamp_ms) for partition in partitions})
+        younger = [partition for partition, offset in found.items() if offset < 0]
+        return found | self._offsets(dict.fromkeys(younger, OffsetSpec.latest()))
+
+    def close(self) -> None:
+        with self._lock:
+            self._client = None
+
+    def _offsets(self, asked: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+        if not asked:
+            return {}
+        with self._lock:
+            # Asking for metadata first tells an unreachable cluster from a slow one.
+            self._metadata()
+            futures = self._connected().list_offsets(
+                {Offset(*partition): spec for partition, spec in asked.items()},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=_ANSWER_S,
+            )
+            return {
+                TopicPartition(partition.topic, partition.partition): future.result().offset
+                for partition, future in futures.items()
+            }
+
+    def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
+        made: list[str] = []
+        refused: dict[str, KafkaError] = {}
+        for name, future in futures.items():
+            try:
+                future.result()
+            except KafkaException as exception:
+                error = error_of(exception)
+                if error.code() in NO_ANSWER:
+                    raise unreachable(self._config, _ANSWER_S, error) from exception
+                # Somebody else was quicker: as good as made.
+                if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    refused[name] = error
+            else:
+                made.append(name)
+        if refused:
+            reasons = dict.fromkeys(f"{error.name()}: {error.str()}" for error in refused.values())
+            raise TopicCreationRefusedError(refused, "; ".join(reasons))
+        return made
+
+    def _await_leaders(self, names: Collection[str]) -> None:
+        deadline = time.monotonic() + _LEADERS_S
+        while True:
+            topics = self._metadata().topics
+            if all(name in topics and _is_led(topics[name]) for name in names) or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+    def _metadata(self) -> Any:
+        """Ask what the cluster has; raises `BrokerUnreachableError` where nobody answers."""
+        started = time.monotonic()
+        client = self._connected()
+        try:
+            return client.list_topics(timeout=self._config.reach_s)
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.code() in NO_ANSWER or error.code() in REFUSED:
+                client.poll(0)
+                raise unreachable(
+                    self._config, time.monotonic() - started, self._features.trouble or error
+                ) from exception
+            raise
+        finally:
+            client.poll(0)
+
+    def _connected(self) -> AdminClient:
+        if self._client is None:
+            options = {**admin(self._config), "error_cb": self._features.on_error}
+            self._client = AdminClient(options, logger=self._features.logger)
+        return self._client
+
+
+class _Features(logging.Filter):
+    """What the admin client's own log tells: the library knows what brokers can do, and has no call that says it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = False
+        self.server_side = False
+        self.trouble: KafkaError | None = None
+        # Its own logger, so that what brokers can do is heard whatever level anybody has set; nothing of it is shown.
+        self.logger = logging.Logger(library.name + ".admin", logging.DEBUG)  # noqa: LOG001 - outside the tree on purpose
+        self.logger.addHandler(logging.NullHandler())
+        self.logger.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Listen; pass nothing on: whatever matters is raised by the call that failed."""
+        text = record.getMessage()
+        self.heard = self.heard or "ApiKey " in text
+        self.server_side = self.server_side or "ApiKey ConsumerGroupHeartbeat " in text
+        return False
+
+    def on_error(self, error: KafkaError) -> None:
+        """Keep the last thing said besides that nobody answers: why nobody is let in."""
+        if error.code() not in NO_ANSWER:
+            self.trouble = error
+
+
+def _new_topic(spec: TopicSpec) -> NewTopic:
+    config = {"cleanup.policy": "compact", **spec.config} if spec.compact else dict(spec.config)
+    # -1: as many replicas as the cluster makes by default.
+    return NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=-1, config=config)
+
+
+def _is_led(topic: Any) -> bool:
+    return bool(topic.partitions) and all(partition.leader >= 0 for partition in topic.partitions.values())

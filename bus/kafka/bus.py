@@ -1,0 +1,73 @@
+"""The bus on any cluster that speaks Kafka's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+from antiphon.bus.errors import UnknownTopicError
+from antiphon.bus.kafka.administration import Administration
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
+from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.publishing import Publishing
+from antiphon.bus.kafka.reading import read
+from antiphon.bus.port import Features, Member, Membership, TopicSpec
+from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
+
+
+class KafkaBus:
+    """`port.Bus` on confluent-kafka. Clients are made when first needed, and shared.
+
+    The first call that needs the cluster raises `BrokerUnreachableError` within
+    `KafkaConfig.reach_s` where nobody answers.
+    """
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._administration = Administration(config)
+        self._publishing = Publishing(config)
+        self._known: set[str] = set()
+        self._protocol: GroupProtocol | None = config.group_protocol
+
+    @property
+    def features(self) -> Features:
+        return Features(durable=True, server_side_assignment=self._protocol is GroupProtocol.CONSUMER, compaction=True)
+
+    async def join(self, membership: Membership) -> Member:
+        if self._protocol is None:
+            self._protocol = await asyncio.to_thread(self._administration.protocol)
+        return KafkaMember(self._config, membership, self._protocol)
+
+    async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
+        unknown = {record.topic for record in records} - self._known
+        if unknown:
+            # The client would wait half a minute for a topic to appear.
+            existing = await self.topics()
+            missing = sorted(unknown - existing.keys())
+            if missing:
+                raise UnknownTopicError(missing[0], existing)
+            self._known.update(existing)
+        return await self._publishing.publish(records)
+
+    async def read(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncIterator[Record]:
+        records = read(self._config, start, stop)
+        async for record in records:
+            yield record
+
+    async def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
+        return await asyncio.to_thread(self._administration.bounds, topics)
+
+    async def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        return await asyncio.to_thread(self._administration.offsets_at, partitions, timestamp_ms)
+
+    async def topics(self) -> dict[str, int]:
+        return await asyncio.to_thread(self._administration.topics)
+
+    async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
+        return await asyncio.to_thread(self._administration.create, topics)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._publishing.close)
+        await asyncio.to_thread(self._administration.close)

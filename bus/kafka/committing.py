@@ -1,0 +1,173 @@
+"""The thread that owns a member's producer: it makes transactions visible, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from antiphon.bus.errors import CommitError, MemberFailedError
+from antiphon.bus.kafka.chatter import library, log
+from antiphon.bus.kafka.config import KafkaConfig, member_producer
+from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
+from antiphon.bus.kafka.ownership import GroupMetadata, Ownership
+from antiphon.bus.kafka.records import offsets_of, produce
+from antiphon.bus.port import Membership, Transaction
+from antiphon.bus.record import Outgoing
+
+# The group has moved on, but not with these partitions: the same work may be committed under its new generation.
+_STALE = frozenset((KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.ILLEGAL_GENERATION))
+_STALE_TRIES = 3
+# How long one blocking call may last before somebody looks whether the member is being closed.
+_STEP_S = 2.0
+
+
+class Committing(threading.Thread):
+    """Every call to the producer is made here: two threads in one client starve one another."""
+
+    def __init__(self, config: KafkaConfig, membership: Membership, ownership: Ownership) -> None:
+        super().__init__(name=f"antiphon-commit-{membership.group}", daemon=True)
+        self.finished: Future[None] = Future()
+        self._config = config
+        self._membership = membership
+        self._ownership = ownership
+        self._timeout_s = membership.transaction_timeout_s
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._producer: Producer | None = None
+        self._undelivered: KafkaError | None = None
+
+    # The event loop's side.
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Commit *transaction*; raises `CommitError`, and the producer is gone."""
+        await self._do(lambda: self._commit(transaction))
+
+    async def write(self, records: Iterable[Outgoing]) -> None:
+        """Write *records* outside a transaction; raises `CommitError` where one did not arrive."""
+        await self._do(lambda: self._write(records))
+
+    async def renew(self) -> None:
+        """Have a new producer, older ones fenced; raises `BrokerUnreachableError` where that takes too long."""
+        await self._do(self._renew)
+
+    def close(self) -> None:
+        """End after what is being done now; `finished` says when."""
+        self._closing.set()
+        self._jobs.put(None)
+
+    def _do(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        done: Future[None] = Future()
+        if self._closing.is_set():
+            done.set_exception(CommitError("the member is closed"))
+        else:
+            self._jobs.put((work, done))
+        return asyncio.wrap_future(done)
+
+    # The thread's side.
+
+    def run(self) -> None:
+        """Have a producer, then do what is asked until closed."""
+        with contextlib.suppress(MemberFailedError, Exception):
+            # What fails here fails again, and is told, at the first commit.
+            self._renew()
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            if done.set_running_or_notify_cancel():
+                try:
+                    work()
+                except BaseException as error:
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
+            del job, work, done
+        self._discard()
+        self.finished.set_result(None)
+
+    def _commit(self, transaction: Transaction) -> None:
+        for attempt in range(1, _STALE_TRIES + 1):
+            ticket = self._ownership.ticket(transaction.offsets)
+            if self._producer is None:
+                raise CommitError("there is no producer")
+            try:
+                _transact(self._producer, transaction, ticket.metadata, self._timeout_s)
+            except KafkaException as exception:
+                error = error_of(exception)
+                # Where the outcome is unknown there is no abort: it could hit the next transaction.
+                undone = error.txn_requires_abort() and self._abort()
+                again = undone and error.code() in _STALE and attempt < _STALE_TRIES
+                if not (again and self._ownership.newer(ticket, within_s=1.0)):
+                    self._discard()
+                    raise CommitError(f"{error.name()}: {error.str()}") from exception
+                log.info("the group moved on during a commit; trying again under its new generation")
+            else:
+                return
+
+    def _write(self, records: Iterable[Outgoing]) -> None:
+        if self._producer is None:
+            raise CommitError("there is no producer")
+        self._undelivered = None
+        try:
+            produce(self._producer, records, self._producer.poll)
+        except KafkaException as exception:
+            raise CommitError(str(error_of(exception))) from exception
+        if self._producer.flush(self._timeout_s) or self._undelivered is not None:
+            self._discard()
+            raise CommitError(str(self._undelivered) if self._undelivered is not None else "time-out")
+
+    def _renew(self) -> None:
+        self._discard()
+        options = member_producer(self._config, self._membership)
+        options_with_reports = {**options, "on_delivery": self._on_delivery}
+        producer = Producer(options_with_reports, logger=library)
+        if self._membership.exactly_once:
+            self._fence(producer)
+        self._producer = producer
+
+    def _fence(self, producer: Producer) -> None:
+        started = time.monotonic()
+        while True:
+            try:
+                producer.init_transactions(_STEP_S)
+            except KafkaException as exception:
+                error = error_of(exception)
+                elapsed = time.monotonic() - started
+                if error.fatal() or not (error.retriable() or error.code() in NO_ANSWER):
+                    raise MemberFailedError(self._membership.group, f"{error.name()}: {error.str()}") from exception
+                if elapsed > self._config.give_up_s or self._closing.is_set():
+                    raise unreachable(self._config, elapsed, error) from exception
+            else:
+                return
+
+    def _abort(self) -> bool:
+        assert self._producer is not None  # noqa: S101 - it has just failed
+        try:
+            self._producer.abort_transaction(self._timeout_s)
+        except KafkaException:
+            return False
+        return True
+
+    def _discard(self) -> None:
+        """Let go of the producer. Whatever it still has under way is fenced by the next one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge(blocking=False)
+
+    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
+        self._undelivered = self._undelivered or error
+
+
+def _transact(producer: Producer, transaction: Transaction, metadata: GroupMetadata, timeout_s: float) -> None:
+    producer.begin_transaction()
+    produce(producer, transaction.records, producer.poll)
+    if transaction.offsets:
+        producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, timeout_s)
+    producer.commit_transaction(timeout_s)
+    producer.poll(0)  # Serves the client's log.
+

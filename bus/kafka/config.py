@@ -1,0 +1,141 @@
+"""Where the cluster is, and what each kind of client is told.
+
+One function per kind makes its options. What keeps a promise stands last in
+each and cannot be overridden; what tunes stands first and can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeAlias
+
+from antiphon.bus.port import Membership
+
+Option: TypeAlias = str | int | float | bool
+Options: TypeAlias = dict[str, Option]
+
+
+class GroupProtocol(StrEnum):
+    """How members of a consumer group agree on who reads what."""
+
+    CONSUMER = "consumer"
+    """KIP-848: the broker assigns, and kept partitions are not disturbed."""
+    CLASSIC = "classic"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KafkaConfig:
+    """How to reach a cluster and how long to try."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    client: Mapping[str, Option] = dataclasses.field(default_factory=dict[str, Option], repr=False)
+    """librdkafka's own options, for every client alike (TLS, SASL, ...). May hold secrets: never shown."""
+    group_protocol: GroupProtocol | None = None
+    """None: KIP-848's where the cluster has it."""
+    reach_s: float = 5.0
+    """How long a first answer may take before the cluster counts as unreachable."""
+    give_up_s: float = 120.0
+    """How long a member waits for brokers that are all gone before it fails, so that somebody starts it again."""
+    batch: int = 500
+    """Records taken from the client at a time."""
+    prefetch: int = 2_000
+    """Records waiting for `Member.take` before fetching is held up."""
+
+
+def member_consumer(config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> Options:
+    """Make the options of a group member's consumer."""
+    options = {
+        # The client's own default for waiting once its buffer is full is a second: a worker that drains faster stalls.
+        "fetch.queue.backoff.ms": 5,
+        "fetch.error.backoff.ms": 100,
+        "queued.min.messages": 20_000,
+        "queued.max.messages.kbytes": 32 * 1024,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        **_shared(config),
+        "client.id": membership.instance,
+        "group.id": membership.group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "allow.auto.create.topics": False,
+        "group.protocol": protocol.value,
+    }
+    # Both assignors give partition n of every topic to the same member. `uniform` and `cooperative-sticky` do not.
+    if protocol is GroupProtocol.CONSUMER:
+        options["group.remote.assignor"] = "range"
+    else:
+        session_ms = int(membership.session_timeout_s * 1_000)
+        options["partition.assignment.strategy"] = "range"
+        options["session.timeout.ms"] = session_ms
+        options["heartbeat.interval.ms"] = max(session_ms // 4, 100)
+    return options
+
+
+def member_producer(config: KafkaConfig, membership: Membership) -> Options:
+    """Make the options of the producer that commits for a group member."""
+    options = {
+        # A commit flushes, so this delays nobody; it only lets a transaction's first records travel together.
+        "linger.ms": 5,
+        "queue.buffering.max.messages": 500_000,
+        **_shared(config),
+        "client.id": membership.instance,
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        # A report per record costs more than the record: the commit says whether all arrived.
+        "delivery.report.only.error": True,
+    }
+    if membership.exactly_once:
+        options["transactional.id"] = f"{membership.group}.{membership.instance}"
+        options["transaction.timeout.ms"] = int(membership.transaction_timeout_s * 1_000)
+    return options
+
+
+def publisher(config: KafkaConfig) -> Options:
+    """Make the options of the producer that writes outside any transaction."""
+    return {
+        "linger.ms": 1,
+        **_shared(config),
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+    }
+
+
+def reader(config: KafkaConfig) -> Options:
+    """Make the options of a consumer that reads for itself, in no group."""
+    return {
+        "fetch.queue.backoff.ms": 5,
+        "queued.min.messages": 5_000,
+        "queued.max.messages.kbytes": 16 * 1024,
+        **_shared(config),
+        # Asked for by the client, used by nobody: partitions are assigned by hand and nothing is committed.
+        "group.id": "antiphon.reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "allow.auto.create.topics": False,
+        # A transaction ends with a marker that is no record: without this nobody could tell that the end is reached.
+        "enable.partition.eof": True,
+    }
+
+
+def admin(config: KafkaConfig) -> Options:
+    """Make the options of the client that asks about topics and offsets."""
+    options = _shared(config)
+    # Its log lists what the brokers can do, which is how KIP-848 is found; see `administration`.
+    options["debug"] = "feature"
+    return options
+
+
+def _shared(config: KafkaConfig) -> Options:
+    return {
+        "reconnect.backoff.max.ms": 1_000,
+        "log.connection.close": False,
+        **config.client,
+        "bootstrap.servers": config.bootstrap_servers,
+    }

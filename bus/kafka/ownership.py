@@ -1,0 +1,88 @@
+"""Which partitions are a member's: as its polling thread knows it, and as whoever takes from it has been told.
+
+The two differ for a moment at every rebalance, and in that moment lies a
+duplicate: a partition is taken away and given back, the group's metadata is
+fresh again, and a transaction is committed whose work began before. The broker
+would accept it, and the records would be handled a second time. So each time a
+partition is given it begins a new term, and work is committed only in the term
+its records were taken in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from antiphon.bus.errors import CommitError
+from antiphon.bus.record import TopicPartition
+
+GroupMetadata: TypeAlias = Any
+"""The client's opaque word for member, generation and group."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticket:
+    """Leave to commit, good for as long as the broker honours the metadata."""
+
+    metadata: GroupMetadata
+    heard: int
+
+
+class Ownership:
+    """Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._numbers = itertools.count(1)
+        self._terms: dict[TopicPartition, int] = {}
+        self._told: dict[TopicPartition, int] = {}
+        self._metadata: GroupMetadata = None
+        self._heard = 0
+
+    def begin(self, partitions: Iterable[TopicPartition]) -> int:
+        """Begin a new term for *partitions* and return its number."""
+        with self._changed:
+            term = next(self._numbers)
+            self._terms.update(dict.fromkeys(partitions, term))
+            return term
+
+    def end(self, partitions: Iterable[TopicPartition]) -> None:
+        """End the terms of *partitions*: nothing of theirs can be committed any more."""
+        with self._changed:
+            for partition in partitions:
+                self._terms.pop(partition, None)
+
+    def hear(self, metadata: GroupMetadata) -> None:
+        """Keep what the polling thread just learnt of the group."""
+        with self._changed:
+            self._metadata = metadata
+            self._heard += 1
+            self._changed.notify_all()
+
+    def tell(self, partitions: Iterable[TopicPartition], term: int) -> None:
+        """Note that the taker knows of *partitions* in *term*."""
+        with self._changed:
+            self._told.update(dict.fromkeys(partitions, term))
+
+    def untell(self, partitions: Iterable[TopicPartition]) -> None:
+        """Note that the taker knows *partitions* are gone."""
+        with self._changed:
+            for partition in partitions:
+                self._told.pop(partition, None)
+
+    def ticket(self, partitions: Iterable[TopicPartition]) -> Ticket:
+        """Return leave to commit for *partitions*; raises `CommitError` where one is not the taker's."""
+        with self._changed:
+            for partition in partitions:
+                term = self._terms.get(partition)
+                if term is None or term != self._told.get(partition):
+                    raise CommitError(f"{partition.topic}[{partition.partition}] is not this member's any more")
+            return Ticket(self._metadata, self._heard)
+
+    def newer(self, ticket: Ticket, within_s: float) -> bool:
+        """Wait until the group has been asked again since *ticket*, whole round included."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._heard >= ticket.heard + 2, within_s)

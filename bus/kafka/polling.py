@@ -1,0 +1,352 @@
+"""The thread that owns a member's consumer: it keeps the member in its group, whatever the event loop does.
+
+Every call on the consumer is made here. The client serialises calls by
+sleeping and trying again, so a second thread would starve this one, or this one
+the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as Offset
+
+from antiphon.bus.errors import BusError, CommitError, MemberFailedError
+from antiphon.bus.kafka.chatter import library, log
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, member_consumer
+from antiphon.bus.kafka.failures import REFUSED, error_of, unreachable
+from antiphon.bus.kafka.inbox import Inbox
+from antiphon.bus.kafka.ownership import Ownership
+from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
+from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
+from antiphon.bus.record import Committed, Record, TopicPartition
+
+# How long one look for records may take: a command waits for it.
+_LOOK_S = 0.02
+_LOOK_AT_LEAST_ONCE_S = 0.005
+# How long the taker may be behind before fetching is paused. Pausing drops what the client has fetched ahead.
+_PATIENCE_S = 0.1
+_ASK_S = 2.0
+_PROBE_S = 2.0
+
+
+class Polling(threading.Thread):
+    """One member's consumer."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        membership: Membership,
+        protocol: GroupProtocol,
+        ownership: Ownership,
+    ) -> None:
+        super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
+        self.finished: Future[None] = Future()
+        self.wake = threading.Event()
+        self.inbox = Inbox(ownership, config.prefetch, self.wake.set)
+        self._config = config
+        self._membership = membership
+        self._protocol = protocol
+        self._ownership = ownership
+        self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
+        self._commands: deque[Callable[[], None]] = deque()
+        self._closing = threading.Event()
+        self._consumer: Consumer
+        self._assigned: set[TopicPartition] = set()
+        self._fresh: set[TopicPartition] = set()
+        """Assigned, and the taker has not been told yet."""
+        self._rewind: set[TopicPartition] = set()
+        """Fresh ones that were read from before."""
+        self._flowing: set[TopicPartition] = set()
+        self._throttled = False
+        self._down_since: float | None = None
+        self._next_probe = 0.0
+
+    # The event loop's side.
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop fetching from *partitions* soon."""
+        self._command(lambda: self._pause(partitions))
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Fetch from *partitions* soon."""
+        self._command(lambda: self._resume(partitions))
+
+    def restart(self) -> None:
+        """Void what was taken and begin every partition again where it is truly committed."""
+        self._command(self._restart)
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
+        """Commit *offsets* outside a transaction; the future raises `CommitError`."""
+        done: Future[None] = Future()
+
+        def command() -> None:
+            try:
+                self._commit(offsets)
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._command(command)
+        return done
+
+    def close(self) -> None:
+        """Leave the group at once; `finished` says when."""
+        self._closing.set()
+        self.wake.set()
+
+    def _command(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self.wake.set()
+        if self.finished.done():
+            # Nobody else will: a commit after the end must fail, not wait.
+            self._run_commands()
+
+    # The thread's side.
+
+    def run(self) -> None:
+        """Poll until closed, or until the member can go on no longer."""
+        try:
+            self._join()
+            while not self._closing.is_set():
+                self._run_commands()
+                self._announce()
+                self._look()
+                self._probe()
+            reason = "it was closed"
+        except BusError as error:
+            self.inbox.fail(error)
+            reason = str(error)
+        except Exception as error:
+            reason = str(error_of(error)) if isinstance(error, KafkaException) else repr(error)
+            log.warning("a group member failed", exc_info=error, extra={"group": self._membership.group})
+        finally:
+            self._leave()
+        self.inbox.fail(MemberFailedError(self._membership.group, reason))
+        self._run_commands()
+        self.finished.set_result(None)
+
+    def _join(self) -> None:
+        options = {
+            **member_consumer(self._config, self._membership, self._protocol),
+            "error_cb": self._on_error,
+        }
+        self._consumer = Consumer(options, logger=library)
+        self._consumer.subscribe(
+            [*self._membership.topics], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _leave(self) -> None:
+        self._closing.set()
+        self._forget(frozenset(self._assigned))
+        with contextlib.suppress(KafkaException, RuntimeError, AttributeError):
+            self._consumer.close()
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            with contextlib.suppress(IndexError):
+                self._commands.popleft()()
+
+    def _look(self) -> None:
+        """Take what has come, and hold fetching up while the taker is behind."""
+        wait_s = self._look_s
+        if self._throttled and not self.inbox.full:
+            self._throttled = False
+            self._consumer.resume(named(self._flowing))
+        if self._throttled or not self._flowing:
+            # Nothing can come but news of the group: wait for commands instead, they are not kept waiting so.
+            self.wake.wait(wait_s)
+            self.wake.clear()
+            wait_s = 0.0
+        first = self._consumer.poll(wait_s)
+        if first is not None:
+            # `consume` alone would wait its whole time for a full batch.
+            batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
+            records = self._records(batch)
+            if records:
+                self.inbox.put(Records(records))
+        if self._assigned:
+            self._ownership.hear(self._consumer.consumer_group_metadata())
+        if self.inbox.full and not self._throttled:
+            self._hold_up()
+
+    def _hold_up(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while self.inbox.full and not self._commands and not self._closing.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._throttled = True
+                self._consumer.pause(named(self._flowing))
+                return
+            self.wake.wait(left)
+            self.wake.clear()
+
+    def _records(self, messages: Sequence[Message]) -> list[Record]:
+        records: list[Record] = []
+        add = records.append
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._on_error(error)
+                continue
+            add(record_of(message))
+        return records
+
+    def _announce(self) -> None:
+        """Tell the taker of fresh partitions once it is known what is committed for them."""
+        if not self._fresh:
+            return
+        asked = [*self._fresh]
+        try:
+            answers = self._consumer.committed(named(asked), timeout=_ASK_S)
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.code() in REFUSED:
+                raise
+            log.info("committed offsets are not known yet", extra={"reason": error.str()})
+            return
+        known = {
+            TopicPartition(answer.topic, answer.partition): Committed(answer.offset, answer.metadata or "")
+            if answer.offset >= 0
+            else None
+            for answer in answers
+            if answer.error is None
+        }
+        for partition in self._rewind & known.keys():
+            committed = known[partition]
+            self._consumer.seek(Offset(*partition, OFFSET_BEGINNING if committed is None else committed.offset))
+        self._rewind -= known.keys()
+        self._fresh -= known.keys()
+        if known:
+            self._ownership.hear(self._consumer.consumer_group_metadata())
+            self.inbox.put(Assigned(known), self._ownership.begin(known))
+
+    # Commands.
+
+    def _pause(self, partitions: Collection[TopicPartition]) -> None:
+        mine = self._flowing.intersection(partitions)
+        self._flowing -= mine
+        if mine and not self._throttled:
+            self._consumer.pause(named(mine))
+
+    def _resume(self, partitions: Collection[TopicPartition]) -> None:
+        mine = self._assigned.intersection(partitions) - self._flowing - self._fresh
+        self._flowing |= mine
+        if mine and not self._throttled:
+            self._consumer.resume(named(mine))
+
+    def _restart(self) -> None:
+        told = frozenset(self._assigned - self._fresh)
+        self._ownership.end(told)
+        self._consumer.pause(named(self._assigned))
+        self._flowing.clear()
+        self._throttled = False
+        self._fresh |= told
+        self._rewind |= told
+        self.inbox.void(told)
+        if told:
+            self.inbox.put(Lost(told))
+
+    def _commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        self._ownership.ticket(offsets)
+        try:
+            answers = self._consumer.commit(offsets=offsets_of(offsets), asynchronous=False)
+        except (KafkaException, RuntimeError) as exception:
+            reason = str(error_of(exception)) if isinstance(exception, KafkaException) else str(exception)
+            raise CommitError(reason) from exception
+        failed = [answer.error for answer in answers if answer.error is not None]
+        if failed:
+            raise CommitError(f"{failed[0].name()}: {failed[0].str()}")
+
+    # What the client calls from within `poll` and `close`.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[Offset]) -> None:
+        if self._protocol is GroupProtocol.CONSUMER:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        consumer.pause(partitions)
+        fresh = partitions_of(partitions)
+        self._assigned |= fresh
+        self._fresh |= fresh
+        self._down_since = None
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[Offset]) -> None:
+        revoked = partitions_of(partitions)
+        told = revoked - self._fresh
+        self.inbox.void(revoked)
+        if told and not self._closing.is_set():
+            # Committed meanwhile is with what the group says now: later it says nothing until this returns.
+            self._ownership.hear(consumer.consumer_group_metadata())
+            self._await_release(told)
+        self._forget(revoked)
+        if self._protocol is GroupProtocol.CONSUMER:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _await_release(self, partitions: frozenset[TopicPartition]) -> None:
+        released = threading.Event()
+
+        def release() -> None:
+            released.set()
+            self.wake.set()
+
+        self.inbox.put(Revoked(partitions, release))
+        deadline = time.monotonic() + self._membership.revoke_grace_s
+        while not released.is_set() and not self._closing.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                log.warning("partitions were given up unfinished", extra={"partitions": sorted(partitions)})
+                self.inbox.put(Lost(partitions))
+                return
+            self.wake.wait(left)
+            self.wake.clear()
+            self._run_commands()
+
+    def _on_lost(self, consumer: Consumer, partitions: list[Offset]) -> None:
+        lost = partitions_of(partitions)
+        told = lost - self._fresh
+        self._forget(lost)
+        self.inbox.void(lost)
+        if told:
+            self.inbox.put(Lost(told))
+        if self._protocol is GroupProtocol.CONSUMER:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _forget(self, partitions: frozenset[TopicPartition]) -> None:
+        self._ownership.end(partitions)
+        for known in (self._assigned, self._fresh, self._rewind, self._flowing):
+            known.difference_update(partitions)
+
+    def _on_error(self, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are spelt so
+            self._down_since = self._down_since or time.monotonic()
+        elif code in REFUSED or error.fatal():
+            raise KafkaException(error)
+        else:
+            library.info("%s: %s", error.name(), error.str())
+
+    def _probe(self) -> None:
+        """While no broker is there, look whether one has come back; give up after the configured time."""
+        now = time.monotonic()
+        if self._down_since is None or now < self._next_probe:
+            return
+        self._next_probe = now + _PROBE_S
+        try:
+            self._consumer.list_topics(self._membership.topics[0], timeout=1.0)
+        except KafkaException as exception:
+            if now - self._down_since > self._config.give_up_s:
+                raise unreachable(self._config, now - self._down_since, error_of(exception)) from exception
+        else:
+            self._down_since = None

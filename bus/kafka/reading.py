@@ -1,0 +1,164 @@
+"""Reading partitions from one offset to another, in no group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as Offset
+
+from antiphon.bus.errors import BusError
+from antiphon.bus.kafka.chatter import library
+from antiphon.bus.kafka.config import KafkaConfig, reader
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
+from antiphon.bus.kafka.records import record_of
+from antiphon.bus.record import Record, TopicPartition
+
+T = TypeVar("T")
+
+_BATCH = 500
+_ROOM = 4
+"""Batches that may wait for the event loop."""
+_LOOK_S = 0.05
+
+
+class ReadFailedError(BusError):
+    """A partition cannot be read on."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"expected to go on reading, but the broker said: {reason}")
+
+
+async def read(
+    config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+) -> AsyncIterator[Record]:
+    """Yield records as `Bus.read` promises; its thread ends when the iterator is closed."""
+    wanted = {
+        partition: offset for partition, offset in start.items() if stop is None or offset < stop.get(partition, offset)
+    }
+    if not wanted:
+        return
+    reading = Reading(config, wanted, stop)
+    reading.start()
+    try:
+        while (batch := await reading.next()) is not None:
+            for record in batch:
+                yield record
+    finally:
+        reading.close()
+
+
+class Reading(threading.Thread):
+    """One consumer with partitions assigned by hand, and the thread that owns it."""
+
+    def __init__(
+        self, config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+    ) -> None:
+        super().__init__(name="antiphon-read", daemon=True)
+        self._config = config
+        self._from = start
+        self._stop_at = stop
+        self._left = set(start)
+        self._loop = asyncio.get_running_loop()
+        self._batches: deque[list[Record]] = deque()
+        self._wake = asyncio.Event()
+        self._room = threading.Semaphore(_ROOM)
+        self._closing = threading.Event()
+        self._ended = False
+        self._failure: BusError | None = None
+
+    async def next(self) -> list[Record] | None:
+        """Return the next batch, or None at the end."""
+        while not self._batches:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        self._room.release()
+        return self._batches.popleft()
+
+    def close(self) -> None:
+        """Let go; the thread ends by itself."""
+        self._closing.set()
+        self._room.release()
+
+    def run(self) -> None:
+        """Read until everything asked for is there, or nobody wants it any more."""
+        failure: BusError | None = None
+        try:
+            self._read()
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.code() in NO_ANSWER:
+                failure = unreachable(self._config, self._config.reach_s, error)
+            else:
+                failure = ReadFailedError(f"{error.name()}: {error.str()}")
+        self._tell(self._end, failure)
+
+    def _read(self) -> None:
+        consumer = Consumer({**reader(self._config), "error_cb": _on_error}, logger=library)
+        try:
+            consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
+            while self._left and not self._closing.is_set():
+                first = consumer.poll(_LOOK_S)
+                if first is None:
+                    continue
+                records = self._records([first, *consumer.consume(_BATCH - 1, 0)])
+                if records:
+                    self._room.acquire()
+                    self._tell(self._arrive, records)
+        finally:
+            consumer.close()
+
+    def _records(self, messages: list[Message]) -> list[Record]:
+        records: list[Record] = []
+        for message in messages:
+            error = message.error()
+            partition = TopicPartition(message.topic() or "", message.partition() or 0)
+            offset = message.offset() or 0
+            stop = None if self._stop_at is None else self._stop_at.get(partition)
+            if error is not None:
+                self._heed(error, partition, offset)
+                continue
+            if partition not in self._left:
+                continue
+            if stop is not None and offset >= stop - 1:
+                self._left.discard(partition)
+                if offset >= stop:
+                    continue
+            records.append(record_of(message))
+        return records
+
+    def _heed(self, error: KafkaError, partition: TopicPartition, offset: int) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+            stop = None if self._stop_at is None else self._stop_at.get(partition)
+            if stop is not None and offset >= stop:
+                self._left.discard(partition)
+        elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(error)
+
+    def _tell(self, what: Callable[[T], None], value: T) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop was closed: nobody reads.
+            self._loop.call_soon_threadsafe(what, value)
+
+    def _arrive(self, records: list[Record]) -> None:
+        self._batches.append(records)
+        self._wake.set()
+
+    def _end(self, failure: BusError | None) -> None:
+        self._ended = True
+        self._failure = failure
+        self._wake.set()
+
+
+def _on_error(error: KafkaError) -> None:
+    if error.code() in REFUSED:
+        raise KafkaException(error)

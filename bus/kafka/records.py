@@ -1,0 +1,67 @@
+"""Records and offsets, between the client's classes and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as Offset
+
+from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition
+
+
+def record_of(message: Any) -> Record:
+    """Say a client's message as a record; one that carries an error is none."""
+    # The client's types say that everything of a message may be missing: in a record nothing is.
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        message.headers() or [],
+        message.timestamp()[1],
+    )
+
+
+def produce(
+    producer: Producer,
+    records: Iterable[Outgoing],
+    wait: Callable[[float], object],
+) -> None:
+    """Hand *records* to the client; *wait* is called while its buffer is full."""
+    put: Callable[..., None] = producer.produce
+    for record in records:
+        partition = record.partition
+        while True:
+            try:
+                put(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    -1 if partition is None else partition,
+                    headers=record.headers,
+                )
+            except BufferError:
+                wait(0.05)
+            else:
+                break
+
+
+def offsets_of(offsets: Mapping[TopicPartition, Committed]) -> list[Offset]:
+    """Say *offsets* as the client takes them."""
+    return [
+        Offset(topic, partition, committed.offset, committed.metadata)
+        for (topic, partition), committed in offsets.items()
+    ]
+
+
+def named(partitions: Collection[TopicPartition]) -> list[Offset]:
+    """Name *partitions* to the client."""
+    return [Offset(topic, partition) for topic, partition in partitions]
+
+
+def partitions_of(offsets: Collection[Offset]) -> frozenset[TopicPartition]:
+    """Say which partitions the client means."""
+    return frozenset(TopicPartition(offset.topic, offset.partition) for offset in offsets)

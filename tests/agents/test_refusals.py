@@ -82,7 +82,6 @@ def test_return_annotation_of_no_event() -> None:
     async def bare(order: Placed) -> list:  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType] - the test
         raise NotImplementedError
 
-    # type: ignore[type-arg]
     async def unordered(order: Placed) -> set[Reserved]:
         raise NotImplementedError
 

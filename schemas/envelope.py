@@ -19,6 +19,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from antiphon.schemas.errors import NotAnEventError
 from antiphon.schemas.ids import root_id
@@ -147,8 +148,14 @@ def format_time(us: int) -> str:
     >>> format_time(1_763_805_600_000_123)
     '2025-11-22T10:00:00.000123Z'
     """
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, rest = divmod(us, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _second(seconds: int) -> str:
+    # Events come many a second, and formatting a date is dear.
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_time(text: str) -> int:

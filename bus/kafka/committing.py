@@ -170,4 +170,3 @@ def _transact(producer: Producer, transaction: Transaction, metadata: GroupMetad
         producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, timeout_s)
     producer.commit_transaction(timeout_s)
     producer.poll(0)  # Serves the client's log.
-

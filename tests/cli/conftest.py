@@ -23,7 +23,7 @@ class Ran(NamedTuple):
 
 Antiphon = Callable[..., Ran]
 
-SUPPORT = '''\
+SUPPORT = """\
 from antiphon import Event, agent
 
 
@@ -40,7 +40,7 @@ class TicketTriaged(Event):
 @agent
 async def triage(ticket: TicketOpened) -> TicketTriaged:
     return TicketTriaged(ticket_id=ticket.ticket_id, queue="billing")
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ class Agent:
     event; what a handler emitted reaches it sealed in its envelope.
     """
 
-    def __init__(  # noqa: PLR0913 - each is something a user says once
+    def __init__(
         self,
         name: str,
         *,

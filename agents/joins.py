@@ -81,7 +81,7 @@ def _keep(delivery: Delivery, join: Join, kept: Kept) -> None:
 
 def _pack(delivery: Delivery) -> dict[str, Any]:
     """Return the event as it stands on the wire: what is kept outlives releases as the wire does."""
-    headers = {name: value.decode() for name, value in to_headers(delivery.envelope)}
+    headers = {name: value.decode() for name, value in to_headers(delivery.envelope) if value is not None}
     return {"headers": headers, "value": base64.b64encode(delivery.record.value or b"").decode()}
 
 

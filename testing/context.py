@@ -43,7 +43,7 @@ class RecordingContext(Context):
         return self._delivery.confidence
 
 
-def context(  # noqa: PLR0913 - one for each thing a handler may ask; a test says what matters to it
+def context(
     *,
     id: str | None = None,
     correlation_id: str | None = None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Delivery, current
 from antiphon.bus.record import Record
+from antiphon.bus.state import PartitionState
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.schemas.event import Event, envelope_or_none, key_of
 
@@ -16,13 +17,32 @@ E = TypeVar("E", bound=Event)
 
 
 class MemoryState:
-    """State in a dictionary. Implements `bus.delivery.State`, except that changes stay when a handler raises."""
+    """An agent's state in memory. Implements `bus.delivery.State` as a worker does: what a handler changes, `hand` keeps."""
 
     def __init__(self) -> None:
-        self.values: dict[str, dict[str, Any]] = {}
+        self._stored: dict[str, bytes] = {}
+        self._partition = PartitionState("state", 0, self._stored)
+        self._view = self._partition.view()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is kept, by key."""
+        return {key: self._partition.load(key) for key in self._stored}
 
     def mapping(self, key: str) -> MutableMapping[str, Any]:
-        return self.values.setdefault(key, {})
+        return self._view.mapping(key)
+
+    def changed(self) -> Mapping[str, bytes | None]:
+        return self._view.changed()
+
+    def keep(self) -> None:
+        """Make the changes last, as when a delivery is committed."""
+        self._partition.store(self._view.changed())
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget the changes, as when a handler raised."""
+        self._view = self._partition.view()
 
 
 class MemoryServices:
@@ -45,7 +65,7 @@ class MemoryServices:
         return self.effects.get(delivery.envelope.id, {})
 
 
-def delivery_of(  # noqa: PLR0913 - a delivery has that much to say, and a test says what matters to it
+def delivery_of(
     event: Event,
     *,
     agent: str = "test",
@@ -89,7 +109,11 @@ def delivery_of(  # noqa: PLR0913 - a delivery has that much to say, and a test 
 async def hand(consumer: Consumer, delivery: Delivery) -> list[Event]:
     """Have *consumer* handle *delivery* as a worker would; returns what it emitted, sealed in envelopes."""
     token = current.set(delivery)
+    memory = delivery.state if isinstance(delivery.state, MemoryState) else MemoryState()
     try:
-        return [*await consumer.handler(delivery.event)]
+        produced = [*await consumer.handler(delivery.event)]
+        memory.keep()
     finally:
+        memory.drop()
         current.reset(token)
+    return produced

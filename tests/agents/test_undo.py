@@ -59,7 +59,7 @@ async def test_undo_gets_the_event_and_meets_its_state() -> None:
 
     assert released == Released(n=7)
     assert envelope_of(released).parent_id == undo.envelope.id
-    assert state.values == {placed.envelope.id: {}}
+    assert state.values == {}
 
 
 async def test_undo_of_something_else_is_set_aside() -> None:

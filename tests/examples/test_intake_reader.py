@@ -107,13 +107,14 @@ def test_an_old_licence_file_may_be_latin_1(make_distribution: MakeDistribution)
     assert said.licence_files == [LicenceFile(file="LICENSE", text="© Müller")]
 
 
-def test_a_distribution_without_metadata_is_unreadable(tmp_path: Path) -> None:
+def test_a_distribution_without_metadata_is_unreadable(make_distribution: MakeDistribution, tmp_path: Path) -> None:
     """It is an event and no error: trying again cannot help, and the others go on."""
-    expected = "ValueError: expected METADATA in gone.dist-info, got none that can be read"
-    assert problem(tmp_path / "gone.dist-info") == expected
+    expected = "ValueError: expected METADATA in {}, got none that can be read"
+    assert problem(tmp_path / "gone.dist-info") == expected.format("gone.dist-info")
+    assert problem(make_distribution("", {})) == expected.format("thing-1.0.dist-info")
 
 
-@pytest.mark.parametrize("metadata", ["", "\x00\x01 nonsense", "Name: thing\n", "Version: 1.0\n"])
+@pytest.mark.parametrize("metadata", ["\x00\x01 nonsense", "Name: thing\n", "Version: 1.0\n"])
 def test_metadata_that_names_nothing_is_unreadable(make_distribution: MakeDistribution, metadata: str) -> None:
     """The email parser takes anything; without a name and a version it is not a distribution's."""
     assert "Name and Version" in problem(make_distribution(metadata, {}))

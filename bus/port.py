@@ -7,7 +7,7 @@ broker cannot keep one, its `Features` says so.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
@@ -138,6 +138,8 @@ class TopicSpec:
     name: str
     partitions: int
     compact: bool = False
+    replication: int | None = None
+    """None: as the broker is configured."""
     config: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
 
@@ -157,7 +159,7 @@ class Bus(Protocol):
 
     def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         """Yield committed records from *start* on, in order within a partition, belonging to no group.
 
         With *stop*, ends once every partition has been read up to its offset

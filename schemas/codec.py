@@ -124,6 +124,10 @@ class Codec:
             raise UnknownSchemaError(reference)
         return written.schema, written.read(value, named=False)
 
+    def to_json(self, value: bytes) -> Any:
+        """Read *value* without a class, as JSON's types. Raises as `read` does."""
+        return to_json(self.read(value)[1])
+
     def _reader(self, event_class: type[Event], value: bytes) -> _Reader:
         type = event_class.__event__.type
         reference = reference_of(value, type)

@@ -8,7 +8,7 @@ seed, and comes again with it; faults are put in at the `Point`s of a member.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 
 from antiphon.bus.errors import TopicCreationRefusedError, UnknownTopicError
 from antiphon.bus.memory.groups import Group
@@ -67,7 +67,7 @@ class MemoryBus:
 
     async def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         """Yield committed records; a partition that *stop* does not name is read to nowhere."""
         positions = dict(start)
         stops = None if stop is None else {partition: stop.get(partition, 0) for partition in start}

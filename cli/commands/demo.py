@@ -1,0 +1,189 @@
+"""`antiphon demo`: the dependency-intake example on real input, each agent a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from antiphon.bus.connect import connect, schema_store
+from antiphon.bus.kafka.embedded import EmbeddedBroker
+from antiphon.bus.settings import load
+from antiphon.cli.cluster import Cluster
+from antiphon.cli.tree import render
+
+from antiphon.cli import output
+from antiphon.cli.demo import example
+from antiphon.cli.demo.crew import Crew
+from antiphon.cli.demo.intake import Intake, Taken
+from antiphon.cli.demo.screen import Lines, LiveTable, Screen, summary_lines
+from antiphon.cli.demo.submissions import Distribution, chosen, installed
+from antiphon.cli.errors import DONE, NO
+from antiphon.cli.options import given
+
+_PARTITIONS = 4
+_CATALOGUE = "catalogue.db"
+# Ctrl-C ends within two seconds: one for the agents to leave, the rest for the broker and the folder.
+_GRACE_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What was asked for."""
+
+    distributions: Sequence[Distribution]
+    keep: bool
+    rate: float | None
+    address: str | None
+    """Where the broker is; None: one is started for this run."""
+    namespace: str
+
+
+def demo(
+    *,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Take in this package alone; may be repeated.", metavar="NAME")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave broker and agents up until Ctrl-C, to look around.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Packages submitted a second, at most.", metavar="N")
+    ] = None,
+) -> None:
+    """Take in every Python package installed here: five agents and the saga coordinator, each a process.
+
+    Real input: their METADATA and licence files are read, never changed. Starts a
+    broker of its own unless -b names one, and a namespace of its own on either.
+
+    Example:
+      antiphon demo
+      antiphon demo --only rich --only orjson
+      antiphon demo --keep
+    """
+    order = Order(
+        distributions=chosen(installed(), only or []),
+        keep=keep,
+        rate=rate,
+        address=given().bootstrap_servers,
+        namespace=given().namespace or f"demo-{secrets.token_hex(3)}",
+    )
+    raise typer.Exit(asyncio.run(_demo(order)))
+
+
+async def _demo(order: Order) -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does, so that there is one way out.
+        asyncio.get_running_loop().add_signal_handler(number, os.kill, os.getpid(), signal.SIGINT)
+    screen = _screen()
+    with tempfile.TemporaryDirectory(prefix="antiphon-demo-", ignore_cleanup_errors=True) as folder:
+        async with _broker(order, screen) as address:
+            environment = _environment(order, address, Path(folder))
+            crew = Crew(Path(folder), cwd=example.FOLDER, environment=environment)
+            try:
+                async with _opened(order, address) as cluster:
+                    intake = Intake(cluster, crew, screen, catalogue=Path(folder) / _CATALOGUE)
+                    taken = await intake.run(order.distributions, order.rate)
+                    _report(order, address, taken)
+                    if order.keep:
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await crew.watch()
+            finally:
+                crew.stop(_GRACE_S)
+    return DONE if taken.summary.good else NO
+
+
+def _screen() -> Screen:
+    remarks = output.console(sys.stderr)
+    if given().json:
+        return Lines(None, remarks)
+    console = output.console()
+    return LiveTable(console) if sys.stdout.isatty() else Lines(console, remarks)
+
+
+@contextlib.asynccontextmanager
+async def _broker(order: Order, screen: Screen) -> AsyncIterator[str]:
+    if order.address is not None:
+        yield order.address
+        return
+    screen.say("starting a broker ...")
+    async with EmbeddedBroker() as address:
+        yield address
+
+
+def _environment(order: Order, address: str, folder: Path) -> dict[str, str]:
+    environment = {
+        "ANTIPHON_BOOTSTRAP_SERVERS": address,
+        "ANTIPHON_NAMESPACE": order.namespace,
+        "ANTIPHON_PARTITIONS": str(_PARTITIONS),
+        "INTAKE_CATALOGUE": str(folder / _CATALOGUE),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if policy := os.environ.get("INTAKE_POLICY"):
+        environment["INTAKE_POLICY"] = str(Path(policy).resolve())
+    if given().registry:
+        environment["ANTIPHON_REGISTRY"] = str(given().registry)
+    return environment
+
+
+@contextlib.asynccontextmanager
+async def _opened(order: Order, address: str) -> AsyncIterator[Cluster]:
+    said = given().settings() | {"bootstrap_servers": address, "namespace": order.namespace}
+    settings = load({**said, "partitions": _PARTITIONS})
+    bus = connect(settings)
+    try:
+        store = schema_store(settings, bus, settings.names, _PARTITIONS)
+        yield Cluster(settings, bus, store, await bus.topics())
+    finally:
+        await bus.close()
+
+
+def _report(order: Order, address: str, taken: Taken) -> None:
+    if given().json:
+        output.document(
+            {
+                "packages": [package.document() for package in taken.packages],
+                "summary": taken.summary.document(),
+                "workflow": taken.workflow,
+            }
+        )
+        return
+    output.result()
+    for line in summary_lines(taken.summary):
+        output.result(line)
+    if taken.workflow is not None:
+        output.result()
+        output.show(render(taken.workflow))
+    output.result()
+    output.result("what to try next:")
+    for line in _next(order, address, taken):
+        output.result(f"  {line}")
+    sys.stdout.flush()
+
+
+def _next(order: Order, address: str, taken: Taken) -> list[str]:
+    if not order.keep:
+        return [
+            "antiphon demo --keep             leaves broker and agents up, to look around",
+            f"INTAKE_POLICY=my.toml antiphon demo     your own policy; start from {example.FOLDER / 'policy.toml'}",
+            "antiphon new helpdesk            an agent of your own",
+        ]
+    shown = taken.workflow["correlation_id"] if taken.workflow else "ID"
+    return [
+        f"export ANTIPHON_BOOTSTRAP_SERVERS={address}",
+        f"export ANTIPHON_NAMESPACE={order.namespace}",
+        f"antiphon trace {shown}",
+        "antiphon tail package.refused review.requested --from-beginning",
+        "antiphon topology",
+        "",
+        "broker and agents stay up until Ctrl-C here",
+    ]

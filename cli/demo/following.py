@@ -1,0 +1,99 @@
+"""Following the demo's packages through the topics, as anybody could: in no group, moving nobody's offsets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from antiphon.cli.cluster import Cluster
+
+from antiphon.bus.activity import Activity
+from antiphon.bus.delivery import Outcome
+from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.names import ACTIVITY
+from antiphon.bus.record import Record, TopicPartition
+from antiphon.cli.demo.board import Board, Heard, Package
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import from_headers
+from antiphon.schemas.errors import UnknownSchemaError
+
+T = TypeVar("T")
+
+TYPES = (
+    "package.submitted",
+    "package.read",
+    "package.unreadable",
+    "package.reserved",
+    "package.released",
+    "licence.identified",
+    "package.approved",
+    "package.refused",
+    "review.requested",
+)
+_GIVEN_UP = (Outcome.DEAD_LETTERED, Outcome.EXPIRED)
+
+
+async def agents_seen(cluster: Cluster, start: Mapping[TopicPartition, int]) -> AsyncIterator[str]:
+    """Yield the names of agents as they say that they are up."""
+    codec = cluster.codec()
+    async for record in cluster.bus.read(start):
+        if record.value is not None:
+            seen = await _learning(codec, partial(codec.decode, AgentSeen, record.value))
+            if not seen.stopped:
+                yield seen.agent
+
+
+class Follower:
+    """Puts what stands on the topics on a board. Made before anything is published, so that nothing is missed."""
+
+    def __init__(self, cluster: Cluster, board: Board, start: Mapping[TopicPartition, int]) -> None:
+        self._cluster = cluster
+        self._board = board
+        self._start = start
+        self._codec = cluster.codec()
+
+    @classmethod
+    async def at_the_end(cls, cluster: Cluster, board: Board) -> Follower:
+        """Return a follower of what will be written from now on."""
+        topics = [cluster.names.topic(name) for name in (*TYPES, ACTIVITY)]
+        bounds = await cluster.bus.bounds(topics)
+        return cls(cluster, board, {partition: end for partition, (_, end) in bounds.items()})
+
+    async def changes(self) -> AsyncIterator[Package]:
+        """Yield each package when it is further than it was; never ends."""
+        activity = self._cluster.names.topic(ACTIVITY)
+        async for record in self._cluster.bus.read(self._start):
+            changed = await (self._failures(record) if record.topic == activity else self._events(record))
+            for package in changed:
+                yield package
+
+    async def _events(self, record: Record) -> list[Package]:
+        if record.value is None:
+            return []
+        envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+        data: Any = await _learning(self._codec, partial(self._codec.to_json, record.value))
+        changed = self._board.hear(Heard(envelope.type, envelope.correlation_id, envelope.time_us, data))
+        return [] if changed is None else [changed]
+
+    async def _failures(self, record: Record) -> list[Package]:
+        if record.value is None:
+            return []
+        activity = await _learning(self._codec, partial(self._codec.decode, Activity, record.value))
+        changed: list[Package] = []
+        for handled in activity.deliveries:
+            if handled.outcome in _GIVEN_UP:
+                error = f"{handled.error.type}: {handled.error.message}" if handled.error else handled.outcome
+                ended_us = handled.started_us + handled.duration_us
+                package = self._board.fail(handled.correlation_id, f"{activity.agent}: {error}", ended_us)
+                changed += [] if package is None else [package]
+        return changed
+
+
+async def _learning(codec: Codec, read: Callable[[], T]) -> T:
+    """Call *read*, once more where the writer's schema had to be fetched first."""
+    try:
+        return read()
+    except UnknownSchemaError as error:
+        await codec.learn(error.reference)
+        return read()

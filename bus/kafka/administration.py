@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Offset
@@ -17,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from antiphon.bus.errors import TopicCreationRefusedError
 from antiphon.bus.kafka.chatter import library
-from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, admin
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
 from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
@@ -64,46 +64,50 @@ class Administration:
         if not wanted:
             return []
         with self._lock:
-            futures = self._connected().create_topics([_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S)
+            futures: Mapping[str, Future[None]] = self._connected().create_topics(
+                [_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S
+            )
             made = self._outcome(futures)
             if made:
                 self._await_leaders([spec.name for spec in wanted])
         return made
 
-    def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
-        """Return first offset and end of what is committed, by partition."""
+    def bounds(self, topics: Iterable[str], *, committed: bool) -> dict[TopicPartition, tuple[int, int]]:
+        """Return first offset and end by partition: of what is committed, or of all that was written."""
         counts = self.topics()
         partitions = [
             TopicPartition(topic, partition) for topic in set(topics) for partition in range(counts.get(topic, 0))
         ]
-        first = self._offsets(dict.fromkeys(partitions, OffsetSpec.earliest()))
-        end = self._offsets(dict.fromkeys(partitions, OffsetSpec.latest()))
+        first = self._offsets(partitions, _earliest())
+        end = self._offsets(partitions, _latest(), committed=committed)
         return {partition: (first[partition], end[partition]) for partition in partitions}
 
     def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         """Return the first offset not older than *timestamp_ms*, or the end, by partition."""
-        found = self._offsets({partition: OffsetSpec.for_timestamp(timestamp_ms) for partition in partitions})
-        younger = [partition for partition, offset in found.items() if offset < 0]
-        return found | self._offsets(dict.fromkeys(younger, OffsetSpec.latest()))
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
+        older = [partition for partition, offset in found.items() if offset < 0]
+        return found | self._offsets(older, _latest())
 
     def close(self) -> None:
         with self._lock:
             self._client = None
 
-    def _offsets(self, asked: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+    def _offsets(
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        asked = {Offset(*partition): spec for partition in partitions}
         if not asked:
             return {}
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         with self._lock:
             # Asking for metadata first tells an unreachable cluster from a slow one.
             self._metadata()
-            futures = self._connected().list_offsets(
-                {Offset(*partition): spec for partition, spec in asked.items()},
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_ANSWER_S,
+            answers: Mapping[Offset, Future[Any]] = self._connected().list_offsets(
+                asked, isolation_level=level, request_timeout=_ANSWER_S
             )
             return {
-                TopicPartition(partition.topic, partition.partition): future.result().offset
-                for partition, future in futures.items()
+                TopicPartition(partition.topic, partition.partition): answer.result().offset
+                for partition, answer in answers.items()
             }
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
@@ -154,7 +158,8 @@ class Administration:
     def _connected(self) -> AdminClient:
         if self._client is None:
             options = {**admin(self._config), "error_cb": self._features.on_error}
-            self._client = AdminClient(options, logger=self._features.logger)
+            # The constructor's type knows nothing of callbacks, which it takes.
+            self._client = AdminClient(cast("dict[str, Option]", options), logger=self._features.logger)
         return self._client
 
 
@@ -188,6 +193,14 @@ def _new_topic(spec: TopicSpec) -> NewTopic:
     config = {"cleanup.policy": "compact", **spec.config} if spec.compact else dict(spec.config)
     # -1: as many replicas as the cluster makes by default.
     return NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=-1, config=config)
+
+
+def _earliest() -> OffsetSpec:
+    return cast("OffsetSpec", OffsetSpec.earliest())  # type: ignore[no-untyped-call] # the library forgot
+
+
+def _latest() -> OffsetSpec:
+    return cast("OffsetSpec", OffsetSpec.latest())  # type: ignore[no-untyped-call] # the library forgot
 
 
 def _is_led(topic: Any) -> bool:

@@ -56,8 +56,8 @@ class KafkaBus:
         async for record in records:
             yield record
 
-    async def bounds(self, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
-        return await asyncio.to_thread(self._administration.bounds, topics)
+    async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
+        return await asyncio.to_thread(self._administration.bounds, topics, committed=committed)
 
     async def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         return await asyncio.to_thread(self._administration.offsets_at, partitions, timestamp_ms)

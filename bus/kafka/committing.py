@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 import time
@@ -12,7 +11,7 @@ from concurrent.futures import Future
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from antiphon.bus.errors import CommitError, MemberFailedError
+from antiphon.bus.errors import BusError, CommitError, MemberFailedError
 from antiphon.bus.kafka.chatter import library, log
 from antiphon.bus.kafka.config import KafkaConfig, member_producer
 from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
@@ -31,9 +30,18 @@ _STEP_S = 2.0
 class Committing(threading.Thread):
     """Every call to the producer is made here: two threads in one client starve one another."""
 
-    def __init__(self, config: KafkaConfig, membership: Membership, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        membership: Membership,
+        ownership: Ownership,
+        on_failure: Callable[[BusError], None],
+    ) -> None:
         super().__init__(name=f"antiphon-commit-{membership.group}", daemon=True)
+        self.fenced = threading.Event()
+        """Set once there was a producer: older ones of the same name can commit no more."""
         self.finished: Future[None] = Future()
+        self._on_failure = on_failure
         self._config = config
         self._membership = membership
         self._ownership = ownership
@@ -74,9 +82,12 @@ class Committing(threading.Thread):
 
     def run(self) -> None:
         """Have a producer, then do what is asked until closed."""
-        with contextlib.suppress(MemberFailedError, Exception):
-            # What fails here fails again, and is told, at the first commit.
+        try:
             self._renew()
+        except BusError as error:
+            self._on_failure(error)
+        except KafkaException as exception:
+            self._on_failure(MemberFailedError(self._membership.group, str(error_of(exception))))
         while (job := self._jobs.get()) is not None:
             work, done = job
             if done.set_running_or_notify_cancel():
@@ -129,6 +140,7 @@ class Committing(threading.Thread):
         if self._membership.exactly_once:
             self._fence(producer)
         self._producer = producer
+        self.fenced.set()
 
     def _fence(self, producer: Producer) -> None:
         started = time.monotonic()

@@ -30,7 +30,7 @@ class KafkaConfig:
     """How to reach a cluster and how long to try."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    client: Mapping[str, Option] = dataclasses.field(default_factory=dict[str, Option], repr=False)
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict[str, Option], repr=False)
     """librdkafka's own options, for every client alike (TLS, SASL, ...). May hold secrets: never shown."""
     group_protocol: GroupProtocol | None = None
     """None: KIP-848's where the cluster has it."""
@@ -136,6 +136,6 @@ def _shared(config: KafkaConfig) -> Options:
     return {
         "reconnect.backoff.max.ms": 1_000,
         "log.connection.close": False,
-        **config.client,
+        **config.options,
         "bootstrap.servers": config.bootstrap_servers,
     }

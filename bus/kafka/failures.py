@@ -45,7 +45,7 @@ def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = 
 
 
 def _knock(config: KafkaConfig) -> str:
-    plain = str(config.client.get("security.protocol", "plaintext")).lower() in {"plaintext", "sasl_plaintext"}
+    plain = str(config.options.get("security.protocol", "plaintext")).lower() in {"plaintext", "sasl_plaintext"}
     reasons = [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
     return ", ".join(dict.fromkeys(reasons))
 

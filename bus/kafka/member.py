@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import log
 from antiphon.bus.kafka.committing import Committing
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
@@ -24,8 +25,8 @@ class KafkaMember:
     def __init__(self, config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> None:
         self._membership = membership
         ownership = Ownership()
-        self._committing = Committing(config, membership, ownership)
-        self._polling = Polling(config, membership, protocol, ownership)
+        self._committing = Committing(config, membership, ownership, self._fail)
+        self._polling = Polling(config, membership, protocol, ownership, self._committing.fenced.is_set)
         self._committing.start()
         self._polling.start()
 
@@ -60,6 +61,9 @@ class KafkaMember:
         await _within(self._committing.finished)
         self._polling.close()
         await _within(self._polling.finished)
+
+    def _fail(self, error: BusError) -> None:
+        self._polling.inbox.fail(error)
 
 
 async def _within(finished: Future[None]) -> None:

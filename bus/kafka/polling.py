@@ -45,6 +45,7 @@ class Polling(threading.Thread):
         membership: Membership,
         protocol: GroupProtocol,
         ownership: Ownership,
+        ready: Callable[[], bool],
     ) -> None:
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
@@ -54,6 +55,7 @@ class Polling(threading.Thread):
         self._membership = membership
         self._protocol = protocol
         self._ownership = ownership
+        self._ready = ready
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
@@ -200,8 +202,12 @@ class Polling(threading.Thread):
         return records
 
     def _announce(self) -> None:
-        """Tell the taker of fresh partitions once it is known what is committed for them."""
-        if not self._fresh:
+        """Tell the taker of fresh partitions once it is known what is committed for them.
+
+        Not before older producers of this name are fenced: what they have
+        under way could still change it.
+        """
+        if not self._fresh or not self._ready():
             return
         asked = [*self._fresh]
         try:

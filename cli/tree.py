@@ -70,7 +70,9 @@ def render(
     they do, printed last; None: those that fit the state, on a broker.
     """
     if width is None:
-        return _Fitted(lambda width: render(document, width=width, payloads=payloads, limit=limit, next_steps=next_steps))
+        return _Fitted(
+            lambda width: render(document, width=width, payloads=payloads, limit=limit, next_steps=next_steps)
+        )
     return Group(*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps))
 
 
@@ -80,7 +82,7 @@ class _Fitted:
     def __init__(self, draw: Callable[[int], RenderableType]) -> None:
         self._draw = draw
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # noqa: PLW3201 - rich's name
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._draw(options.max_width)
 
 

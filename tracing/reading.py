@@ -9,43 +9,23 @@ Only where some event is named and still not found, other partitions are read.
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 
-from antiphon.bus.activity import Activity
+from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import ACTIVITY, AGENTS, Names, undo_topic
+from antiphon.bus.names import ACTIVITY, AGENTS, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Record, TopicPartition
-from antiphon.schemas.codec import Codec, to_json
-from antiphon.schemas.envelope import from_headers, now_us
-from antiphon.schemas.errors import NotAnEventError, RegistryError, SchemaError, UnknownSchemaError
-from antiphon.schemas.event import Event
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import now_us
+from antiphon.tracing.finding import window_ms
+from antiphon.tracing.records import belongs, decoded, event_in, event_topics, may_hold_events
 from antiphon.tracing.seen import SeenEvent
 from antiphon.tracing.workflow import Workflow, stitch
 
-log = logging.getLogger(__name__)
-
-E = TypeVar("E", bound=Event)
-
-SKEW_MS = 3_600_000
-"""How far the clock of whoever made a root's id may be ahead of the clocks of whoever wrote its workflow's records."""
 _RESTITCH_S = 1.0
-_NO_EVENTS = re.compile(r"(^|\.)antiphon\.[^.]+$|\.(state|dead)$|^__")
-_TIMED_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}(-(7[0-9a-f-]*)?)?)?")
-
-
-class Candidate(NamedTuple):
-    """A workflow whose id, or one of whose events' ids, begins as was asked for."""
-
-    correlation_id: str
-    type: str
-    """Of its earliest event that was seen."""
-    time_us: int
 
 
 async def read_workflow(bus: Bus, names: Names, codec: Codec, correlation_id: str) -> Workflow | None:
@@ -89,24 +69,6 @@ async def follow(
         await asyncio.sleep(every_s)
 
 
-async def find_workflows(bus: Bus, names: Names, prefix: str) -> list[Candidate]:
-    """Return the workflows whose correlation id begins with *prefix*, the newest last.
-
-    Where there is none: those that have an event whose id begins so. Reads the
-    headers of every event topic, all partitions; first only of the time that
-    the prefix of a UUIDv7 tells (eight digits: about a minute, and an hour to
-    either side), and of all time where nothing is found there.
-    """
-    places = await _bounds(bus, names, await _event_topics(bus, names))
-    window = _window_ms(prefix)
-    if window is not None:
-        start = await bus.offsets_at(places, window[0])
-        stop = await bus.offsets_at(places, window[1])
-        if found := await _candidates(bus, {place: (start[place], stop[place]) for place in places}, prefix):
-            return found
-    return await _candidates(bus, places, prefix)
-
-
 class _Reader:
     """What was read of one workflow, and how far. Reading on reads only what is new."""
 
@@ -119,21 +81,31 @@ class _Reader:
         self._agents: dict[bytes | None, AgentSeen] = {}
         self._activity: list[Activity] = []
         self._events: dict[TopicPartition, dict[int, SeenEvent]] = {}
+        window = window_ms(correlation_id)
+        self._since_ms = None if window is None else window[0]
         self._everywhere = False
         """Other partitions than the workflow's own are read too."""
 
     def stitched(self) -> Workflow | None:
-        events = [event for at in self._events.values() for event in at.values()]
-        if not events and not self._activity:
+        events = self._seen()
+        if not events and not any(self._handled()):
             return None
         return stitch(events, self._activity, self._agents.values(), now_us=now_us(), correlation_id=self._id)
 
     async def catch_up(self) -> bool:
-        """Read what is new; say whether there was anything.
+        """Read what is new; say whether there was anything."""
+        news = await self._read_on()
+        if not self._seen() and self._since_ms is not None:
+            # Whoever made the id had a clock that is far off, or his ids only look like ours.
+            self._since_ms = None
+            self._next.clear()
+            self._activity.clear()
+            news |= await self._read_on()
+        return news
 
-        In this order: events that activity tells of are there when it is, so
-        whatever it names is found, and what was handled since is still outstanding.
-        """
+    async def _read_on(self) -> bool:
+        # In this order: what activity names is there when activity is, so it is found,
+        # and what was handled since then still counts as outstanding.
         width = await self._bus.topics()
         news = await self._read_agents()
         news |= await self._read_activity(width)
@@ -142,32 +114,30 @@ class _Reader:
         news |= await self._fetch_handled()
         if self._everywhere or self._lacking():
             self._everywhere = True
-            every = {topic for topic in width if self._names.plain(topic) and _may_hold_events(self._names, topic)}
+            every = {topic for topic in width if may_hold_events(self._names, topic)}
             news |= await self._read_events(topics | every, width)
         return news
 
     def _topics(self, width: Mapping[str, int]) -> set[str]:
-        named = event_topics(self._agents.values()) | {
-            handled.topic for activity in self._activity for handled in activity.deliveries
-        }
-        return {name for topic in named if (name := self._names.topic(topic)) in width}
+        """Return the topics that this workflow's events may stand on, as far as agents and activity tell."""
+        plain = event_topics(self._agents.values()) | {handled.topic for handled in self._handled()}
+        return {name for topic in plain if (name := self._names.topic(topic)) in width}
+
+    def _seen(self) -> list[SeenEvent]:
+        return [event for at in self._events.values() for event in at.values()]
+
+    def _handled(self) -> Iterator[Handled]:
+        for activity in self._activity:
+            yield from (handled for handled in activity.deliveries if handled.correlation_id == self._id)
 
     def _lacking(self) -> bool:
         """Say whether something is named that was not seen, or nothing was seen at all."""
-        seen = {event.id: event for at in self._events.values() for event in at.values()}
-        named = {parent for event in seen.values() for parent in event.parents}
+        seen = self._seen()
+        named = {parent for event in seen for parent in event.parents}
         for handled in self._handled():
             named.add(handled.event_id)
             named.update(emitted.id for emitted in handled.emitted)
-        return not seen or not named <= seen.keys()
-
-    def _handled(self) -> Iterable[Any]:
-        return (
-            handled
-            for activity in self._activity
-            for handled in activity.deliveries
-            if handled.correlation_id == self._id
-        )
+        return not seen or not named <= {event.id for event in seen}
 
     # -- reading ------------------------------------------------------------
 
@@ -175,7 +145,7 @@ class _Reader:
         news = False
         places = await self._bus.bounds([self._names.topic(AGENTS)])
         async for record in self._new(places):
-            seen = None if record.value is None else await _decode(self._codec, AgentSeen, record)
+            seen = None if record.value is None else await decoded(self._codec, AgentSeen, record)
             if seen is None:
                 self._agents.pop(record.key, None)
             else:
@@ -185,12 +155,12 @@ class _Reader:
 
     async def _read_activity(self, width: Mapping[str, int]) -> bool:
         news = False
-        topic = self._names.topic(ACTIVITY)
-        async for record in self._new(await self._own([topic], width)):
+        topic, wanted = self._names.topic(ACTIVITY), self._id.encode()
+        async for record in self._new(await self._own([topic], width), since_ms=self._since_ms):
             # Avro writes text as it is: most records of other workflows need not be decoded.
-            if record.value is None or self._id.encode() not in record.value:
+            if record.value is None or wanted not in record.value:
                 continue
-            activity = await _decode(self._codec, Activity, record)
+            activity = await decoded(self._codec, Activity, record)
             if activity is not None:
                 self._activity.append(activity)
                 news = True
@@ -199,7 +169,7 @@ class _Reader:
     async def _read_events(self, topics: Collection[str], width: Mapping[str, int]) -> bool:
         news = False
         places = await self._bus.bounds(topics) if self._everywhere else await self._own(topics, width)
-        async for record in self._new(places):
+        async for record in self._new(places, since_ms=self._since_ms):
             news |= await self._see(record)
         return news
 
@@ -227,150 +197,26 @@ class _Reader:
         bounds = await self._bus.bounds({place.topic for place in own})
         return {place: bounds[place] for place in own if place in bounds}
 
-    async def _new(self, places: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:
+    async def _new(
+        self, places: Mapping[TopicPartition, tuple[int, int]], *, since_ms: int | None = None
+    ) -> AsyncIterator[Record]:
         """Yield what stands in *places* and was not read yet."""
-        fresh = [place for place in places if place not in self._next]
-        window = _window_ms(self._id)
-        agents = self._names.topic(AGENTS)
-        timed = [place for place in fresh if window is not None and place.topic != agents]
-        begin = await self._bus.offsets_at(timed, window[0]) if window is not None and timed else {}
-        for place in fresh:
-            self._next[place] = begin.get(place, places[place][0])
-        start = {place: self._next[place] for place, (_, end) in places.items() if self._next[place] < end}
-        if not start:
-            return
-        stop = {place: places[place][1] for place in start}
-        async for record in self._bus.read(start, stop):
-            yield record
-        self._next.update(stop)
+        fresh = {place: first for place, (first, _) in places.items() if place not in self._next}
+        if since_ms is not None and fresh:
+            fresh |= await self._bus.offsets_at(fresh, since_ms)
+        self._next |= fresh
+        stop = {place: end for place, (_, end) in places.items() if self._next[place] < end}
+        if stop:
+            async for record in self._bus.read({place: self._next[place] for place in stop}, stop):
+                yield record
+            self._next |= stop
 
     async def _see(self, record: Record) -> bool:
         at = self._events.setdefault(TopicPartition(record.topic, record.partition), {})
-        if record.offset in at or not _belongs(record, self._id):
+        if record.offset in at or not belongs(record, self._id):
             return False
-        event = await _event(record, self._names, self._codec)
+        event = await event_in(record, self._names, self._codec)
         if event is None or event.envelope.correlation_id != self._id:
             return False
         at[record.offset] = event
         return True
-
-
-def event_topics(agents: Iterable[AgentSeen]) -> set[str]:
-    """Return the plain names of the topics on which events of a mesh stand, as its agents tell."""
-    topics: set[str] = set()
-    for seen in agents:
-        topics |= {part.topic for part in (*seen.hears, *seen.emits)}
-        if seen.undoes:
-            topics.add(undo_topic(seen.agent))
-    return {topic for topic in topics if not _NO_EVENTS.search(topic)}
-
-
-async def read_agents(bus: Bus, names: Names, codec: Codec) -> list[AgentSeen]:
-    """Return the last heartbeat of every worker that `antiphon.agents` still holds."""
-    latest: dict[bytes | None, AgentSeen] = {}
-    places = await bus.bounds([names.topic(AGENTS)])
-    async for record in _between(bus, places):
-        seen = None if record.value is None else await _decode(codec, AgentSeen, record)
-        latest.pop(record.key, None)
-        if seen is not None:
-            latest[record.key] = seen
-    return [*latest.values()]
-
-
-def _may_hold_events(names: Names, topic: str) -> bool:
-    inside = not names.namespace or topic.startswith(f"{names.namespace}.")
-    return inside and not _NO_EVENTS.search(names.plain(topic))
-
-
-async def _event_topics(bus: Bus, names: Names) -> list[str]:
-    return [topic for topic in await bus.topics() if _may_hold_events(names, topic)]
-
-
-async def _bounds(bus: Bus, names: Names, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
-    return await bus.bounds(topics)
-
-
-async def _candidates(bus: Bus, places: Mapping[TopicPartition, tuple[int, int]], prefix: str) -> list[Candidate]:
-    by_workflow: dict[str, Candidate] = {}
-    by_event: dict[str, Candidate] = {}
-    async for record in _between(bus, places):
-        try:
-            envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
-        except NotAnEventError:
-            continue
-        found = by_workflow if envelope.correlation_id.startswith(prefix) else by_event
-        if found is by_workflow or envelope.id.startswith(prefix):
-            candidate = Candidate(envelope.correlation_id, envelope.type, envelope.time_us)
-            known = found.setdefault(envelope.correlation_id, candidate)
-            found[envelope.correlation_id] = min(known, candidate, key=lambda one: one.time_us)
-    return sorted((by_workflow or by_event).values(), key=lambda one: (one.time_us, one.correlation_id))
-
-
-async def _between(bus: Bus, places: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:
-    start = {place: first for place, (first, end) in places.items() if first < end}
-    if start:
-        async for record in bus.read(start, {place: places[place][1] for place in start}):
-            yield record
-
-
-def _window_ms(id: str) -> tuple[int, int] | None:
-    """Return when an id that begins so was made, give or take; None where it does not tell."""
-    if not _TIMED_ID.match(id):
-        return None
-    digits = id.replace("-", "")[:12]
-    low, high = int(digits.ljust(12, "0"), 16), int(digits.ljust(12, "f"), 16)
-    return max(0, low - SKEW_MS), high + SKEW_MS
-
-
-def _belongs(record: Record, correlation_id: str) -> bool:
-    """Say whether the headers name the workflow: as its correlation, or without one as its root."""
-    wanted = correlation_id.encode()
-    found = {name: value for name, value in record.headers if name in ("ce_correlationid", "ce_id")}
-    return found.get("ce_correlationid", found.get("ce_id")) == wanted
-
-
-async def _event(record: Record, names: Names, codec: Codec) -> SeenEvent | None:
-    try:
-        envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
-    except NotAnEventError:
-        return None
-    data, problem = await _json(codec, record.value)
-    return SeenEvent(
-        envelope=envelope,
-        topic=names.plain(record.topic),
-        partition=record.partition,
-        offset=record.offset,
-        data=data,
-        problem=problem,
-    )
-
-
-async def _json(codec: Codec, value: bytes | None) -> tuple[Any, str | None]:
-    """Return the data as JSON, or why there is none: an event whose data cannot be read is still an event."""
-    if value is None:
-        return None, "the record has no value"
-    try:
-        try:
-            return to_json(codec.read(value)[1]), None
-        except UnknownSchemaError as error:
-            await codec.learn(error.reference)
-            return to_json(codec.read(value)[1]), None
-    except SchemaError as error:
-        return None, str(error)
-
-
-async def _decode(codec: Codec, event_class: type[E], record: Record) -> E | None:
-    """Decode what the mesh wrote about itself; None, and a word in the log, where somebody wrote something else."""
-    value = record.value or b""
-    try:
-        try:
-            return codec.decode(event_class, value)
-        except UnknownSchemaError as error:
-            await codec.learn(error.reference)
-            return codec.decode(event_class, value)
-    except RegistryError:
-        raise
-    except SchemaError as error:
-        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": str(error)}
-        log.warning("a record of the mesh's own could not be read", extra=where)
-        return None

@@ -159,7 +159,7 @@ class Story:
         self.events.append(event)
         return event
 
-    def works(  # noqa: PLR0913 - likewise for a worker
+    def works(
         self,
         agent: str,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.graph import Graph
@@ -39,10 +39,9 @@ def critical_path(
 
 
 def undo_events(graph: Graph, events: Mapping[str, SeenEvent]) -> frozenset[str]:
-    """Return the undo requests and what came of nothing but them."""
+    """Return the undo requests, and all that came of them: the coordinator's aftermath, by the coordinator's rule."""
     found: set[str] = set()
     for id in graph.order:
-        causes: Sequence[str] = graph.parents[id]
-        if events[id].is_undo_request or (causes and found.issuperset(causes)):
+        if events[id].is_undo_request or not found.isdisjoint(graph.parents[id]):
             found.add(id)
     return frozenset(found)

@@ -62,13 +62,16 @@ def obligations(
 
     requests = {event.id for event in events if event.is_undo_request}
     requests.update(id for id, type in ghosts.items() if type == UNDO_REQUESTED)
-    failures = _failures(events, deliveries, mesh, ghosts, aside={id for id, _ in set_aside if id not in requests})
+    told = {emitted.id for delivery in deliveries for emitted in delivery.emitted if emitted.fails}
+    told.update(id for id, _ in set_aside if id not in requests)
+    failures = _failures(events, mesh, ghosts, told)
     parked = any(id in requests for id, _ in set_aside)
-    due = _undos_due(events, deliveries, undo_events) if failures or requests else False
-    if due and COORDINATOR in mesh.agents:
-        outstanding.append(Outstanding((failures or tuple(sorted(requests)))[0], COORDINATOR))
-    undoing = bool(requests) or (due and COORDINATOR in mesh.agents)
-    return Obligations(tuple(outstanding), failures, undoing, parked)
+    # The coordinator learns of a failure from activity; of one published from outside it does not.
+    signs = [id for id in failures if id in told] or sorted(requests)
+    due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events)
+    if due:
+        outstanding.append(Outstanding(signs[0], COORDINATOR))
+    return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
 
 
 def _settled(deliveries: Iterable[Delivered]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -85,16 +88,10 @@ def _hearers(event: SeenEvent, mesh: Subscriptions) -> list[str]:
 
 
 def _failures(
-    events: Sequence[SeenEvent],
-    deliveries: Sequence[Delivered],
-    mesh: Subscriptions,
-    ghosts: Mapping[str, str],
-    *,
-    aside: set[str],
+    events: Sequence[SeenEvent], mesh: Subscriptions, ghosts: Mapping[str, str], told: set[str]
 ) -> tuple[str, ...]:
-    failing = {emitted.id for delivery in deliveries for emitted in delivery.emitted if emitted.fails} | aside
-    seen = [event.id for event in events if event.id in failing or mesh.fails(event.envelope.type)]
-    unseen = [id for id in sorted(ghosts) if id in failing or mesh.fails(ghosts[id])]
+    seen = [event.id for event in events if event.id in told or mesh.fails(event.envelope.type)]
+    unseen = [id for id in sorted(ghosts) if id in told or mesh.fails(ghosts[id])]
     return (*seen, *unseen)
 
 

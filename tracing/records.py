@@ -1,0 +1,116 @@
+"""What stands in records, for readers that belong to no group: events, heartbeats, and the topics they stand on."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, TypeVar
+
+from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.names import AGENTS, Names, undo_topic
+from antiphon.bus.port import Bus
+from antiphon.bus.record import Record, TopicPartition
+from antiphon.schemas.codec import Codec, to_json
+from antiphon.schemas.envelope import from_headers
+from antiphon.schemas.errors import NotAnEventError, RegistryError, SchemaError, UnknownSchemaError
+from antiphon.schemas.event import Event
+from antiphon.tracing.seen import SeenEvent
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Event)
+
+# The mesh's own topics, agents' state and dead letters, the broker's own.
+_NO_EVENTS = re.compile(r"(^|\.)antiphon\.[^.]+$|\.(state|dead)$|^__")
+
+
+def event_topics(agents: Iterable[AgentSeen]) -> set[str]:
+    """Return the plain names of the topics on which events of a mesh stand, as its agents tell."""
+    topics: set[str] = set()
+    for seen in agents:
+        topics |= {heard.topic for heard in seen.hears} | {said.topic for said in seen.emits}
+        if seen.undoes:
+            topics.add(undo_topic(seen.agent))
+    return {topic for topic in topics if not _NO_EVENTS.search(topic)}
+
+
+async def read_agents(bus: Bus, names: Names, codec: Codec) -> list[AgentSeen]:
+    """Return the last heartbeat of every worker that `antiphon.agents` still holds."""
+    latest: dict[bytes | None, AgentSeen] = {}
+    places = await bus.bounds([names.topic(AGENTS)])
+    async for record in between(bus, places):
+        seen = None if record.value is None else await decoded(codec, AgentSeen, record)
+        latest.pop(record.key, None)
+        if seen is not None:
+            latest[record.key] = seen
+    return [*latest.values()]
+
+
+def may_hold_events(names: Names, topic: str) -> bool:
+    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's."""
+    inside = not names.namespace or topic.startswith(f"{names.namespace}.")
+    return inside and not _NO_EVENTS.search(names.plain(topic))
+
+
+async def between(bus: Bus, places: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:
+    """Yield what stands between the bounds of each place."""
+    start = {place: first for place, (first, end) in places.items() if first < end}
+    if start:
+        async for record in bus.read(start, {place: places[place][1] for place in start}):
+            yield record
+
+
+def belongs(record: Record, correlation_id: str) -> bool:
+    """Say whether the headers name the workflow: as its correlation, or without one as its root."""
+    wanted = correlation_id.encode()
+    found = {name: value for name, value in record.headers if name in ("ce_correlationid", "ce_id")}
+    return found.get("ce_correlationid", found.get("ce_id")) == wanted
+
+
+async def event_in(record: Record, names: Names, codec: Codec) -> SeenEvent | None:
+    """Return the event that *record* holds, or None where it holds none."""
+    try:
+        envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+    except NotAnEventError:
+        return None
+    data, problem = await _json(codec, record.value)
+    return SeenEvent(
+        envelope=envelope,
+        topic=names.plain(record.topic),
+        partition=record.partition,
+        offset=record.offset,
+        data=data,
+        problem=problem,
+    )
+
+
+async def _json(codec: Codec, value: bytes | None) -> tuple[Any, str | None]:
+    """Return the data as JSON, or why there is none: an event whose data cannot be read is still an event."""
+    if value is None:
+        return None, "the record has no value"
+    try:
+        try:
+            return to_json(codec.read(value)[1]), None
+        except UnknownSchemaError as error:
+            await codec.learn(error.reference)
+            return to_json(codec.read(value)[1]), None
+    except SchemaError as error:
+        return None, str(error)
+
+
+async def decoded(codec: Codec, event_class: type[E], record: Record) -> E | None:
+    """Decode what the mesh wrote about itself; None, and a word in the log, where somebody wrote something else."""
+    value = record.value or b""
+    try:
+        try:
+            return codec.decode(event_class, value)
+        except UnknownSchemaError as error:
+            await codec.learn(error.reference)
+            return codec.decode(event_class, value)
+    except RegistryError:
+        raise
+    except SchemaError as error:
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": str(error)}
+        log.warning("a record of the mesh's own could not be read", extra=where)
+        return None

@@ -122,11 +122,12 @@ class MemoryMember:
         is done: doing it again would not help.
         """
         placed = [(self._cluster.place(outgoing), outgoing) for outgoing in transaction.records]
+        # Before anything is awaited: the caller speaks of the grants it was told, and of the producer it has.
+        commit_offsets, epoch = self._prepared(transaction.offsets), self._epoch
         await self._reach(Point.COMMIT)
         self._refuse_if_over()
-        commit_offsets = self._prepared(transaction.offsets)
         if self.membership.exactly_once:
-            await self._commit_together(placed, commit_offsets)
+            await self._commit_together(placed, commit_offsets, epoch)
         else:
             await self._commit_in_turn(placed, commit_offsets)
         await self._reach(Point.COMMITTED)
@@ -192,10 +193,10 @@ class MemoryMember:
         self.fail(f"another member joined as {self.instance!r}; an instance's name must be its own")
 
     async def _commit_together(
-        self, placed: list[tuple[PartitionLog, Outgoing]], commit_offsets: Callable[[], None]
+        self, placed: list[tuple[PartitionLog, Outgoing]], commit_offsets: Callable[[], None], epoch: int
     ) -> None:
         coordinator = self._cluster.coordinator
-        opened = coordinator.begin(self._transactional_id, self._epoch, self.membership.transaction_timeout_s)
+        opened = coordinator.begin(self._transactional_id, epoch, self.membership.transaction_timeout_s)
         for log, outgoing in placed:
             opened.write(log, outgoing, self._cluster.now_ms())
         await self._reach(Point.WRITTEN)

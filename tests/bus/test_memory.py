@@ -155,19 +155,21 @@ async def test_an_answer_that_is_lost() -> None:
         )
 
 
-async def test_a_commit_that_was_under_way_at_a_restart() -> None:
+@pytest.mark.parametrize("point", [Point.COMMIT, Point.WRITTEN])
+@pytest.mark.parametrize("offsets", [{}, {ORDERS: Committed(3)}])
+async def test_a_commit_that_was_under_way_at_a_restart(point: Point, offsets: dict[TopicPartition, Committed]) -> None:
     """Is void: what was taken after the restart is done on top of what was committed before it."""
-    obstacle = Obstacle(Point.WRITTEN)
+    obstacle = Obstacle(point)
     bus = await world(obstacle)
     async with Reading(await bus.join(one())) as reading:
         await reading.got(3)
-        commit = asyncio.create_task(reading.member.commit(Transaction([shipped()], {ORDERS: Committed(3)})))
+        commit = asyncio.create_task(reading.member.commit(Transaction([shipped()], offsets)))
         await obstacle.met.wait()
         await reading.member.restart()
+        await reading.got(6)
         obstacle.gone.set()
         with pytest.raises(CommitError):
             await commit
-        await reading.got(6)
         assert (await read(bus), bus.committed("shipping")) == ([], {})
 
 
@@ -188,9 +190,10 @@ async def test_a_zombie(exactly_once: bool) -> None:
     ]
 
 
-async def test_a_partition_that_was_lost_and_given_again() -> None:
+@pytest.mark.parametrize("point", [Point.COMMIT, Point.WRITTEN])
+async def test_a_partition_that_was_lost_and_given_again(point: Point) -> None:
     """A commit for work of the former grant is refused, though the partition is the member's once more."""
-    obstacle = Obstacle(Point.WRITTEN)
+    obstacle = Obstacle(point)
     bus = await world(obstacle)
     async with Reading(await bus.join(one())) as reading:
         await reading.got(3)

@@ -25,7 +25,7 @@ class Participant(Protocol):
     @property
     def revoke_grace_s(self) -> float: ...
 
-    def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None: ...
+    def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None], grant: int) -> None: ...
     def on_revoked(self, partitions: frozenset[TopicPartition], release: Callable[[], None]) -> None: ...
     def on_lost(self, partitions: frozenset[TopicPartition]) -> None: ...
     def on_replaced(self) -> None: ...
@@ -40,8 +40,8 @@ class _Revocation:
 @dataclasses.dataclass(eq=False)
 class _Seat:
     member: Participant
-    owned: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
-    """What it may commit; includes what it is asked to revoke."""
+    owned: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
+    """What it may commit, by which grant; includes what it is asked to revoke."""
     revocations: list[_Revocation] = dataclasses.field(default_factory=list[_Revocation])
 
     @property
@@ -56,6 +56,7 @@ class Group:
         self._partitions_of = partitions_of
         self._seats: dict[str, _Seat] = {}
         self._target: dict[str, set[TopicPartition]] = {}
+        self._grants = 0
         self.committed: dict[TopicPartition, Committed] = {}
         self.generation = 0
         """Counts rebalances."""
@@ -81,16 +82,23 @@ class Group:
         seat = self._seats.get(member.instance)
         return seat is not None and seat.member is member
 
-    def owns(self, member: Participant, partitions: Collection[TopicPartition]) -> bool:
-        """Say whether all *partitions* are *member*'s; those it is asked to revoke still are."""
-        return self.has(member) and self._seats[member.instance].owned.issuperset(partitions)
+    def owns(self, member: Participant, grants: Mapping[TopicPartition, int | None]) -> bool:
+        """Say whether *member* has every partition, by the very grant; those it is asked to revoke it still has.
+
+        Who lost a partition and was given it again starts from what is
+        committed: what it did under the former grant must not come on top.
+        """
+        if not self.has(member):
+            return False
+        owned = self._seats[member.instance].owned
+        return all(owned.get(partition, -1) == grant for partition, grant in grants.items())
 
     def begin_again(self, member: Participant) -> None:
         """Tell *member* anew what it owns. What it was asked to revoke is released: its work there is void."""
         seat = self._seats[member.instance]
         for revocation in [*seat.revocations]:
             self._give_up(seat, revocation)
-        self._assign(seat, seat.owned)
+        self._assign(seat, {*seat.owned})
         self._reconcile()
 
     def _rebalance(self) -> None:
@@ -102,19 +110,20 @@ class Group:
 
     def _reconcile(self) -> None:
         for instance, seat in self._seats.items():
-            surplus = seat.owned - self._target[instance] - seat.revoking
+            surplus = seat.owned.keys() - self._target[instance] - seat.revoking
             if surplus:
                 self._revoke(seat, frozenset(surplus))
         held = {partition for seat in self._seats.values() for partition in seat.owned}
         for instance, seat in self._seats.items():
             fresh = self._target[instance] - held
-            if fresh:
-                seat.owned |= fresh
-                self._assign(seat, fresh)
+            self._assign(seat, fresh)
 
     def _assign(self, seat: _Seat, partitions: set[TopicPartition]) -> None:
         if partitions:
-            seat.member.on_assigned({partition: self.committed.get(partition) for partition in sorted(partitions)})
+            self._grants += 1
+            seat.owned.update(dict.fromkeys(partitions, self._grants))
+            given = {partition: self.committed.get(partition) for partition in sorted(partitions)}
+            seat.member.on_assigned(given, self._grants)
 
     def _revoke(self, seat: _Seat, partitions: frozenset[TopicPartition]) -> None:
         revocation = _Revocation(partitions)
@@ -138,7 +147,8 @@ class Group:
         if revocation not in seat.revocations or self._seats.get(seat.member.instance) is not seat:
             return False
         seat.revocations.remove(revocation)
-        seat.owned -= revocation.partitions
+        for partition in revocation.partitions:
+            del seat.owned[partition]
         return True
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from antiphon.bus.errors import CommitError, MemberFailedError
 from antiphon.bus.memory.groups import Group
@@ -28,6 +28,9 @@ class Point(StrEnum):
     """The transaction's records are in the log, and it is open. At least once: they are visible."""
     COMMITTED = "committed"
     """All is visible; the answer is on its way."""
+
+
+Change: TypeAlias = Assigned | Revoked | Lost
 
 
 class Cluster(Protocol):
@@ -65,8 +68,8 @@ class MemoryMember:
         self._transactional_id = f"{membership.group}/{membership.instance}"
         self._epoch = 0
         self._failure: str | None = None
-        self._events: deque[Assigned | Revoked | Lost] = deque()
-        self._told: set[TopicPartition] = set()  # what `take` has given, and not taken back
+        self._changes: deque[tuple[Change, int]] = deque()  # with the grant, of what is assigned
+        self._grants: dict[TopicPartition, int] = {}  # by what grant: what `take` has given, and not taken back
         self._positions: dict[TopicPartition, int] = {}  # what may be fetched from, and where to go on
         self._flowing: set[TopicPartition] = set()  # what is not paused
         self._wake = asyncio.Event()
@@ -93,8 +96,8 @@ class MemoryMember:
         while True:
             await self._reach(Point.TAKE)
             self._wake.clear()
-            if self._events:
-                return self._told_of(self._events.popleft())
+            if self._changes:
+                return self._changed(*self._changes.popleft())
             self._fail_if_over()
             if not self._group.has(self):
                 self._group.enter(self)
@@ -119,12 +122,14 @@ class MemoryMember:
         is done: doing it again would not help.
         """
         placed = [(self._cluster.place(outgoing), outgoing) for outgoing in transaction.records]
+        # Before anything is awaited: the caller speaks of the grants it was told, and of the producer it has.
+        commit_offsets, epoch = self._prepared(transaction.offsets), self._epoch
         await self._reach(Point.COMMIT)
         self._refuse_if_over()
         if self.membership.exactly_once:
-            await self._commit_together(placed, transaction.offsets)
+            await self._commit_together(placed, commit_offsets, epoch)
         else:
-            await self._commit_in_turn(placed, transaction.offsets)
+            await self._commit_in_turn(placed, commit_offsets)
         await self._reach(Point.COMMITTED)
 
     async def restart(self) -> None:
@@ -151,8 +156,8 @@ class MemoryMember:
     def fail(self, reason: str) -> None:
         """Answer every call with *reason* from now on; to the group it is still a member, one that says nothing."""
         self._failure = self._failure or reason
-        self._events.clear()
-        self._drop([*self._positions])
+        self._changes.clear()
+        self._stop([*self._positions])
         self._wake.set()
 
     def expire(self) -> None:
@@ -161,30 +166,26 @@ class MemoryMember:
         self._forget()
         self._wake.set()
 
-    def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        """The group gives *partitions*; they are paused."""
-        for partition, committed in partitions.items():
-            log = self._cluster.log(partition)
-            self._positions[partition] = log.first if committed is None else committed.offset
-            self._flowing.discard(partition)
-            log.watchers.add(self._wake)
-        self._tell(Assigned(dict(partitions)))
+    def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None], grant: int) -> None:
+        """The group gives *partitions*."""
+        self._tell(Assigned(partitions), grant)
 
     def on_revoked(self, partitions: frozenset[TopicPartition], release: Callable[[], None]) -> None:
         """The group wants *partitions* back; nothing more is fetched from them."""
-        self._drop(partitions)
+        self._stop(partitions)
 
         def released() -> None:
-            self._told -= partitions
+            for partition in partitions:
+                self._grants.pop(partition, None)
             release()
 
         self._tell(Revoked(partitions, released))
 
     def on_lost(self, partitions: frozenset[TopicPartition]) -> None:
-        """The grace to give *partitions* back has passed."""
-        overtaken = [event for event in self._events if isinstance(event, Revoked) and event.partitions == partitions]
-        for event in overtaken:
-            self._events.remove(event)
+        """The grace to give *partitions* back has passed; if they were not even asked for yet, they need not be."""
+        for change in [*self._changes]:
+            if isinstance(change[0], Revoked) and change[0].partitions == partitions:
+                self._changes.remove(change)
         self._tell(Lost(partitions))
 
     def on_replaced(self) -> None:
@@ -192,30 +193,36 @@ class MemoryMember:
         self.fail(f"another member joined as {self.instance!r}; an instance's name must be its own")
 
     async def _commit_together(
-        self, placed: list[tuple[PartitionLog, Outgoing]], offsets: Mapping[TopicPartition, Committed]
+        self, placed: list[tuple[PartitionLog, Outgoing]], commit_offsets: Callable[[], None], epoch: int
     ) -> None:
         coordinator = self._cluster.coordinator
-        opened = coordinator.begin(self._transactional_id, self._epoch, self.membership.transaction_timeout_s)
+        opened = coordinator.begin(self._transactional_id, epoch, self.membership.transaction_timeout_s)
         for log, outgoing in placed:
             opened.write(log, outgoing, self._cluster.now_ms())
         await self._reach(Point.WRITTEN)
-        coordinator.commit(self._transactional_id, opened, lambda: self._commit_offsets(offsets))
+        coordinator.commit(self._transactional_id, opened, commit_offsets)
 
     async def _commit_in_turn(
-        self, placed: list[tuple[PartitionLog, Outgoing]], offsets: Mapping[TopicPartition, Committed]
+        self, placed: list[tuple[PartitionLog, Outgoing]], commit_offsets: Callable[[], None]
     ) -> None:
         for log, outgoing in placed:
             log.append(outgoing, self._cluster.now_ms())
         await self._reach(Point.WRITTEN)
-        self._commit_offsets(offsets)
+        commit_offsets()
 
-    def _commit_offsets(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        self._refuse_if_over()
-        if not self._group.has(self):
-            raise CommitError("UNKNOWN_MEMBER_ID")
-        if not self._group.owns(self, offsets):
-            raise CommitError("ILLEGAL_GENERATION")
-        self._group.committed.update(offsets)
+    def _prepared(self, offsets: Mapping[TopicPartition, Committed]) -> Callable[[], None]:
+        """Return what commits *offsets*, or raises `CommitError` should any of them have changed hands by then."""
+        grants = {partition: self._grants.get(partition) for partition in offsets}
+
+        def commit() -> None:
+            self._refuse_if_over()
+            if not self._group.has(self):
+                raise CommitError("UNKNOWN_MEMBER_ID")
+            if not self._group.owns(self, grants):
+                raise CommitError("ILLEGAL_GENERATION")
+            self._group.committed.update(offsets)
+
+        return commit
 
     def _fetch(self) -> Records | None:
         logs = {partition: self._cluster.log(partition) for partition in sorted(self._flowing)}
@@ -230,27 +237,32 @@ class MemoryMember:
                 runs.append(run)
         return Records(schedule.merge(runs)) if runs else None
 
-    def _tell(self, event: Assigned | Revoked | Lost) -> None:
-        self._events.append(event)
+    def _tell(self, change: Change, grant: int = 0) -> None:
+        self._changes.append((change, grant))
         self._wake.set()
 
-    def _told_of(self, event: Assigned | Revoked | Lost) -> Assigned | Revoked | Lost:
-        match event:
-            case Assigned():
-                self._told.update(event.partitions)
-            case Lost():
-                self._told -= event.partitions
-            case Revoked():
-                pass
-        return event
+    def _changed(self, change: Change, grant: int) -> Change:
+        # Only now: until it is told, a caller speaks of the former grant.
+        if isinstance(change, Assigned):
+            for partition, committed in change.partitions.items():
+                log = self._cluster.log(partition)
+                log.watchers.add(self._wake)
+                self._positions[partition] = log.first if committed is None else committed.offset
+                self._grants[partition] = grant
+        else:
+            self._stop(change.partitions)
+            if isinstance(change, Lost):
+                for partition in change.partitions:
+                    self._grants.pop(partition, None)
+        return change
 
     def _forget(self) -> None:
-        self._events.clear()
-        self._drop([*self._positions])
-        if self._told:
-            self._tell(Lost(frozenset(self._told)))
+        self._changes.clear()
+        self._stop([*self._positions])
+        if self._grants:
+            self._tell(Lost(frozenset(self._grants)))
 
-    def _drop(self, partitions: Collection[TopicPartition]) -> None:
+    def _stop(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
             self._cluster.log(partition).watchers.discard(self._wake)
             self._positions.pop(partition, None)

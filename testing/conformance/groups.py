@@ -160,6 +160,17 @@ class GroupPromises(Promises):
             await stays.owns(partitions(topic, 2))
             assert asyncio.get_running_loop().time() - left < membership(group).session_timeout_s
 
+    async def test_what_is_kept_is_not_disturbed(self, bus: Bus) -> None:
+        """With the broker's own assignment, work on the partitions that stay goes on through a rebalance."""
+        if not bus.features.server_side_assignment:
+            pytest.skip("the broker has no group protocol of its own: every rebalance revokes everything")
+        topic, group = await new_topic(bus, "orders", 4), fresh("group")
+        async with Reading(await bus.join(membership(group, topic, instance="one"))) as stays:
+            await stays.owns(partitions(topic, 4))
+            async with Reading(await bus.join(membership(group, topic, instance="two"))) as comes:
+                await comes.until(lambda: len(comes.owned) == 2, "half of the partitions")
+                assert (len(stays.revoked), len(stays.owned), stays.lost) == (2, 2, frozenset())
+
     async def test_revoked_partitions_are_kept_until_released(self, bus: Bus) -> None:
         """Who is asked to give up a partition can finish first, and commit; the next one starts behind that."""
         topic, group = await new_topic(bus, "orders", 2), fresh("group")

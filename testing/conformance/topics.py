@@ -49,7 +49,13 @@ class TopicPromises(Promises):
     async def test_a_record_comes_back_as_it_went(self, bus: Bus) -> None:
         """Key, value and headers, in order and with repetitions, are bytes the bus does not touch."""
         topic = await new_topic(bus, "orders")
-        headers = [("ce_id", b"1"), ("twice", b"a"), ("empty", b""), ("twice", "ü".encode())]
+        headers: list[tuple[str, bytes | None]] = [
+            ("ce_id", b"1"),
+            ("twice", b"a"),
+            ("empty", b""),
+            ("twice", "ü".encode()),
+            ("none", None),
+        ]
         before = time.time_ns() // 1_000_000
         [position] = await bus.publish([Outgoing(topic, b"key", b"\x00\xff", headers, 0)])
         [record] = await everything(bus, topic)

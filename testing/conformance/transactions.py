@@ -46,6 +46,24 @@ class TransactionPromises(Promises):
             assert reading.owned == {first: Committed(2), second: Committed(1, "m")}
             assert [(record.partition, record.value) for record in await reading.got(1)] == [(1, b"1")]
 
+    async def test_what_is_committed_can_be_read_at_once_by_who_waits_for_it(self, bus: Bus) -> None:
+        """Reading up to the end of all that was written gives a commit's records, however far its markers are."""
+        orders, state, group = await new_topic(bus, "orders"), await new_topic(bus, "state", 3), fresh("group")
+        await bus.publish(numbered(orders, 1))
+        async with Reading(await bus.join(membership(group, orders))) as reading:
+            await reading.got(1)
+            for number in range(5):
+                written = [
+                    record for tp in partitions(state, 3) for record in numbered(state, 2, partition=tp.partition)
+                ]
+                await reading.member.commit(
+                    Transaction(written, {TopicPartition(orders, 0): Committed(0, f"{number}")})
+                )
+                bounds = await bus.bounds([state], committed=False)
+                stop = {partition: end for partition, (_, end) in bounds.items()}
+                read = [record async for record in bus.read(dict.fromkeys(partitions(state, 3), 0), stop)]
+                assert len(read) == 6 * (number + 1)
+
     async def test_one_commit_after_another(self, bus: Bus) -> None:
         """Offsets of a transactional topic may have gaps; order and content do not."""
         orders, shipped, group = await new_topic(bus, "orders"), await new_topic(bus, "shipped"), fresh("group")

@@ -1,0 +1,52 @@
+"""An event loop whose time passes at once: what waits for an hour is done when nothing else is left to do.
+
+With a seeded `MemoryBus` a whole run, time-outs included, comes again exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Never waits: notes how long it should have."""
+
+    skipped_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if timeout is None and not ready:
+            message = "expected something to wait for, and every task waits for another: the simulation stands still"
+            raise RuntimeError(message)
+        if not ready:
+            self.skipped_s += timeout or 0.0
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Its clock stands still while there is work, and jumps to the next timer when there is none."""
+
+    def __init__(self) -> None:
+        self._skipping = _Skipping()
+        super().__init__(self._skipping)
+
+    def time(self) -> float:
+        return self._skipping.skipped_s
+
+
+def run_virtually(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main* as `asyncio.run` would, in virtual time. Nothing outside its loop can take part: no sockets, no threads.
+
+    >>> async def wait() -> float:
+    ...     await asyncio.sleep(3600)
+    ...     return asyncio.get_running_loop().time()
+    >>> run_virtually(wait())
+    3600.0
+    """
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)

@@ -88,7 +88,7 @@ def _show(workflows: list[Workflow], *, as_list: bool) -> None:
         output.document(documents if as_list else documents[0])
         return
     for document in documents:
-        output.show(render(document))
+        output.show(render(document, width=output.width(), next_steps=()))
     if as_list:
         states = Counter(workflow.state.value for workflow in workflows)
         output.result(

@@ -21,7 +21,7 @@ from antiphon.cli.errors import NO, UsageError, did_you_mean
 from antiphon.cli.loading import Loaded, event_classes, load
 from antiphon.cli.options import given
 from antiphon.cli.sandbox import running
-from antiphon.compensation import coordinator
+from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.event import Event
 
 _WELL = {State.COMPLETED, State.WAITING}

@@ -45,6 +45,8 @@ class TopicStore:
         if reference in self._schemas and (type is None or self._newest.get(type) == reference):
             return reference
         try:
+            # Here and not where it is read: whoever only looks must not change a cluster.
+            await self._bus.create([TopicSpec(self._topic, self._partitions, compact=True)])
             await self._bus.publish([Outgoing(self._topic, reference.hex().encode(), orjson.dumps(schema), [])])
         except BusError as error:
             raise RegistryError(f"topic {self._topic}", str(error)) from error
@@ -76,9 +78,6 @@ class TopicStore:
 
     async def _read_on(self) -> None:
         bounds = await self._bus.bounds([self._topic])
-        if not bounds:
-            await self._bus.create([TopicSpec(self._topic, self._partitions, compact=True)])
-            return
         start = {tp: max(first, self._read.get(tp, 0)) for tp, (first, _) in bounds.items()}
         stop = {tp: end for tp, (_, end) in bounds.items() if start[tp] < end}
         if not stop:

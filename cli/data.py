@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from antiphon.schemas.json import event_from_json
+from pydantic import ValidationError
+from antiphon.schemas.problems import problems_of
 
 from antiphon.cli.errors import UsageError
-from antiphon.cli.output import inert
-from antiphon.schemas.errors import InvalidDataError
+from antiphon.cli.output import compact, inert
 from antiphon.schemas.event import Event
 
 
@@ -82,7 +82,12 @@ def parse(text: str, place: str) -> Any:
 
 def fit(event_class: type[Event], item: Item) -> Event:
     """Make the event; raises `UsageError` with the field, what it must be, and what came."""
+    type, fields = event_class.__event__.type, ", ".join(event_class.model_fields) or "none"
+    if not isinstance(item.value, dict):
+        got = compact(item.value, at_most=60)
+        raise UsageError(f"{item.place}: expected a JSON object for {type}, got {got}", f"its fields: {fields}")
     try:
-        return event_from_json(event_class, item.value)
-    except InvalidDataError as error:
-        raise UsageError(f"{item.place}: {str(error).splitlines()[0]}", *str(error).splitlines()[1:]) from None
+        return event_class.model_validate_json(orjson.dumps(item.value))
+    except ValidationError as error:
+        problems = [f"{item.place}: {problem}" for problem in problems_of(error)]
+        raise UsageError(f"the data does not fit {type}", *problems, f"its fields: {fields}") from None

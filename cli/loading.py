@@ -15,10 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from antiphon.agents.agent import Agent
+from antiphon.agents.agent import Agent, agent_of
+from antiphon.agents.errors import DefinitionError
 
 from antiphon.bus.errors import BusError
-from antiphon.cli.errors import UsageError, did_you_mean
+from antiphon.cli.errors import UsageError, did_you_mean, near
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event
 
@@ -59,7 +60,7 @@ def load(target: str) -> Loaded:
     if not wanted:
         return Loaded(module, tuple(agents))
     for agent in agents:
-        if wanted == agent.name or _agent_of(getattr(module, wanted, None)) is agent:
+        if wanted == agent.name or agent_of(getattr(module, wanted, None)) is agent:
             return Loaded(module, (agent,))
     raise UsageError(
         f"no agent {wanted!r} in {_shown(module)}",
@@ -71,7 +72,7 @@ def agents_in(module: ModuleType) -> Iterator[Agent]:
     """Yield the agents that *module* has names for, each once, in the order of the file."""
     seen: set[int] = set()
     for value in [*vars(module).values()]:
-        agent = _agent_of(value)
+        agent = agent_of(value)
         if agent is not None and id(agent) not in seen:
             seen.add(id(agent))
             yield agent
@@ -89,13 +90,6 @@ def event_classes(module: ModuleType, agents: Iterable[Agent]) -> dict[str, type
         if isinstance(value, type) and issubclass(value, Event) and value is not Event:
             found.setdefault(value.__event__.type, value)
     return found
-
-
-def _agent_of(value: object) -> Agent | None:
-    if isinstance(value, Agent):
-        return value
-    attached = getattr(value, "agent", None) if callable(value) else None
-    return attached if isinstance(attached, Agent) else None
 
 
 def _import(place: str) -> ModuleType:
@@ -150,17 +144,22 @@ def _first_on_path(folder: Path) -> None:
 
 
 def _no_module(place: str) -> UsageError:
-    here = [path.stem for path in Path.cwd().glob("*.py")]
-    here += [path.parent.name for path in Path.cwd().glob("*/__init__.py")]
     return UsageError(
         f"no module {place!r} in {Path.cwd()} or among the installed ones",
-        did_you_mean(place, here, what="modules"),
+        did_you_mean(place, _modules_here(), what="modules"),
     )
+
+
+def _modules_here() -> list[str]:
+    here = [path.stem for path in Path.cwd().glob("*.py")]
+    return here + [path.parent.name for path in Path.cwd().glob("*/__init__.py")]
 
 
 def _failed(place: str, error: Exception) -> UsageError:
     frames = _users_frames(error)
-    if isinstance(error, (SchemaError, BusError)) or type(error).__module__.startswith("antiphon."):
+    if isinstance(error, DefinitionError):
+        return UsageError(f"{_relative(error.place.file)}, line {error.place.line}: {error.problem}")
+    if isinstance(error, (SchemaError, BusError)):
         where = [f"at {_relative(frame.filename)}, line {frame.lineno}: {frame.line}" for frame in frames[-1:]]
         return UsageError(*str(error).splitlines(), *where)
     shown = traceback.format_list(frames) + traceback.format_exception_only(error)
@@ -168,16 +167,18 @@ def _failed(place: str, error: Exception) -> UsageError:
 
 
 def _remedy(error: Exception) -> list[str]:
-    if isinstance(error, ModuleNotFoundError):
-        return [f"install what provides {error.name}, into the environment that antiphon is in ({sys.prefix})"]
-    return []
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return []
+    if likely := near(error.name, _modules_here()):
+        return [f"did you mean {' or '.join(likely)}?"]
+    return [f"install what provides {error.name} into the environment that antiphon is in: {sys.prefix}"]
 
 
 def _users_frames(error: Exception) -> traceback.StackSummary:
     return traceback.StackSummary.extract(
         (frame, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals.get("__name__", "").startswith(("antiphon.", "importlib."))
+        if not frame.f_globals.get("__name__", "").startswith(("antiphon.", "importlib"))
         and not frame.f_code.co_filename.startswith("<frozen")
         and not any(part in frame.f_code.co_filename for part in _PACKAGES)
     )

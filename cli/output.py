@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,6 +15,8 @@ from antiphon.cli.options import Color, given
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+_PAGE = 100
 
 # C0 and C1 controls, and the marks that turn the direction of text: what an event says must not steer a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -66,6 +69,11 @@ def show(renderable: RenderableType) -> None:
     console().print(renderable)
 
 
+def width() -> int:
+    """Return how many columns stdout has; where it is no terminal, as many as a page."""
+    return shutil.get_terminal_size((_PAGE, 24)).columns if sys.stdout.isatty() else _PAGE
+
+
 def console(stream: TextIO | None = None) -> Console:
     """Return a console on stdout (or *stream*) that obeys `--color`, NO_COLOR and what the stream is."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that most commands need not pay
@@ -81,7 +89,7 @@ def console(stream: TextIO | None = None) -> Console:
         markup=False,
         emoji=False,
         soft_wrap=not terminal,  # a file or a pipe has no width
-        width=None if terminal else 200,
+        width=None if terminal else _PAGE,
     )
 
 

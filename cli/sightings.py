@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.tracing.seen import SeenEvent
 
-from antiphon.bus.names import Names
+from antiphon.bus.names import Names, undo_topic
 from antiphon.bus.record import Record
 from antiphon.cli.cluster import Cluster
 from antiphon.cli.live import heartbeats
@@ -16,15 +16,15 @@ from antiphon.schemas.errors import NotAnEventError, SchemaError, UnknownSchemaE
 async def topics_of_types(cluster: Cluster) -> dict[str, str]:
     """Return the topic of each event type that was made known on the mesh: by a schema, or by an agent's heartbeat."""
     found: dict[str, str] = {}
-    for type in await cluster.store.types():
+    for worker in await heartbeats(cluster.bus, cluster.names, cluster.codec()):
+        found |= {part.type: part.topic for part in (*worker.hears, *worker.emits)}
+        if worker.undoes:
+            found[undo_topic(worker.agent)] = undo_topic(worker.agent)
+    for type in set(await cluster.store.types()) - found.keys():
         schema = await cluster.store.latest(type)
         said = (schema or {}).get("antiphon")
         if isinstance(said, dict) and isinstance(topic := said.get("topic"), str):
             found[type] = topic
-    for worker in await heartbeats(cluster.bus, cluster.names, cluster.codec()):
-        found |= {part.type: part.topic for part in (*worker.hears, *worker.emits)}
-        if worker.undoes:
-            found[f"{worker.agent}.undo"] = f"{worker.agent}.undo"
     return {type: topic for type, topic in found.items() if not type.startswith("antiphon.")}
 
 

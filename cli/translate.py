@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from antiphon.agents.errors import DefinitionError
 from antiphon.bus.errors import BrokerUnreachableError, BusError, SettingsError
 from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
 from antiphon.cli.options import given
-from antiphon.schemas.errors import RegistryError, SchemaError
+from antiphon.schemas.errors import EventDefinitionError, RegistryError, SchemaError, UnsupportedTypeError
 
 
 def translated(error: Exception) -> CommandError | None:
     """Return *error* as what a command says; None where nobody foresaw it."""
     match error:
-        case SettingsError():
+        case SettingsError() | DefinitionError() | UnsupportedTypeError() | EventDefinitionError():
             return UsageError(*_lines(error))
         case BrokerUnreachableError():
             return UnreachableError(

@@ -13,6 +13,8 @@ import typer
 from antiphon.bus import settings as configured
 from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.kafka.administration import Administration
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
@@ -80,8 +82,7 @@ async def _checks() -> AsyncIterator[Check]:
         async with opened() as cluster:
             took = (time.monotonic() - started) * 1_000
             yield Check("broker", Status.OK, f"{cluster.settings.bootstrap_servers} answers in {took:.0f} ms")
-            yield _group_protocol(cluster)
-            yield _durability(cluster)
+            yield await _group_protocol(cluster)
             yield await _schemas(cluster)
             workers = await heartbeats(cluster.bus, cluster.names, cluster.codec())
             yield _partitions(cluster, workers)
@@ -105,21 +106,18 @@ def _settings() -> Check:
     return Check("settings", Status.OK, listed(said) if said else "all defaults")
 
 
-def _group_protocol(cluster: Cluster) -> Check:
-    if cluster.bus.features.server_side_assignment:
+async def _group_protocol(cluster: Cluster) -> Check:
+    options = cluster.settings.client
+    administration = Administration(
+        KafkaConfig(bootstrap_servers=cluster.settings.bootstrap_servers, options=options)
+    )
+    try:
+        protocol = await asyncio.to_thread(administration.protocol)
+    finally:
+        await asyncio.to_thread(administration.close)
+    if protocol is GroupProtocol.CONSUMER:
         return Check("groups", Status.OK, "group.protocol=consumer (KIP-848): a rebalance disturbs only what moves")
     return Check("groups", Status.OK, "group.protocol=classic: a rebalance pauses the whole group; Kafka 4 has better")
-
-
-def _durability(cluster: Cluster) -> Check:
-    if cluster.bus.features.durable:
-        return Check("durability", Status.OK, "what is committed survives the broker")
-    return Check(
-        "durability",
-        Status.WARNING,
-        "this broker keeps data in memory",
-        "fine for a laptop; run Apache Kafka elsewhere",
-    )
 
 
 async def _schemas(cluster: Cluster) -> Check:

@@ -23,7 +23,7 @@ from antiphon.cli.errors import INTERRUPTED, NO
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
 from antiphon.cli.reload import supervise
-from antiphon.compensation import coordinator
+from antiphon.compensation.coordinator import coordinator
 
 log = logging.getLogger("antiphon")
 

@@ -55,12 +55,7 @@ def _drawing(*, mermaid: bool, perfetto: bool, payloads: bool) -> Draw:
 
 
 def _tree(document: dict[str, Any], *, payloads: bool) -> None:
-    output.show(render(document))
-    if payloads:
-        for event in document["events"]:
-            output.result(
-                f"{output.inert(event['id'])}  {output.inert(event['type'])}  {output.compact(event['data'])}"
-            )
+    output.show(render(document, width=output.width(), payloads=payloads))
 
 
 async def _trace(id: str, draw: Draw, *, follow: bool) -> None:

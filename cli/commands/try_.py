@@ -21,7 +21,7 @@ from antiphon.cli.errors import NO, UsageError, did_you_mean
 from antiphon.cli.loading import Loaded, event_classes, load
 from antiphon.cli.options import given
 from antiphon.cli.sandbox import running
-from antiphon.compensation import coordinator
+from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.event import Event
 
 _WELL = {State.COMPLETED, State.WAITING}
@@ -88,7 +88,7 @@ def _show(workflows: list[Workflow], *, as_list: bool) -> None:
         output.document(documents if as_list else documents[0])
         return
     for document in documents:
-        output.show(render(document))
+        output.show(render(document, width=output.width(), next_steps=()))
     if as_list:
         states = Counter(workflow.state.value for workflow in workflows)
         output.result(

@@ -1,0 +1,257 @@
+"""Who says what to whom, and what looks wrong about it: pure functions over what agents declare."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+from antiphon.bus.consumer import Consumer
+from antiphon.bus.heartbeat import AgentSeen
+
+COORDINATOR = "compensation"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentNode:
+    """An agent, as it declares itself."""
+
+    agent: str
+    version: str
+    hears: Mapping[str, str]
+    """Event type to topic."""
+    says: Mapping[str, str] | None
+    """Event type to topic; None: anything."""
+    undoes: frozenset[str] = frozenset()
+    joins: frozenset[str] = frozenset()
+    fails: frozenset[str] = frozenset()
+    """The types it says that fail a workflow."""
+
+
+class Kind(StrEnum):
+    """What can look wrong. The document uses these words."""
+
+    ORPHAN_EVENT = "orphan_event"
+    """Said, and heard by nobody. Often simply an end."""
+    DEAD_SUBSCRIPTION = "dead_subscription"
+    """Heard, and said by nobody. Often simply a beginning."""
+    CYCLE = "cycle"
+    MISSING_COMPENSATION = "missing_compensation"
+    """A workflow can fail after this was said, and nothing undoes it."""
+    NO_COORDINATOR = "no_coordinator"
+    """Agents can undo, and nobody asks them to."""
+    TOPIC_CONFLICT = "topic_conflict"
+    """Agents disagree about where events of a type stand."""
+
+
+NOTES = frozenset({Kind.ORPHAN_EVENT, Kind.DEAD_SUBSCRIPTION})
+"""Worth knowing, and not wrong in themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong, and what to do."""
+
+    kind: Kind
+    about: str
+    """The event type or agent it is about."""
+    message: str
+    remedy: str
+
+
+def from_consumer(consumer: Consumer) -> AgentNode:
+    """Read an agent from its code."""
+    emits = consumer.emits
+    return AgentNode(
+        agent=consumer.name,
+        version=consumer.version,
+        hears={type: event_class.__event__.topic for type, event_class in consumer.hears.items()},
+        says=None if emits is None else {said.__event__.type: said.__event__.topic for said in emits},
+        undoes=frozenset(consumer.undoes),
+        joins=consumer.joins,
+        fails=frozenset(said.__event__.type for said in emits or () if said.__event__.fails),
+    )
+
+
+def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
+    """Read agents from the heartbeats of their workers; of each agent the newest counts."""
+    newest: dict[str, AgentSeen] = {}
+    for seen in workers:
+        if seen.agent not in newest or seen.time_us > newest[seen.agent].time_us:
+            newest[seen.agent] = seen
+    return [
+        AgentNode(
+            agent=seen.agent,
+            version=seen.version,
+            hears={part.type: part.topic for part in seen.hears},
+            # The coordinator may say anything, and its heartbeat cannot list that.
+            says=None if seen.agent == COORDINATOR else {part.type: part.topic for part in seen.emits},
+            undoes=frozenset(seen.undoes),
+            joins=frozenset(part.type for part in seen.hears if part.join),
+            fails=frozenset(part.type for part in seen.emits if part.fails),
+        )
+        for _, seen in sorted(newest.items())
+    ]
+
+
+def document(agents: Collection[AgentNode]) -> dict[str, Any]:
+    """Return the topology document: agents, events, findings."""
+    shown = [agent for agent in agents if agent.agent != COORDINATOR]
+    return {
+        "agents": [
+            {
+                "agent": agent.agent,
+                "version": agent.version,
+                "hears": sorted(agent.hears),
+                "says": None if agent.says is None else sorted(agent.says),
+                "undoes": sorted(agent.undoes),
+                "joins": sorted(agent.joins),
+            }
+            for agent in shown
+        ],
+        "events": [
+            {
+                "type": type,
+                "topic": topic,
+                "said_by": _sayers(shown, type),
+                "heard_by": _hearers(shown, type),
+                "fails": any(type in agent.fails for agent in shown),
+            }
+            for type, topic in sorted(_types(shown).items())
+        ],
+        "findings": [dataclasses.asdict(finding) for finding in lint(agents)],
+    }
+
+
+def lint(agents: Collection[AgentNode]) -> list[Finding]:
+    """Return what looks wrong, what needs a change first."""
+    mesh = [agent for agent in agents if agent.agent != COORDINATOR]
+    coordinated = len(mesh) < len(agents)
+    found = [
+        *_conflicts(mesh),
+        *_missing_compensations(mesh),
+        *_cycles(mesh),
+        *([] if coordinated else _no_coordinator(mesh)),
+        *_dead_subscriptions(mesh),
+        *_orphans(mesh),
+    ]
+    return sorted(found, key=lambda finding: finding.kind in NOTES)
+
+
+def _conflicts(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    topics: dict[str, set[str]] = {}
+    for agent in mesh:
+        for type, topic in [*agent.hears.items(), *(agent.says or {}).items()]:
+            topics.setdefault(type, set()).add(topic)
+    for type, named in sorted(topics.items()):
+        if len(named) > 1:
+            message = f"{type} stands on {' and on '.join(sorted(named))}, as different agents have it"
+            yield Finding(Kind.TOPIC_CONFLICT, type, message, "import the event's class from one module everywhere")
+
+
+def _missing_compensations(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    """Find what is said and cannot be undone, in workflows that can fail.
+
+    Only where somebody undoes something: a mesh without any undo has decided
+    that its failures are a person's business.
+    """
+    if not any(agent.undoes for agent in mesh):
+        return
+    leads_to = _reachable(mesh)
+    failing = {type for agent in mesh for type in agent.fails}
+    for agent in mesh:
+        for type in sorted(set(agent.says or ()) - agent.undoes - failing):
+            after = sorted(failing & leads_to.get(type, set()))
+            if after:
+                yield Finding(
+                    Kind.MISSING_COMPENSATION,
+                    type,
+                    f"{agent.agent} says {type}, after which {after[0]} can fail the workflow, and does not undo it",
+                    f"add @{agent.agent}.undoes(...) if it changed anything outside; if not, all is well",
+                )
+
+
+def _no_coordinator(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    undoing = sorted(agent.agent for agent in mesh if agent.undoes)
+    if undoing:
+        message = f"{', '.join(undoing)} can undo, but nobody asks them to"
+        yield Finding(Kind.NO_COORDINATOR, undoing[0], message, "run the coordinator: antiphon run compensation")
+
+
+def _cycles(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    leads_to = _reachable(mesh)
+    told: set[frozenset[str]] = set()
+    for type in sorted(leads_to):
+        if type not in leads_to[type]:
+            continue
+        circle = frozenset(other for other in leads_to[type] if type in leads_to.get(other, set()))
+        if circle not in told:
+            told.add(circle)
+            agents = sorted({agent.agent for agent in mesh if circle & agent.hears.keys() and circle & {*(agent.says or ())}})
+            message = f"{' → '.join(sorted(circle))} come round again, through {', '.join(agents)}"
+            yield Finding(Kind.CYCLE, type, message, "make sure something ends it: a count in the event, or a deadline")
+
+
+def _dead_subscriptions(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    for type in sorted(_types(mesh)):
+        hearers = _hearers(mesh, type)
+        if hearers and not _sayers(mesh, type) and not any(agent.says is None for agent in mesh):
+            message = f"{', '.join(hearers)} hears {type}, which no agent here says"
+            yield Finding(Kind.DEAD_SUBSCRIPTION, type, message, "fine if an application publishes it")
+
+
+def _orphans(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    for type in sorted(_types(mesh)):
+        sayers = _sayers(mesh, type)
+        if sayers and not _hearers(mesh, type):
+            message = f"{', '.join(sayers)} says {type}, which no agent here hears"
+            yield Finding(Kind.ORPHAN_EVENT, type, message, "fine if it is where workflows end")
+
+
+def _types(mesh: Iterable[AgentNode]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for agent in mesh:
+        found |= {**agent.hears, **(agent.says or {})}
+    return found
+
+
+def _sayers(mesh: Iterable[AgentNode], type: str) -> list[str]:
+    return sorted(agent.agent for agent in mesh if type in (agent.says or {}))
+
+
+def _hearers(mesh: Iterable[AgentNode], type: str) -> list[str]:
+    return sorted(agent.agent for agent in mesh if type in agent.hears)
+
+
+def _reachable(mesh: Collection[AgentNode]) -> dict[str, set[str]]:
+    """Return for each type the types that can follow from it, at any distance."""
+    next: dict[str, set[str]] = {}
+    for agent in mesh:
+        for heard in agent.hears:
+            next.setdefault(heard, set()).update(agent.says or ())
+    reached: dict[str, set[str]] = {}
+    for start in next:
+        seen: set[str] = set()
+        todo = [*next[start]]
+        while todo:
+            type = todo.pop()
+            if type not in seen:
+                seen.add(type)
+                todo += next.get(type, ())
+        reached[start] = seen
+    return reached
+
+
+def mermaid(agents: Iterable[AgentNode]) -> str:
+    """Draw agents as boxes and events as what goes between them."""
+    mesh = [agent for agent in agents if agent.agent != COORDINATOR]
+    types = {type: f"e{number}" for number, type in enumerate(sorted(_types(mesh)))}
+    lines = ["flowchart LR"]
+    lines += [f'    {node}(["{type}"])' for type, node in types.items()]
+    for number, agent in enumerate(mesh):
+        lines.append(f'    a{number}["{agent.agent}"]')
+        lines += [f"    {types[type]} --> a{number}" for type in sorted(agent.hears)]
+        lines += [f"    a{number} --> {types[type]}" for type in sorted(agent.says or ())]
+        lines += [f"    a{number} -. undoes .-> {types[type]}" for type in sorted(agent.undoes) if type in types]
+    return "\n".join(lines)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from antiphon.bus.connect import connect, schema_store
 from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.settings import load
-from antiphon.cli.cluster import Cluster
-from antiphon.cli.tree import render
-
 from antiphon.cli import output
+from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo import example
 from antiphon.cli.demo.crew import Crew
 from antiphon.cli.demo.intake import Intake, Taken
@@ -29,6 +28,7 @@ from antiphon.cli.demo.screen import Lines, LiveTable, Screen, summary_lines
 from antiphon.cli.demo.submissions import Distribution, chosen, installed
 from antiphon.cli.errors import DONE, NO
 from antiphon.cli.options import given
+from antiphon.cli.tree import render
 
 _PARTITIONS = 4
 _CATALOGUE = "catalogue.db"

@@ -50,7 +50,7 @@ class Taken:
 class Intake:
     """One run, on a cluster that answers."""
 
-    def __init__(self, cluster: Cluster, crew: Crew, screen: Screen, *, catalogue: Path) -> None:
+    def __init__(self, cluster: Cluster, crew: Crew, screen: Screen, catalogue: Path) -> None:
         self._cluster = cluster
         self._crew = crew
         self._screen = screen

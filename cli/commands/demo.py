@@ -10,25 +10,26 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from antiphon.bus.connect import connect, schema_store
 from antiphon.bus.kafka.embedded import EmbeddedBroker
-from antiphon.bus.settings import load
-from antiphon.cli.cluster import Cluster
-from antiphon.cli.tree import render
-
+from antiphon.bus.settings import Settings, load
 from antiphon.cli import output
+from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo import example
+from antiphon.cli.demo.cleaning import remove_namespace
 from antiphon.cli.demo.crew import Crew
 from antiphon.cli.demo.intake import Intake, Taken
 from antiphon.cli.demo.screen import Lines, LiveTable, Screen, summary_lines
 from antiphon.cli.demo.submissions import Distribution, chosen, installed
 from antiphon.cli.errors import DONE, NO
 from antiphon.cli.options import given
+from antiphon.cli.tree import render
 
 _PARTITIONS = 4
 _CATALOGUE = "catalogue.db"
@@ -46,6 +47,11 @@ class Order:
     address: str | None
     """Where the broker is; None: one is started for this run."""
     namespace: str
+
+    @property
+    def borrowed(self) -> bool:
+        """Topics stand on somebody's broker, under a name that was made up for this run."""
+        return self.address is not None and given().namespace is None
 
 
 def demo(
@@ -87,18 +93,26 @@ async def _demo(order: Order) -> int:
     screen = _screen()
     with tempfile.TemporaryDirectory(prefix="antiphon-demo-", ignore_cleanup_errors=True) as folder:
         async with _broker(order, screen) as address:
-            environment = _environment(order, address, Path(folder))
-            crew = Crew(Path(folder), cwd=example.FOLDER, environment=environment)
+            settings = _settings(order, address)
+            crew = Crew(Path(folder), cwd=example.FOLDER, environment=_environment(settings, Path(folder)))
             try:
-                async with _opened(order, address) as cluster:
-                    intake = Intake(cluster, crew, screen, catalogue=Path(folder) / _CATALOGUE)
-                    taken = await intake.run(order.distributions, order.rate)
-                    _report(order, address, taken)
+                async with _opened(settings) as cluster:
+                    taken = await Intake(cluster, crew, screen, Path(folder) / _CATALOGUE).run(
+                        order.distributions, order.rate
+                    )
+                    _report(order, settings, taken)
                     if order.keep:
+                        # Ctrl-C is how this is meant to end.
                         with contextlib.suppress(asyncio.CancelledError):
                             await crew.watch()
+            except asyncio.CancelledError:
+                if order.borrowed:
+                    output.remark(f"what it made on {address} stays there: topics and groups {settings.namespace}.*")
+                raise
             finally:
                 crew.stop(_GRACE_S)
+            if order.borrowed and not await asyncio.to_thread(remove_namespace, settings):
+                output.remark(f"topics and groups {settings.namespace}.* could not be removed from {address}")
     return DONE if taken.summary.good else NO
 
 
@@ -111,7 +125,7 @@ def _screen() -> Screen:
 
 
 @contextlib.asynccontextmanager
-async def _broker(order: Order, screen: Screen) -> AsyncIterator[str]:
+async def _broker(order: Order, screen: Screen) -> AsyncGenerator[str]:
     if order.address is not None:
         yield order.address
         return
@@ -120,34 +134,38 @@ async def _broker(order: Order, screen: Screen) -> AsyncIterator[str]:
         yield address
 
 
-def _environment(order: Order, address: str, folder: Path) -> dict[str, str]:
+def _settings(order: Order, address: str) -> Settings:
+    # Everything else (how to log in, which registry) is as configured, for this process and the agents alike.
+    said = {"bootstrap_servers": address, "namespace": order.namespace, "partitions": _PARTITIONS}
+    return load(given().settings() | said)
+
+
+def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     environment = {
-        "ANTIPHON_BOOTSTRAP_SERVERS": address,
-        "ANTIPHON_NAMESPACE": order.namespace,
-        "ANTIPHON_PARTITIONS": str(_PARTITIONS),
+        "ANTIPHON_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "ANTIPHON_NAMESPACE": settings.namespace,
+        "ANTIPHON_PARTITIONS": str(settings.partitions),
         "INTAKE_CATALOGUE": str(folder / _CATALOGUE),
         "PYTHONUNBUFFERED": "1",
     }
+    if settings.registry:
+        environment["ANTIPHON_REGISTRY"] = settings.registry
     if policy := os.environ.get("INTAKE_POLICY"):
         environment["INTAKE_POLICY"] = str(Path(policy).resolve())
-    if given().registry:
-        environment["ANTIPHON_REGISTRY"] = str(given().registry)
     return environment
 
 
 @contextlib.asynccontextmanager
-async def _opened(order: Order, address: str) -> AsyncIterator[Cluster]:
-    said = given().settings() | {"bootstrap_servers": address, "namespace": order.namespace}
-    settings = load({**said, "partitions": _PARTITIONS})
+async def _opened(settings: Settings) -> AsyncGenerator[Cluster]:
     bus = connect(settings)
     try:
-        store = schema_store(settings, bus, settings.names, _PARTITIONS)
-        yield Cluster(settings, bus, store, await bus.topics())
+        topics = await bus.topics()
+        yield Cluster(settings, bus, schema_store(settings, bus, settings.names, settings.partitions), topics)
     finally:
         await bus.close()
 
 
-def _report(order: Order, address: str, taken: Taken) -> None:
+def _report(order: Order, settings: Settings, taken: Taken) -> None:
     if given().json:
         output.document(
             {
@@ -165,12 +183,12 @@ def _report(order: Order, address: str, taken: Taken) -> None:
         output.show(render(taken.workflow))
     output.result()
     output.result("what to try next:")
-    for line in _next(order, address, taken):
+    for line in _next(order, settings, taken):
         output.result(f"  {line}")
     sys.stdout.flush()
 
 
-def _next(order: Order, address: str, taken: Taken) -> list[str]:
+def _next(order: Order, settings: Settings, taken: Taken) -> list[str]:
     if not order.keep:
         return [
             "antiphon demo --keep             leaves broker and agents up, to look around",
@@ -179,8 +197,8 @@ def _next(order: Order, address: str, taken: Taken) -> list[str]:
         ]
     shown = taken.workflow["correlation_id"] if taken.workflow else "ID"
     return [
-        f"export ANTIPHON_BOOTSTRAP_SERVERS={address}",
-        f"export ANTIPHON_NAMESPACE={order.namespace}",
+        f"export ANTIPHON_BOOTSTRAP_SERVERS={settings.bootstrap_servers}",
+        f"export ANTIPHON_NAMESPACE={settings.namespace}",
         f"antiphon trace {shown}",
         "antiphon tail package.refused review.requested --from-beginning",
         "antiphon topology",

@@ -18,9 +18,8 @@ from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from antiphon.cli.errors import AnswerIsNoError, listed
-
 from antiphon.bus.kafka.tether import Tethered
+from antiphon.cli.errors import AnswerIsNoError, listed
 
 T = TypeVar("T")
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
-from typing import Any, TypeVar
-
-from antiphon.cli.cluster import Cluster
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, cast
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.delivery import Outcome
-from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import ACTIVITY
 from antiphon.bus.record import Record, TopicPartition
+from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo.board import Board, Heard, Package
-from antiphon.schemas.codec import Codec
-from antiphon.schemas.envelope import from_headers
-from antiphon.schemas.errors import UnknownSchemaError
-
-T = TypeVar("T")
+from antiphon.cli.live import decoded
+from antiphon.cli.sightings import sighting
 
 TYPES = (
     "package.submitted",
@@ -32,16 +26,6 @@ TYPES = (
     "review.requested",
 )
 _GIVEN_UP = (Outcome.DEAD_LETTERED, Outcome.EXPIRED)
-
-
-async def agents_seen(cluster: Cluster, start: Mapping[TopicPartition, int]) -> AsyncIterator[str]:
-    """Yield the names of agents as they say that they are up."""
-    codec = cluster.codec()
-    async for record in cluster.bus.read(start):
-        if record.value is not None:
-            seen = await _learning(codec, partial(codec.decode, AgentSeen, record.value))
-            if not seen.stopped:
-                yield seen.agent
 
 
 class Follower:
@@ -60,7 +44,7 @@ class Follower:
         bounds = await cluster.bus.bounds(topics)
         return cls(cluster, board, {partition: end for partition, (_, end) in bounds.items()})
 
-    async def changes(self) -> AsyncIterator[Package]:
+    async def changes(self) -> AsyncGenerator[Package]:
         """Yield each package when it is further than it was; never ends."""
         activity = self._cluster.names.topic(ACTIVITY)
         async for record in self._cluster.bus.read(self._start):
@@ -69,17 +53,15 @@ class Follower:
                 yield package
 
     async def _events(self, record: Record) -> list[Package]:
-        if record.value is None:
+        seen = await sighting(record, self._cluster.names, self._codec)
+        if seen is None or not isinstance(seen.data, dict):
             return []
-        envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
-        data: Any = await _learning(self._codec, partial(self._codec.to_json, record.value))
+        envelope, data = seen.envelope, cast("dict[str, Any]", seen.data)
         changed = self._board.hear(Heard(envelope.type, envelope.correlation_id, envelope.time_us, data))
         return [] if changed is None else [changed]
 
     async def _failures(self, record: Record) -> list[Package]:
-        if record.value is None:
-            return []
-        activity = await _learning(self._codec, partial(self._codec.decode, Activity, record.value))
+        activity = await decoded(self._codec, Activity, record.value or b"")
         changed: list[Package] = []
         for handled in activity.deliveries:
             if handled.outcome in _GIVEN_UP:
@@ -88,12 +70,3 @@ class Follower:
                 package = self._board.fail(handled.correlation_id, f"{activity.agent}: {error}", ended_us)
                 changed += [] if package is None else [package]
         return changed
-
-
-async def _learning(codec: Codec, read: Callable[[], T]) -> T:
-    """Call *read*, once more where the writer's schema had to be fetched first."""
-    try:
-        return read()
-    except UnknownSchemaError as error:
-        await codec.learn(error.reference)
-        return read()

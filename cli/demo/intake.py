@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.cli.cluster import Cluster
-from antiphon.tracing.reading import read_workflow
-
 from antiphon.bus.mesh import Mesh
-from antiphon.bus.names import AGENTS
+from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo import example
 from antiphon.cli.demo.board import Board, Package, Stage, Summary, summarise
 from antiphon.cli.demo.crew import Crew, NotReadyError, StalledError
-from antiphon.cli.demo.following import Follower, agents_seen
+from antiphon.cli.demo.following import Follower
 from antiphon.cli.demo.screen import Screen
 from antiphon.cli.demo.submissions import Distribution
+from antiphon.cli.live import heartbeats
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.ids import root_id
+from antiphon.tracing.reading import read_workflow
 
 _READY_S = 60.0
 _QUIET_S = 30.0
@@ -51,7 +50,7 @@ class Taken:
 class Intake:
     """One run, on a cluster that answers."""
 
-    def __init__(self, cluster: Cluster, crew: Crew, screen: Screen, *, catalogue: Path) -> None:
+    def __init__(self, cluster: Cluster, crew: Crew, screen: Screen, catalogue: Path) -> None:
         self._cluster = cluster
         self._crew = crew
         self._screen = screen
@@ -74,18 +73,14 @@ class Intake:
 
     async def _ready(self) -> None:
         """Return when every agent has said that it is up."""
-        topic = self._cluster.names.topic(AGENTS)
+        cluster = self._cluster
+        codec = cluster.codec()
         missing = {*self._crew.names}
         try:
             async with asyncio.timeout(_READY_S):
-                while not (bounds := await self._cluster.bus.bounds([topic])):
+                while missing:
+                    missing -= {seen.agent for seen in await heartbeats(cluster.bus, cluster.names, codec)}
                     await asyncio.sleep(_LOOK_S)
-                start = {partition: first for partition, (first, _) in bounds.items()}
-                async with contextlib.aclosing(agents_seen(self._cluster, start)) as seen:
-                    async for name in seen:
-                        missing.discard(name)
-                        if not missing:
-                            return
         except TimeoutError:
             raise NotReadyError(missing, _READY_S, self._crew.log(min(missing))) from None
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from antiphon.cli.output import inert
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from antiphon.cli.demo.board import ENDS, Board, Package, Stage, Summary
+from antiphon.cli.output import inert
 
 _STYLES = {
     Stage.APPROVED: "green",
@@ -25,6 +25,7 @@ _STYLES = {
 _WORDS = {Stage.REVIEW: "needs a person"}
 _FRAME_S = 0.1
 _LINES_AROUND = 8
+_GAP = 2
 _TITLES = ("package", "version", "licence", "confidence", "outcome", "time")
 _ROOMY = 100
 _WIDE = {"package": 24, "version": 12, "licence": 24, "confidence": 10, "time": 7}
@@ -66,7 +67,7 @@ class Lines:
     def say(self, text: str) -> None:
         self._remarks.print(text)
 
-    def show(self, board: Board, changed: Package) -> None:
+    def show(self, board: Board, changed: Package) -> None:  # noqa: ARG002 - as the protocol says
         if self._results is None:
             return
         package = f"{inert(changed.name)} {inert(changed.version)}"
@@ -120,22 +121,28 @@ class LiveTable:
 
 def table(packages: Sequence[Package], width: int, *, whole: bool = False) -> Table:
     """Draw *packages*, a row each. Where the terminal is narrow, texts are cut; with *whole*, the reason is not."""
-    widest = _NARROW if width < _ROOMY else _WIDE
     rows = [_cells(package) for package in packages]
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title, *cells in zip(_TITLES, *rows, strict=True):
-        # The column that is not among them takes what the others leave.
-        fixed = min(widest[title], max(len(text) for text in (title, *cells))) if title in widest else None
-        drawn.add_column(
-            title,
-            justify="right" if title in {"confidence", "time"} else "left",
-            no_wrap=fixed is not None or not whole,
-            min_width=fixed,
-            max_width=fixed,
-        )
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for title, fitting in zip(_TITLES, _widths(rows, width), strict=True):
+        right = title in {"confidence", "time"}
+        wraps = whole and title == "outcome"
+        drawn.add_column(title, width=fitting, justify="right" if right else "left", no_wrap=not wraps)
     for row in rows:
         drawn.add_row(*row)
     return drawn
+
+
+def _widths(rows: Sequence[Sequence[Text]], width: int) -> list[int]:
+    widest = _NARROW if width < _ROOMY else _WIDE
+    widths = [
+        min(widest.get(title, width), max(len(text) for text in (title, *cells)))
+        for title, *cells in zip(_TITLES, *rows, strict=True)
+    ]
+    # What is not among the limits takes what the others leave.
+    outcome = _TITLES.index("outcome")
+    left = width - sum(widths) + widths[outcome] - _GAP * len(widths)
+    widths[outcome] = max(len("outcome"), min(widths[outcome], left))
+    return widths
 
 
 def stages(board: Board) -> Text:

@@ -6,9 +6,9 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
-from antiphon.cli.errors import UsageError
 
 from antiphon.cli.demo.submissions import Distribution, chosen, installed, normalised
+from antiphon.cli.errors import UsageError
 
 
 def test_every_installed_distribution_is_taken_in_once() -> None:

@@ -260,6 +260,6 @@ def test_every_page_is_read() -> None:
         ("partitions: 4", "partitions: 12", False),
     ],
 )
-def test_only_ids_and_times_may_differ(got: str, expected: str, same: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_only_ids_and_times_may_differ(got: str, expected: str, same: bool) -> None:
     """A comparison that forgives too much shows nothing."""
     assert matches(got, expected) is same

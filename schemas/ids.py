@@ -29,7 +29,8 @@ def caused_id(parent_id: str, agent: str, ordinal: int) -> str:
     '0199f2c1-0000-8f07-a5e0-8e8fda58e838'
     """
     digest = hashlib.blake2b(f"{parent_id}\0{agent}\0{ordinal}".encode(), digest_size=16).hexdigest()
-    stamp = parent_id[:8] + parent_id[9:13] if len(parent_id) == 36 and parent_id[8] == "-" else digest[20:32]
+    # 36: the length of a UUID as text.
+    stamp = parent_id[:8] + parent_id[9:13] if len(parent_id) == 36 and parent_id[8] == "-" else digest[20:32]  # noqa: PLR2004
     return _canonical(stamp, "8", digest)
 
 

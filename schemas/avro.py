@@ -20,6 +20,7 @@ from antiphon.schemas.shape import (
     Record,
     Scalar,
     Shape,
+    bare,
     shape_of,
 )
 from antiphon.schemas.store import AvroSchema
@@ -52,11 +53,11 @@ class _Rendering:
     def __init__(self) -> None:
         self.written: set[str] = set()
 
-    def type(self, shape: Shape) -> Any:
+    def type(self, shape: Shape) -> Any:  # noqa: PLR0911 - one case for each kind of shape
         match shape:
             case Constrained():
                 schema = self.type(shape.shape)
-                if isinstance(schema, list):
+                if isinstance(bare(shape), Alternatives):
                     return schema
                 return _noted({"type": schema} if isinstance(schema, str) else schema, constraints=shape.constraints)
             case Scalar():

@@ -8,7 +8,6 @@ A value is a header that names the writer's schema, and Avro. `encode` and
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -18,9 +17,9 @@ from io import BytesIO
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-import fastavro
 from pydantic import BaseModel, ValidationError
 
+from antiphon.schemas import binary
 from antiphon.schemas.avro import fingerprint, schema_of
 from antiphon.schemas.errors import (
     DecodeError,
@@ -31,6 +30,7 @@ from antiphon.schemas.errors import (
 )
 from antiphon.schemas.event import Event
 from antiphon.schemas.limits import Guard, Limits, measure_schema
+from antiphon.schemas.nodes import RECORDS, kind_of
 from antiphon.schemas.problems import problems_of
 from antiphon.schemas.reading import reading_plan
 from antiphon.schemas.shape import Record, records, shape_of
@@ -174,10 +174,8 @@ class _Written:
     def __init__(self, schema: AvroSchema, limits: Limits) -> None:
         self.schema, self.limits = schema, limits
         self.type = type = type_of(schema)
-        self.names: dict[str, Any] = {}
         try:
-            # Through JSON, because fastavro trusts its own mark on a schema it has parsed before.
-            self.parsed = fastavro.parse_schema(json.loads(json.dumps(schema)), self.names)
+            self.parsed, self.names = binary.parse(schema)
             self.guard = Guard(self.parsed, self.names, limits, type)
         except DecodeError:
             raise
@@ -196,7 +194,7 @@ class _Written:
         stream = BytesIO(value)
         stream.seek(start)
         try:
-            data = fastavro.schemaless_reader(stream, self.parsed, None, return_named_type=named)
+            data = binary.read(stream, self.parsed, None, return_named_type=named)
         except Exception as error:
             # The scan knows the field; fastavro does not.
             self.guard.scan(value, start)
@@ -219,7 +217,7 @@ class _Reader:
         self._type = event_class.__event__.type
         self._written = written
         shape = shape_of(event_class)
-        if not isinstance(written.parsed, dict) or written.parsed.get("type") not in ("record", "error"):
+        if kind_of(written.parsed) not in RECORDS:
             raise IncompatibleSchemaError(self._type, "", "it was not written as a record", "Write records")
         self._plan = reading_plan(shape, written.parsed, written.names, self._type)
         self._validate = event_class.__pydantic_validator__.validate_python
@@ -276,7 +274,7 @@ class _Writer:
         stream = BytesIO()
         stream.write(self._header)
         try:
-            fastavro.schemaless_writer(stream, self._written.parsed, self._plan(event))
+            binary.write(stream, self._written.parsed, self._plan(event))
         except Exception as error:
             raise self._refusal(event, error) from error
         value = stream.getvalue()
@@ -305,7 +303,7 @@ class _Writer:
         return EncodeError(self._type, field, wrong.expected, wrong.got, wrong.remedy)
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:  # noqa: PLR0911 - one case for each kind of value
     """Return *value* (an event, or data that `Codec.read` gave) as JSON's types.
 
     Numbers that JSON cannot hold exactly, times and ids become text; bytes Base64.
@@ -321,13 +319,17 @@ def to_json(value: Any) -> Any:
         case BaseModel():
             return {name: to_json(part) for name, part in value.__dict__.items()}
         case Mapping():
-            return {str(name): to_json(part) for name, part in value.items()}
+            return _mapping_to_json(value)
         case list() | tuple() | set() | frozenset():
-            return [to_json(part) for part in value]
+            return [to_json(part) for part in cast("Iterable[Any]", value)]
         case Enum():
             return to_json(value.value)
         case _:
             return _scalar_to_json(value)
+
+
+def _mapping_to_json(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): to_json(part) for name, part in value.items()}
 
 
 def _scalar_to_json(value: Any) -> Any:

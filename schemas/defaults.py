@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic_core import PydanticUndefined
@@ -26,9 +26,10 @@ def default_of(record: Record, field: Field) -> tuple[Any, Shape]:
 
     Raises `EventDefinitionError` where the default does not fit its field.
     """
-    value = field.info.default
-    if field.info.default_factory in _EMPTY_FACTORIES:
-        value = field.info.default_factory()
+    value: Any = cast("Any", field.info.default)
+    factory: Any = field.info.default_factory
+    if factory in _EMPTY_FACTORIES:
+        value = cast("Any", factory())
     if value is PydanticUndefined or (isinstance(value, float) and not abs(value) < float("inf")):
         return PydanticUndefined, field.shape
     shape = bare(field.shape)

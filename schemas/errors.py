@@ -123,3 +123,24 @@ class RegistryError(SchemaError):
 
     def __init__(self, expected: str, got: str, remedy: str) -> None:
         super().__init__(f"expected {expected}, got {got}. {_sentence(remedy)}")
+
+
+class UnsupportedSchemaError(SchemaError):
+    """A schema cannot be said as Python classes."""
+
+    def __init__(self, place: str, expected: str, got: str, remedy: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: expected {expected}, got {got}. {_sentence(remedy)}")
+
+
+class InvalidDataError(SchemaError):
+    """Somebody's JSON does not parse, or is not what an event's class asks for.
+
+    *problems* has a line for each thing that is wrong.
+    """
+
+    def __init__(self, type: str, problems: Sequence[str], remedy: str) -> None:
+        self.type = type
+        self.problems = problems
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"expected JSON that is a {type}, got some that is not:{lines}\n{_sentence(remedy)}")

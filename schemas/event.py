@@ -57,10 +57,10 @@ class Event(BaseModel):
         super().__init_subclass__()
 
     @classmethod
-    def __pydantic_init_subclass__(
+    def __pydantic_init_subclass__(  # type: ignore[override]  # the class line takes these words and no others
         cls, *, type: str | None = None, topic: str | None = None, key: str | None = None, fails: bool = False
     ) -> None:
-        name = type or _event_type(cls.__name__)
+        name = type or event_type(cls.__name__)
         cls.__event__ = Declaration(name, topic or name, key, fails)
         if cls.__pydantic_complete__:
             cls.__pydantic_on_complete__()
@@ -126,7 +126,12 @@ def envelope_or_none(event: Event) -> Envelope | None:
 _slot = Event.__dict__["__envelope__"]
 
 
-def _event_type(name: str) -> str:
+def event_type(name: str) -> str:
+    """Return the event type of a class that does not say one.
+
+    >>> event_type("OrderPlaced"), event_type("HTTPRequestSent")
+    ('order.placed', 'http.request.sent')
+    """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", ".", name).lower()
 
 

@@ -6,8 +6,6 @@ import hashlib
 import os
 import time
 
-_LENGTH = 36
-
 
 def root_id() -> str:
     """Make the id of an event nothing caused: a UUIDv7 (RFC 9562, section 5.7), so ids sort by time.
@@ -31,8 +29,8 @@ def caused_id(parent_id: str, agent: str, ordinal: int) -> str:
     '0199f2c1-0000-8f07-a5e0-8e8fda58e838'
     """
     digest = hashlib.blake2b(f"{parent_id}\0{agent}\0{ordinal}".encode(), digest_size=16).hexdigest()
-    is_uuid = len(parent_id) == _LENGTH and parent_id[8] == "-"
-    stamp = parent_id[:8] + parent_id[9:13] if is_uuid else digest[20:32]
+    # 36: the length of a UUID as text.
+    stamp = parent_id[:8] + parent_id[9:13] if len(parent_id) == 36 and parent_id[8] == "-" else digest[20:32]  # noqa: PLR2004
     return _canonical(stamp, "8", digest)
 
 

@@ -9,14 +9,14 @@ keeping anything, before fastavro gets it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, cast
 
 from antiphon.schemas.errors import DecodeError, LimitError
+from antiphon.schemas.nodes import NAMED, RECORDS, attribute, kind_of, parts_of
 
 _PRIMITIVE_WIDTH = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
 _EXACT_WIDTH = {"boolean": 1, "float": 4, "double": 8}
-_NAMED = ("record", "error", "enum", "fixed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,15 +47,20 @@ def measure_schema(schema: Any, limits: Limits, type: str) -> None:
             raise LimitError(type, "levels of nesting in the schema's JSON", deepest, "more")
         size += len(node) if isinstance(node, str) else 2
         if isinstance(node, Mapping):
-            names += node.get("type") in _NAMED if isinstance(node.get("type"), str) else 0
-            size += sum(len(str(key)) for key in node)
-            todo += [(part, depth + 1) for part in node.values()]
-        elif isinstance(node, list | tuple):
-            todo += [(part, depth + 1) for part in node]
+            members = cast("Mapping[str, Any]", node)
+            names += isinstance(members.get("type"), str) and members["type"] in NAMED
+            size += sum(len(str(key)) for key in members)
+            todo += [(part, depth + 1) for part in members.values()]
+        elif isinstance(node, list):
+            todo += _under(node, depth + 1)
         if size > limits.schema_size:
             raise LimitError(type, "characters in the schema", limits.schema_size, "more")
         if names > limits.schema_names:
             raise LimitError(type, "named types in the schema", limits.schema_names, "more")
+
+
+def _under(parts: Iterable[Any], depth: int) -> Iterable[tuple[Any, int]]:
+    return ((part, depth) for part in parts)
 
 
 Scan: TypeAlias = Callable[["_Walk", int, int], int]
@@ -96,10 +101,10 @@ class _Walk:
             byte = self.value[position]
             position += 1
             number |= (byte & 0x7F) << shift
-            if byte < 0x80:
+            if byte < 0x80:  # noqa: PLR2004 - the bit that says more bytes follow
                 return (number >> 1) ^ -(number & 1), position
             shift += 7
-            if shift > 63:
+            if shift > 63:  # noqa: PLR2004 - bits of a long
                 raise BrokenError(f"a number longer than 64 bits at byte {position}")
 
     def skip(self, position: int, width: int) -> int:
@@ -150,9 +155,10 @@ class Guard:
         if self._empty(node) > self._limits.items:
             raise LimitError(self._type, "empty values in one value of the schema", self._limits.items, "more")
         self._heaviest = max(self._heaviest, 1 + self._empty(node))
-        for part in _parts(node):
-            if isinstance(node, dict) and node["type"] in ("array", "map"):
-                width = self._width(part, ()) + (node["type"] == "map")
+        kind = kind_of(node)
+        for part in parts_of(node):
+            if kind in ("array", "map"):
+                width = self._width(part, ()) + (kind == "map")
                 if width == 0:
                     raise LimitError(
                         self._type, "items of no bytes in a list", 0, "a list of null or of an empty record"
@@ -163,57 +169,50 @@ class Guard:
 
     def _width(self, node: Any, path: tuple[str, ...]) -> int:
         """Return the fewest bytes a value of *node* takes."""
-        if isinstance(node, list):
-            return 1
-        name = node if isinstance(node, str) else node["type"]
-        if name in _PRIMITIVE_WIDTH:
-            return _PRIMITIVE_WIDTH[name]
-        if name in ("array", "map", "enum"):
-            return 1
-        if name == "fixed":
-            return int(node["size"])
         node = self._named(node)
-        if node["type"] not in ("record", "error"):
-            return self._width(node, path)
+        kind = kind_of(node)
+        if kind in _PRIMITIVE_WIDTH:
+            return _PRIMITIVE_WIDTH[kind]
+        if kind == "fixed":
+            return int(node["size"])
+        if kind not in RECORDS:
+            return 1
         name = node["name"]
         if name in path:
             raise DecodeError(self._type, [f"record {name} always holds another one of itself"])
         if name not in self._widths:
-            self._widths[name] = sum(self._width(field["type"], (*path, name)) for field in node["fields"])
+            self._widths[name] = sum(self._width(part, (*path, name)) for part in parts_of(node))
         return self._widths[name]
 
     def _empty(self, node: Any) -> int:
         """Return how many values of *node* can come of no bytes at all: nulls and records of nothing."""
-        if node == "null":
-            return 1
-        if isinstance(node, list):
-            return max((self._empty(branch) for branch in node), default=0)
         node = self._named(node)
-        if isinstance(node, str) or node["type"] not in ("record", "error"):
+        kind = kind_of(node)
+        if kind == "null":
+            return 1
+        if kind == "union":
+            return max((self._empty(branch) for branch in parts_of(node)), default=0)
+        if kind not in RECORDS:
             return 0
         name = node["name"]
         if name not in self._empties:
             self._empties[name] = 0  # Reached again through a union, which takes a byte and counts for itself.
-            fields = sum(self._empty(field["type"]) for field in node["fields"])
+            fields = sum(self._empty(part) for part in parts_of(node))
             self._empties[name] = fields + (self._width(node, ()) == 0)
         return self._empties[name]
 
     def _depth(self, node: Any, path: tuple[str, ...]) -> float:
         """Return how deep values of *node* nest; infinity where it holds itself."""
         node = self._named(node)
-        if isinstance(node, str):
-            return 0
-        if isinstance(node, list):
-            return max((self._depth(branch, path) for branch in node), default=0)
-        parts = _parts(node)
-        if not parts:
-            return 0
-        name = node.get("name", "")
+        name = attribute(node, "name") or ""
         if name and name in path:
             return float("inf")
         if name in self._depths:
             return self._depths[name]
-        depth = 1 + max(self._depth(part, (*path, name) if name else path) for part in parts)
+        inner = (*path, name) if name else path
+        depth = max((self._depth(part, inner) for part in parts_of(node)), default=0)
+        if kind_of(node) in (*RECORDS, "array", "map"):
+            depth += 1
         if name:
             self._depths[name] = depth
         return depth
@@ -221,31 +220,27 @@ class Guard:
     def _named(self, node: Any) -> Any:
         return self._names.get(node, node) if isinstance(node, str) else node
 
-    def _compiled(self, node: Any) -> Scan:
-        if isinstance(node, str) and node in self._names:
-            node = self._names[node]
-        if isinstance(node, list):
-            return _union([(self._compiled(branch), self._empty(branch)) for branch in node])
-        kind = node if isinstance(node, str) else node["type"]
+    def _compiled(self, node: Any) -> Scan:  # noqa: PLR0911 - one case for each kind of type
+        node = self._named(node)
+        kind = kind_of(node)
         match kind:
+            case "union":
+                return _union([(self._compiled(branch), self._empty(branch)) for branch in parts_of(node)])
             case "null":
-                return lambda walk, position, depth: position
+                return _exactly(0)
             case "boolean" | "float" | "double":
-                width = _EXACT_WIDTH[kind]
-                return lambda walk, position, depth: walk.skip(position, width)
+                return _exactly(_EXACT_WIDTH[kind])
             case "int" | "long":
-                return lambda walk, position, depth: walk.long(position)[1]
+                return _number
             case "bytes" | "string":
                 return _text
             case "enum":
                 return _enum(len(node["symbols"]))
             case "fixed":
-                size = int(node["size"])
-                return lambda walk, position, depth: walk.skip(position, size)
+                return _exactly(int(node["size"]))
             case "array":
-                return _array(
-                    self._compiled(node["items"]), 1 + self._empty(node["items"]), _EXACT_WIDTH.get(_kind(node))
-                )
+                items = node["items"]
+                return _array(self._compiled(items), 1 + self._empty(items), _EXACT_WIDTH.get(kind_of(items)))
             case "map":
                 return _map(self._compiled(node["values"]), 1 + self._empty(node["values"]))
             case _:
@@ -254,48 +249,44 @@ class Guard:
     def _record(self, node: Any) -> Scan:
         name = node["name"]
         if name in self._scans:
-            return lambda walk, position, depth: self._scans[name](walk, position, depth)
-        self._scans[name] = lambda walk, position, depth: position
+            return self._scans[name]
+
+        def later(walk: _Walk, position: int, depth: int) -> int:
+            return self._scans[name](walk, position, depth)
+
+        # A record that holds itself finds this while it is being compiled.
+        self._scans[name] = later
         fields = [(field["name"], self._compiled(field["type"])) for field in node["fields"]]
 
         def scan(walk: _Walk, position: int, depth: int) -> int:
             depth = walk.deeper(depth)
-            field = ""
-            try:
-                for field, part in fields:
+            for field, part in fields:
+                try:
                     position = part(walk, position, depth)
-            except BrokenError as error:
-                error.path.insert(0, field)
-                raise
+                except BrokenError as error:
+                    error.path.insert(0, field)
+                    raise
             return position
 
         self._scans[name] = scan
         return scan
 
 
-def _parts(node: Any) -> list[Any]:
-    if isinstance(node, list):
-        return node
-    if isinstance(node, str):
-        return []
-    if node["type"] in ("array", "map"):
-        return [node["items" if node["type"] == "array" else "values"]]
-    return [field["type"] for field in node.get("fields", [])]
+def _exactly(width: int) -> Scan:
+    return lambda walk, position, _depth: walk.skip(position, width)
 
 
-def _kind(array: Mapping[str, Any]) -> str:
-    items = array["items"]
-    kind = items["type"] if isinstance(items, dict) else items
-    return kind if isinstance(kind, str) else ""
+def _number(walk: _Walk, position: int, _depth: int) -> int:
+    return walk.long(position)[1]
 
 
-def _text(walk: _Walk, position: int, depth: int) -> int:
+def _text(walk: _Walk, position: int, _depth: int) -> int:
     length, position = walk.long(position)
     return walk.skip(position, length)
 
 
 def _enum(symbols: int) -> Scan:
-    def scan(walk: _Walk, position: int, depth: int) -> int:
+    def scan(walk: _Walk, position: int, _depth: int) -> int:
         symbol, position = walk.long(position)
         if not 0 <= symbol < symbols:
             raise BrokenError(f"symbol {symbol} of an enum that has {symbols}")

@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+_SHOWN = 80
+"""Characters of a value that a message shows."""
+
 
 def problems_of(error: ValidationError) -> list[str]:
     """Return a line for each field that pydantic found wrong.
@@ -51,4 +54,4 @@ def field_name(place: tuple[int | str, ...]) -> str:
 def shown(value: Any) -> str:
     """Write a value as it came, cut where it is long."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -15,11 +15,13 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from antiphon.schemas.errors import IncompatibleSchemaError
+from antiphon.schemas.nodes import RECORDS, attribute, kind_of, parts_of
 from antiphon.schemas.shape import (
+    DURATION,
     NULL,
     Alternatives,
     Array,
@@ -77,25 +79,27 @@ class _Resolution:
         )
 
     def shown(self, writer: Any) -> str:
-        if isinstance(writer, list):
-            return " or ".join(self.shown(branch) for branch in writer)
         node = self.named(writer)
-        if isinstance(node, str):
-            return node
-        return f"{node['type']} {node['name']}" if "name" in node else str(node.get("logicalType", node["type"]))
+        kind = kind_of(node)
+        if kind == "union":
+            return " or ".join(self.shown(branch) for branch in parts_of(node))
+        name = attribute(node, "name")
+        return f"{kind} {name}" if name else str(attribute(node, "logicalType") or kind)
 
     def named(self, writer: Any) -> Any:
         return self.names.get(writer, writer) if isinstance(writer, str) else writer
 
-    def plan(self, writer: Any, reader: Shape, path: str, *, exact: bool = False) -> Convert | None:
+    def plan(  # noqa: PLR0911 - one case for each kind of type
+        self, writer: Any, reader: Shape, path: str, *, exact: bool = False
+    ) -> Convert | None:
         """Compile one place. *exact*: give the class's own object, because a union is to tell by type."""
         writer, reader = self.named(writer), bare(reader)
-        if isinstance(writer, list):
-            return self.written_union(writer, reader, path)
+        kind = kind_of(writer)
+        if kind == "union":
+            return self.written_union(parts_of(writer), reader, path)
         if isinstance(reader, Alternatives):
             branch = self.branch(writer, reader, path)
             return self.plan(writer, branch, path, exact=_is_ambiguous(reader))
-        kind = writer if isinstance(writer, str) else writer["type"]
         match reader:
             case Scalar():
                 return self.scalar(kind, writer, reader, path)
@@ -107,7 +111,7 @@ class _Resolution:
             case Map() if kind == "map":
                 values = self.plan(writer["values"], reader.values, f"{path}[]")
                 return values and _each_value(values)
-            case Record() if kind in ("record", "error"):
+            case Record() if kind in RECORDS:
                 plan = self.record(writer, reader, path)
                 return _instance(reader, plan) if exact else plan
             case _:
@@ -163,8 +167,9 @@ class _Resolution:
                 if len(writer) == 1:
                     raise
                 plan = _refusal(error)
-            if isinstance(node, dict) and "name" in node:
-                by_name[node["name"]] = plan
+            name = attribute(node, "name")
+            if name:
+                by_name[name] = plan
             else:
                 by_type.setdefault(_read_as(node), plan)
         if all(isinstance(plan, _Refusal) for plan in [*by_name.values(), *by_type.values()]):
@@ -193,22 +198,15 @@ class _Resolution:
         raise self.mismatch(writer, reader, path)
 
     def is_same(self, writer: Any, branch: Shape) -> bool:
-        if not isinstance(branch, Scalar):
-            return (
-                isinstance(writer, dict) and writer["type"] in ("array", "map") and avro_key(branch) == writer["type"]
-            )
-        kind = writer if isinstance(writer, str) else writer["type"]
-        return kind == branch.avro != "fixed"
+        return kind_of(writer) != "fixed" and kind_of(writer) == avro_key(branch)
 
     def is_namesake(self, writer: Any, branch: Shape) -> bool:
-        if not isinstance(writer, dict) or "name" not in writer or isinstance(branch, Array | Map | Alternatives):
-            return False
-        full = writer["name"]
+        full = str(attribute(writer, "name") or "")
         former = branch.aliases if isinstance(branch, Choice | Record) else ()
-        return full.rpartition(".")[2] == avro_key(branch) or full in former or full.rpartition(".")[2] in former
+        return bool(full) and not {full, full.rpartition(".")[2]}.isdisjoint({avro_key(branch), *former})
 
     def resolves(self, writer: Any, branch: Shape, path: str) -> bool:
-        key = (str(writer.get("name", "")) if isinstance(writer, dict) else writer), id(branch)
+        key = str(attribute(writer, "name") or ""), id(branch)
         if key[0] and key in self.tried:
             return self.tried[key]
         # A record that holds itself meets itself here: it resolves if the rest of it does.
@@ -244,7 +242,7 @@ class _Resolution:
         return convert
 
     def scalar(self, kind: str, writer: Any, reader: Scalar, path: str) -> Convert | None:
-        logical = writer.get("logicalType") if isinstance(writer, dict) else None
+        logical: str | None = attribute(writer, "logicalType")
         if kind == "fixed":
             if reader.avro != "fixed" or writer["size"] != reader.attributes["size"]:
                 raise self.mismatch(writer, reader, path)
@@ -296,6 +294,7 @@ _LOGICAL_TYPES: dict[tuple[str, str], type] = {
     ("bytes", "decimal"): Decimal,
     ("fixed", "decimal"): Decimal,
     ("string", "uuid"): UUID,
+    ("long", DURATION): timedelta,
 }
 _PYTHON_TYPES: dict[str, type] = {
     "null": type(None),
@@ -317,9 +316,8 @@ _PYTHON_TYPES: dict[str, type] = {
 
 def _read_as(writer: Any) -> type:
     """Return the Python type fastavro gives for *writer*."""
-    if isinstance(writer, str):
-        return _PYTHON_TYPES[writer]
-    return _LOGICAL_TYPES.get((writer["type"], writer.get("logicalType", "")), _PYTHON_TYPES[writer["type"]])
+    kind = kind_of(writer)
+    return _LOGICAL_TYPES.get((kind, attribute(writer, "logicalType") or ""), _PYTHON_TYPES[kind])
 
 
 def _is_local(logical: str | None) -> bool:
@@ -339,6 +337,8 @@ def _raw(read_as: type, logical: str | None) -> Convert | None:
         return lambda clock: (
             (((clock.hour * 60 + clock.minute) * 60 + clock.second) * 1_000_000 + clock.microsecond) // unit_us
         )
+    if read_as is timedelta:
+        return lambda duration: duration // _MICROSECOND
     if read_as is Decimal:
         return _decimal_bytes
     return str if read_as is UUID else None
@@ -350,7 +350,9 @@ def _decimal_bytes(value: Decimal) -> bytes:
     return unscaled.to_bytes((unscaled.bit_length() + 8) // 8, "big", signed=True)
 
 
-def _logical(reader: Scalar, written: str | None) -> Convert | None:
+def _logical(  # noqa: PLR0911 - one case for each logical type
+    reader: Scalar, written: str | None
+) -> Convert | None:
     """Return what makes the reader's Python value of a number or text as it was written."""
     match reader.logical:
         case "timestamp-micros" if written == "timestamp-nanos":
@@ -367,7 +369,7 @@ def _logical(reader: Scalar, written: str | None) -> Convert | None:
             return _time
         case "time-millis":
             return lambda millis: _time(millis * 1_000)
-        case "duration-micros":
+        case logical if logical == DURATION:
             return lambda micros: timedelta(microseconds=micros)
         case "decimal":
             scale = reader.attributes.get("scale", 0)
@@ -396,7 +398,7 @@ class _Refusal:
     def __init__(self, error: IncompatibleSchemaError) -> None:
         self.error = error
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, _value: Any) -> Any:
         raise IncompatibleSchemaError(self.error.type, self.error.field, self.error.problem, self.error.remedy)
 
 
@@ -440,10 +442,10 @@ def _dispatch(by_name: Mapping[str, Convert | None], by_type: Mapping[type, Conv
     def convert(value: Any) -> Any:
         # fastavro gives the value of a named branch as (name, value).
         if type(value) is tuple:
-            name, value = value
+            name, value = cast("tuple[str, Any]", value)
             plan = by_name[name]
         else:
-            plan = by_type.get(type(value))
+            plan = by_type.get(value.__class__)
         return value if plan is None else plan(value)
 
     return convert

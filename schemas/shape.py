@@ -33,11 +33,11 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
-from typing import Any, Literal, TypeAlias, Union
+from typing import Any, Literal, TypeAlias, Union, cast
 from uuid import UUID
 
 import pydantic
@@ -47,6 +47,8 @@ from pydantic.fields import FieldInfo
 from antiphon.schemas.errors import UnsupportedTypeError
 
 LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DURATION = "duration-micros"
+"""Ours alone: others read a long. Avro's own "duration" counts months and milliseconds, which a timedelta does not."""
 BARE_DECIMAL = (38, 9)
 """Precision and scale of a Decimal that does not say how large it can be."""
 
@@ -133,7 +135,8 @@ class Constrained:
     constraints: Mapping[str, Any]
 
 
-Shape: TypeAlias = Scalar | Choice | Array | Map | Record | Alternatives | Constrained
+Bare: TypeAlias = Scalar | Choice | Array | Map | Record | Alternatives
+Shape: TypeAlias = Bare | Constrained
 
 NULL = Scalar("null", type(None))
 
@@ -148,7 +151,7 @@ _SCALARS: dict[Any, Scalar] = {
     datetime: Scalar("long", datetime, "timestamp-micros"),
     date: Scalar("int", date, "date"),
     time: Scalar("long", time, "time-micros"),
-    timedelta: Scalar("long", timedelta, "duration-micros"),
+    timedelta: Scalar("long", timedelta, DURATION),
     UUID: Scalar("string", UUID, "uuid"),
 }
 # Names that pydantic gives to a plain type plus a check. At run time they are classes of their own.
@@ -172,7 +175,7 @@ _ASKED: dict[type, frozenset[tuple[str, str | None]]] = {
     ),
     date: frozenset({("int", "date")}),
     time: frozenset({("int", "time-millis"), ("long", "time-micros")}),
-    timedelta: frozenset({("long", "duration-micros")}),
+    timedelta: frozenset({("long", DURATION)}),
     UUID: frozenset({("string", "uuid"), ("fixed", "uuid")}),
 }
 _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
@@ -227,7 +230,8 @@ class _Derivation:
 
     def check(self) -> None:
         """Refuse what only shows once everything is derived: data of no bytes, and data without an end."""
-        for self.model, self.field, annotation, items in self.lists:
+        for model, field, annotation, items in self.lists:
+            self.model, self.field = model, field
             if _is_weightless(items, ()):
                 remedy = "Its items take no bytes, so a few bytes could claim any number of them: give them a field"
                 raise self.refuse(annotation, remedy)
@@ -263,6 +267,8 @@ class _Derivation:
             raise self.refuse(model, "Use the type it wraps, or a model with one field")
         if model.model_config.get("extra") == "allow":
             raise self.refuse(model, 'Its extra fields would be lost: take extra="allow" away, or add a dict field')
+        if not model.__pydantic_fields_complete__:
+            model.model_rebuild()
         name = self.claim(_avro_name(model.__name__), model, model)
         record = Record(name, model, _doc(model), _former_names(model))
         self.records[model] = record
@@ -321,7 +327,7 @@ class _Derivation:
         if origin in (list, set, frozenset):
             return Array(self.items(annotation, args[0]), origin)
         if origin is tuple:
-            if len(args) == 2 and args[1] is Ellipsis:
+            if args[1:] == (Ellipsis,):
                 return Array(self.items(annotation, args[0]), tuple)
             raise self.refuse(annotation, "Use tuple[X, ...], or a model with a field for each place")
         if origin is dict:
@@ -396,7 +402,7 @@ class _Derivation:
             if all(LEGAL_NAME.fullmatch(value) for value in values):
                 return Choice(self.literal_name(), {value: value for value in values}, None)
             return _SCALARS[str]
-        kinds = [*dict.fromkeys(type(value) for value in values)]
+        kinds: list[type] = [*dict.fromkeys(value.__class__ for value in values)]
         for kind in kinds:
             if kind not in (str, int, bool, bytes, type(None)):
                 raise self.refuse(f"Literal of {_shown(kind)}", "Use the Enum itself, or a Literal of strings")
@@ -421,7 +427,7 @@ class _Derivation:
 
     def asked(self, annotation: Any, asked: As) -> Shape:
         schema = {"type": asked.schema} if isinstance(asked.schema, str) else dict(asked.schema)
-        python = _CHECKED.get(annotation, annotation)
+        python = cast("type", _CHECKED.get(annotation, annotation))
         avro, logical = schema.pop("type", None), schema.pop("logicalType", None)
         if (avro, logical) not in _ASKED.get(python, frozenset()):
             can = sorted(f"{avro} {logical or ''}".strip() for avro, logical in _ASKED.get(python, ()))
@@ -431,7 +437,7 @@ class _Derivation:
             self.fixed(annotation, schema)
         if logical == "decimal" and not isinstance(schema.get("precision"), int):
             raise self.refuse(f"{_shown(annotation)} as {asked.schema}", "Give it a precision, and a scale")
-        return Scalar(avro, python, logical, schema)
+        return Scalar(str(avro), python, logical, schema)
 
     def fixed(self, annotation: Any, schema: Mapping[str, Any]) -> None:
         name, size = schema.get("name"), schema.get("size")
@@ -466,9 +472,11 @@ def avro_key(shape: Shape) -> str:
             return "union"
 
 
-def bare(shape: Shape) -> Shape:
+def bare(shape: Shape) -> Bare:
     """Return *shape* without constraints of its own."""
-    return shape.shape if isinstance(shape, Constrained) else shape
+    while isinstance(shape, Constrained):
+        shape = shape.shape
+    return shape
 
 
 def _branches(shape: Shape) -> Sequence[Shape]:
@@ -570,7 +578,7 @@ _EXAMPLES: dict[Any, str] = {
     dict: "dict[str, str]",
 }
 _URL = "Use str, with a validator where it must be checked"
-_SECRET = "Everybody on the topic can read an event: leave secrets out, or send a reference"
+_PRIVATE = "Everybody on the topic can read an event: leave secrets out, or send a reference"
 # By name, because importing the types only to compare with them would cost every start of every agent.
 _REMEDIES = {
     "Any": "Name the type; or send JSON text in a str",
@@ -585,8 +593,8 @@ _REMEDIES = {
         'Use datetime, which carries its zone; or Annotated[datetime, As({"type": "long", '
         '"logicalType": "local-timestamp-micros"})] for a local time'
     ),
-    "SecretStr": _SECRET,
-    "SecretBytes": _SECRET,
+    "SecretStr": _PRIVATE,
+    "SecretBytes": _PRIVATE,
     "EmailStr": _URL,
     "AnyUrl": _URL,
     "HttpUrl": _URL,

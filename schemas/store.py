@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from antiphon.schemas.canonical import fingerprint
+from antiphon.schemas.nodes import attribute
 
 AvroSchema: TypeAlias = Mapping[str, Any]
 """A record schema as JSON says it."""
@@ -57,9 +58,7 @@ def type_of(schema: AvroSchema) -> str:
     >>> type_of({"type": "record", "name": "TicketOpened", "fields": [], "antiphon": {"type": "ticket.opened"}})
     'ticket.opened'
     """
-    said = schema.get("antiphon")
-    type = said.get("type") if isinstance(said, Mapping) else None
-    return str(type or schema.get("name", "schema"))
+    return str(attribute(schema.get("antiphon"), "type") or schema.get("name", "schema"))
 
 
 class MemoryStore:
@@ -71,7 +70,7 @@ class MemoryStore:
         self._schemas: dict[Reference, AvroSchema] = {}
         self._latest: dict[str, AvroSchema] = {}
 
-    async def publish(self, topic: str, schema: AvroSchema) -> Reference:
+    async def publish(self, topic: str, schema: AvroSchema) -> Reference:  # noqa: ARG002 - the protocol's
         reference = fingerprint(schema)
         self._schemas[reference] = schema
         self._latest[type_of(schema)] = schema

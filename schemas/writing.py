@@ -7,6 +7,7 @@ fields needs no plan at all: its `__dict__` is what is written.
 from __future__ import annotations
 
 import operator
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -14,7 +15,19 @@ from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from antiphon.schemas.shape import Alternatives, Array, Choice, Map, Record, Scalar, Shape, avro_key, bare
+from antiphon.schemas.shape import (
+    DURATION,
+    NULL,
+    Alternatives,
+    Array,
+    Choice,
+    Map,
+    Record,
+    Scalar,
+    Shape,
+    avro_key,
+    bare,
+)
 
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -58,14 +71,19 @@ class _Compiler:
                 return values and _each_value(values)
             case Record():
                 return self.record(shape)
-            case _:
+            case Alternatives():
                 return self.union(shape)
 
     def record(self, record: Record) -> Convert:
         known = self.records.get(id(record))
         if known is not None:
             return known
-        self.records[id(record)] = lambda model: self.records[id(record)](model)
+
+        def later(model: Any) -> Any:
+            return self.records[id(record)](model)
+
+        # A record that holds itself finds this while its plan is being made.
+        self.records[id(record)] = later
         plans = [(field.name, plan) for field in record.fields if (plan := self.plan(field.shape)) is not None]
         self.records[id(record)] = made = _model(plans)
         return made
@@ -77,16 +95,13 @@ class _Compiler:
         return items and _each(items)
 
     def union(self, union: Alternatives) -> Convert | None:
-        branches = [(branch, self.plan(branch)) for branch in union.branches]
-        others = [branch for branch, _ in branches if branch.avro != "null"] if _all_scalars(union) else []
-        if len(branches) == 2 and len(others) == 1 and all(plan is None for _, plan in branches):
+        branches = [bare(branch) for branch in union.branches]
+        plans = [self.plan(branch) for branch in branches]
+        others = [branch for branch in branches if branch is not NULL]
+        if len(others) == 1 and isinstance(others[0], Scalar) and not any(plans):
             # `X | None` with X as it stands: fastavro finds the branch by itself.
             return None
-        return _union([(bare(branch), avro_key(branch), plan) for branch, plan in branches])
-
-
-def _all_scalars(union: Alternatives) -> bool:
-    return all(isinstance(branch, Scalar) for branch in union.branches)
+        return _union([(branch, avro_key(branch), plan) for branch, plan in zip(branches, plans, strict=True)])
 
 
 def _model(plans: Sequence[tuple[str, Convert]]) -> Convert:
@@ -125,18 +140,20 @@ def _each_sorted(items: Convert | None) -> Convert:
 def _union(branches: Sequence[tuple[Shape, str, Convert | None]]) -> Convert:
     """Name the branch for fastavro: it would try each of them, and take a tuple for a name."""
     by_type: dict[type, tuple[str, Convert | None]] = {}
+    # A Literal's values are plain strings: their type does not tell.
+    by_value = any(isinstance(shape, Choice) and shape.python is None for shape, _, _ in branches)
 
     def find(value: Any) -> tuple[str, Convert | None]:
         branch = branch_for([shape for shape, _, _ in branches], value)
         _, name, plan = branches[branch]
-        if not any(isinstance(shape, Choice) and shape.python is None for shape, _, _ in branches):
+        if not by_value:
             by_type[type(value)] = name, plan
         return name, plan
 
     def convert(value: Any) -> Any:
         if value is None:
             return None
-        name, plan = by_type.get(type(value)) or find(value)
+        name, plan = by_type.get(value.__class__) or find(value)
         return name, value if plan is None else plan(value)
 
     return convert
@@ -210,7 +227,7 @@ def _scalar(scalar: Scalar) -> Convert | None:
             return _local_timestamp(1 if scalar.logical == "local-timestamp-micros" else 1_000)
         case "time-micros" | "time-millis":
             return _time(1 if scalar.logical == "time-micros" else 1_000)
-        case "duration-micros":
+        case logical if logical == DURATION:
             return _duration
         case "decimal":
             return _decimal(
@@ -291,7 +308,7 @@ def _decimal(precision: int, scale: int, size: int | None) -> Convert:
         # Checked by counting, before a number of 10^6 digits is made of Decimal("1E+1000000").
         if any(digits) and (len(digits) + shift > precision + _leading_zeros(digits) or -shift >= len(digits)):
             raise MisfitError(expected, value, remedy)
-        unscaled = int(Decimal((0, digits, 0)))
+        unscaled: int = int(Decimal((0, digits, 0)))
         if unscaled == 0:
             shift = 0
         if shift < 0:
@@ -318,8 +335,10 @@ def _int(value: int) -> int:
 
 
 def _float(value: float) -> float:
-    if abs(value) > 3.4028235677973366e38 and value not in (float("inf"), float("-inf")):
-        raise MisfitError("a float of 32 bits", value, 'Use a plain float, which is 64 bits, or As("double")')
+    try:
+        struct.pack("<f", value)
+    except OverflowError:
+        raise MisfitError("a float of 32 bits", value, 'Use a plain float, which is 64 bits, or As("double")') from None
     return value
 
 
@@ -339,22 +358,26 @@ def _uuid_bytes(value: UUID) -> bytes:
 def misfit(shape: Shape, value: Any, path: str) -> tuple[str, MisfitError] | None:
     """Find the first value under *value* that its Avro type cannot hold. Slow: only asked once writing has failed."""
     shape = bare(shape)
+    if isinstance(shape, Scalar | Choice):
+        wrong = leaf_misfit(shape, value)
+        return None if wrong is None else (path, wrong)
+    try:
+        parts = _parts(shape, value, path)
+    except MisfitError as error:
+        return path, error
+    return next((found for part in parts if (found := misfit(*part)) is not None), None)
+
+
+def _parts(shape: Array | Map | Record | Alternatives, value: Any, path: str) -> list[tuple[Shape, Any, str]]:
     match shape:
         case Record():
-            parts = [(field.shape, getattr(value, field.name), _under(path, field.name)) for field in shape.fields]
+            return [(field.shape, getattr(value, field.name), _under(path, field.name)) for field in shape.fields]
         case Array():
-            parts = [(shape.items, item, f"{path}[{place}]") for place, item in enumerate(value)]
+            return [(shape.items, item, f"{path}[{place}]") for place, item in enumerate(value)]
         case Map():
-            parts = [(shape.values, item, f"{path}[{key!r}]") for key, item in value.items()]
+            return [(shape.values, item, f"{path}[{key!r}]") for key, item in value.items()]
         case Alternatives():
-            try:
-                parts = [(shape.branches[branch_for(shape.branches, value)], value, path)]
-            except MisfitError as error:
-                return path, error
-        case _:
-            error = leaf_misfit(shape, value)
-            return None if error is None else (path, error)
-    return next((found for part in parts if (found := misfit(*part)) is not None), None)
+            return [(shape.branches[branch_for(shape.branches, value)], value, path)]
 
 
 def _under(path: str, name: str) -> str:

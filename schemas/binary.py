@@ -1,0 +1,34 @@
+"""Avro's binary encoding, by fastavro: its few functions that are used here, with types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import fastavro
+import fastavro.read
+
+from antiphon.schemas.shape import DURATION
+
+write: Callable[..., None] = fastavro.schemaless_writer  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - half typed
+"""Write to a stream: (stream, parsed schema, datum)."""
+read: Callable[..., Any] = fastavro.schemaless_reader  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - half typed
+"""Read from a stream: (stream, writer's parsed schema, None, return_named_type=...)."""
+
+
+def parse(schema: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the parsed schema, in which every name is a full one, and its named types by name."""
+    names: dict[str, Any] = {}
+    # Through JSON, because fastavro trusts its own mark on a schema it has parsed before.
+    parsed: Any = fastavro.parse_schema(json.loads(json.dumps(schema)), names)
+    return parsed, names
+
+
+def _duration(micros: int, _writer: Any = None, _reader: Any = None) -> timedelta:
+    return timedelta(microseconds=micros)
+
+
+# fastavro's way to learn a logical type. The name is ours alone, so nobody else is affected.
+fastavro.read.LOGICAL_READERS[f"long-{DURATION}"] = _duration

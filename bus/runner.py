@@ -200,6 +200,8 @@ class Runner:
         current.set(delivery)
         try:
             produced = await self._call(event)
+            if self._consumer.emits is None:
+                await self._announce(produced)
             outgoing, emitted = self._outbox.encode(produced)
             changed = delivery.state.changed()
         except (PermanentError, EncodeError) as error:
@@ -244,6 +246,15 @@ class Runner:
             except RegistryError as error:
                 log.warning("a schema cannot be fetched; trying again", extra={"reason": str(error)})
                 await asyncio.sleep(_STORE_RETRY_S)
+
+    async def _announce(self, produced: Sequence[Event]) -> None:
+        """Publish the schemas of what nobody could foresee; a store that cannot be reached holds this lane up too."""
+        while True:
+            try:
+                return await self._codec.announce({type(event) for event in produced}, topic_of=self._names.topic)
+            except RegistryError as error:
+                log.warning("a schema cannot be published; trying again", extra={"reason": str(error)})
+            await asyncio.sleep(_STORE_RETRY_S)
 
     # What an attempt comes to.
 

@@ -294,7 +294,7 @@ def descendants(parents: Mapping[str, Sequence[str]], event: str) -> set[str]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(min_value=1, max_value=40))
 def test_s49_any_workflow_is_undone_once_and_backwards(dice: random.Random, size: int) -> None:
     """Whatever the graph, the interleaving and the repeats: each effect of a failed workflow is undone exactly once,

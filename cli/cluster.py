@@ -7,11 +7,10 @@ import dataclasses
 from collections.abc import AsyncIterator
 
 from antiphon.bus.connect import connect, schema_store
-from antiphon.bus.topics import partitions_of_mesh
-
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.settings import Settings, load
+from antiphon.bus.topics import partitions_of_mesh
 from antiphon.cli.options import given
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.store import SchemaStore

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import orjson
 from pydantic import ValidationError
-from antiphon.schemas.problems import problems_of
 
 from antiphon.cli.errors import UsageError
 from antiphon.cli.output import compact, inert
 from antiphon.schemas.event import Event
+from antiphon.schemas.problems import problems_of
 
 
 class Item(NamedTuple):

@@ -21,6 +21,9 @@ UNREACHABLE = 3
 OUR_FAULT = 70
 INTERRUPTED = 130
 
+_NEAR = 0.6
+_AS_NEAR = 0.1
+
 
 class CommandError(Exception):
     """An error a person can do something about: one line of what is wrong, then lines of what to do."""
@@ -55,8 +58,12 @@ def near(name: str, known: Collection[str], *, count: int = 3) -> list[str]:
     >>> near("tiket.opened", ["order.placed", "ticket.opened"])
     ['ticket.opened']
     """
-    found = difflib.get_close_matches(name, sorted(known), n=count, cutoff=0.6)
-    return found or [one for one in sorted(known) if name and name.lower() in one.lower()][:count]
+    found = difflib.get_close_matches(name, sorted(known), n=count, cutoff=_NEAR)
+    if not found:
+        return [one for one in sorted(known) if name and name.lower() in one.lower()][:count]
+    # Names here share words with one another: only those nearly as near as the nearest are meant.
+    best = difflib.SequenceMatcher(None, name, found[0]).ratio()
+    return [one for one in found if difflib.SequenceMatcher(None, name, one).ratio() > best - _AS_NEAR]
 
 
 def did_you_mean(name: str, known: Collection[str], *, what: str) -> str:

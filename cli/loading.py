@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from antiphon.agents.agent import Agent, agent_of
 from antiphon.agents.errors import DefinitionError
-
 from antiphon.bus.errors import BusError
 from antiphon.cli.errors import UsageError, did_you_mean, near
 from antiphon.schemas.errors import SchemaError

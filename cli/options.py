@@ -68,7 +68,7 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
     )
 
 
-def _common(  # noqa: PLR0913 - each is an option
+def _common(
     *,
     bootstrap_servers: Annotated[
         str | None, _option("-b", "--bootstrap-servers", help="Where the brokers are.", metavar="HOST:PORT")

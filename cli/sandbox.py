@@ -7,21 +7,21 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from antiphon.agents.worker import Worker
-from antiphon.bus.memory.bus import MemoryBus
-from antiphon.bus.publisher import Published, Publisher
 from antiphon.tracing.reading import read_workflow
-from antiphon.tracing.workflow import Workflow
+from antiphon.tracing.records import decoded
 
+from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Outcome
+from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import ACTIVITY, Names
+from antiphon.bus.publisher import Published, Publisher
 from antiphon.bus.record import TopicPartition
-from antiphon.cli.live import decoded
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
 from antiphon.schemas.store import MemoryStore
+from antiphon.tracing.workflow import Workflow
 
 _PARTITIONS = 4
 _NAMES = Names("")
@@ -98,8 +98,10 @@ class Sandbox:
             return
         start = {TopicPartition(ACTIVITY, partition): 0 for partition in range(_PARTITIONS)}
         async for record in self._bus.read(start):
-            activity = await decoded(self._codec, Activity, record.value or b"")
+            activity = await decoded(self._codec, Activity, record)
             touched: set[str] = set()
+            if activity is None:
+                continue
             for delivery in activity.deliveries:
                 self._ledger.handled(activity.agent, delivery)
                 touched.add(delivery.correlation_id)

@@ -188,7 +188,9 @@ def _cycles(mesh: Collection[AgentNode]) -> Iterator[Finding]:
         circle = frozenset(other for other in leads_to[type] if type in leads_to.get(other, set()))
         if circle not in told:
             told.add(circle)
-            agents = sorted({agent.agent for agent in mesh if circle & agent.hears.keys() and circle & {*(agent.says or ())}})
+            agents = sorted(
+                {agent.agent for agent in mesh if circle & agent.hears.keys() and circle & {*(agent.says or ())}}
+            )
             message = f"{' → '.join(sorted(circle))} come round again, through {', '.join(agents)}"
             yield Finding(Kind.CYCLE, type, message, "make sure something ends it: a count in the event, or a deadline")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from enum import StrEnum
 
 import typer
+from antiphon.tracing.records import read_agents
 
 from antiphon.bus import settings as configured
 from antiphon.bus.errors import BrokerUnreachableError, BusError
@@ -20,9 +21,10 @@ from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.commands.topics import topics_of
 from antiphon.cli.errors import NO, UNREACHABLE, listed
-from antiphon.cli.live import heartbeats, is_up
 from antiphon.cli.options import given
+from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import RegistryError
+from antiphon.tracing.subscriptions import is_live
 
 
 class Status(StrEnum):
@@ -84,7 +86,7 @@ async def _checks() -> AsyncIterator[Check]:
             yield Check("broker", Status.OK, f"{cluster.settings.bootstrap_servers} answers in {took:.0f} ms")
             yield await _group_protocol(cluster)
             yield await _schemas(cluster)
-            workers = await heartbeats(cluster.bus, cluster.names, cluster.codec())
+            workers = await read_agents(cluster.bus, cluster.names, cluster.codec())
             yield _partitions(cluster, workers)
             yield _creation(cluster)
             yield _agents(workers)
@@ -108,9 +110,7 @@ def _settings() -> Check:
 
 async def _group_protocol(cluster: Cluster) -> Check:
     options = cluster.settings.client
-    administration = Administration(
-        KafkaConfig(bootstrap_servers=cluster.settings.bootstrap_servers, options=options)
-    )
+    administration = Administration(KafkaConfig(bootstrap_servers=cluster.settings.bootstrap_servers, options=options))
     try:
         protocol = await asyncio.to_thread(administration.protocol)
     finally:
@@ -158,7 +158,7 @@ def _creation(cluster: Cluster) -> Check:
 
 def _agents(workers: Iterable[AgentSeen]) -> Check:
     seen = [*workers]
-    up = sorted({worker.agent for worker in seen if is_up(worker)})
+    up = sorted({worker.agent for worker in seen if is_live(worker, now_us=now_us())})
     down = sorted({worker.agent for worker in seen} - {*up})
     if down:
         return Check(
@@ -170,7 +170,7 @@ def _agents(workers: Iterable[AgentSeen]) -> Check:
 def _compensation(workers: Iterable[AgentSeen]) -> Check:
     seen = [*workers]
     undoing = sorted({worker.agent for worker in seen if worker.undoes})
-    if undoing and not any(worker.agent == "compensation" and is_up(worker) for worker in seen):
+    if undoing and not any(worker.agent == "compensation" and is_live(worker, now_us=now_us()) for worker in seen):
         return Check(
             "compensation",
             Status.WARNING,

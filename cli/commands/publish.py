@@ -7,18 +7,19 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
 from antiphon.bus.mesh import Mesh
 from antiphon.bus.publisher import Published
-
 from antiphon.cli import output
-from antiphon.cli.cluster import Cluster, opened
+from antiphon.cli.cluster import opened
 from antiphon.cli.data import Item, fit, items
 from antiphon.cli.errors import UsageError
 from antiphon.cli.options import given
 from antiphon.cli.types import class_of
+from antiphon.schemas.codec import to_json
 from antiphon.schemas.event import Event, envelope_of
 
 _BATCH = 500
@@ -87,7 +88,7 @@ async def _publish(order: Order, found: Iterator[Item]) -> None:
                 await _publish_all(mesh, order, event_class, found)
             else:
                 for item in found:
-                    await _ask(cluster, mesh, fit(event_class, item), until, order.timeout_s)
+                    await _ask(mesh, fit(event_class, item), until, order.timeout_s)
 
 
 async def _publish_all(mesh: Mesh, order: Order, event_class: type[Event], found: Iterator[Item]) -> None:
@@ -143,10 +144,10 @@ def _show(published: Published) -> None:
     output.result(f"{published.id}  {published.type}  {where}{workflow}")
 
 
-async def _ask(cluster: Cluster, mesh: Mesh, event: Event, until: type[Event], timeout_s: float) -> None:
+async def _ask(mesh: Mesh, event: Event, until: type[Event], timeout_s: float) -> None:
     answer = await mesh.request(event, until, timeout=timeout_s)
     envelope = envelope_of(answer)
-    data: Any = cluster.codec().to_json(cluster.codec().encode(answer))
+    data = to_json(answer)
     if given().json:
         output.line(
             {

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from antiphon.agents.worker import Worker
 
+from antiphon.agents.worker import Worker
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.settings import Settings, load
 from antiphon.cli import logs, output
@@ -28,7 +28,7 @@ from antiphon.compensation.coordinator import coordinator
 log = logging.getLogger("antiphon")
 
 
-def run(  # noqa: PLR0913 - each is an option
+def run(
     targets: Annotated[
         list[str],
         typer.Argument(metavar="MOD:AGENT...", help="Agents, modules or files; `compensation` is the coordinator."),

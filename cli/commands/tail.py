@@ -10,16 +10,17 @@ from collections.abc import AsyncIterator, Collection
 from typing import Annotated
 
 import typer
-from antiphon.tracing.document import event_item
-from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.records import event_in
 
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import UsageError, did_you_mean
 from antiphon.cli.options import given
-from antiphon.cli.sightings import sighting, topics_of_types
+from antiphon.cli.types import topics_of_types
 from antiphon.cli.when import moment_ms
+from antiphon.tracing.document import event_item
+from antiphon.tracing.seen import SeenEvent
 
 _LOOK_AGAIN_S = 2.0
 
@@ -43,7 +44,7 @@ class Wanted:
         )
 
 
-def tail(  # noqa: PLR0913 - each is an option
+def tail(
     types: Annotated[
         list[str] | None, typer.Argument(metavar="[TYPE...]", help="Event types; without any, all.")
     ] = None,
@@ -84,7 +85,7 @@ async def _tail(wanted: Wanted) -> None:
         shown = 0
         async with contextlib.aclosing(_records(cluster, wanted)) as records:
             async for record in records:
-                event = await sighting(record, cluster.names, codec)
+                event = await event_in(record, cluster.names, codec)
                 if event is None or not wanted.has(event):
                     continue
                 _show(event)

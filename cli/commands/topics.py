@@ -7,15 +7,15 @@ import dataclasses
 from typing import Annotated
 
 import typer
-from antiphon.bus.topics import TopicPlan, needed, plan
+from antiphon.tracing.records import read_agents
 
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import Names
+from antiphon.bus.topics import TopicPlan, needed, plan
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import NO
 from antiphon.cli.group import Command, Group
-from antiphon.cli.live import heartbeats
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
 
@@ -84,7 +84,7 @@ async def _run(targets: list[str], partitions: int | None, replication: int | No
 async def _seen(cluster: Cluster) -> dict[str, bool]:
     """Return the topics of the agents that were ever seen on the mesh."""
     wanted: dict[str, bool] = {}
-    for seen in await heartbeats(cluster.bus, cluster.names, cluster.codec()):
+    for seen in await read_agents(cluster.bus, cluster.names, cluster.codec()):
         wanted |= topics_of(seen, cluster.names)
     return wanted
 

@@ -22,7 +22,9 @@ def topology(
         typer.Argument(metavar="[MOD:AGENT...]", help="Agents; without any, those seen on the mesh."),
     ] = None,
     *,
-    lint: Annotated[bool, typer.Option("--lint", help="Say what looks wrong; exits with 1 where something is.")] = False,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Say what looks wrong; exits with 1 where something is.")
+    ] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print it as a Mermaid diagram.")] = False,
 ) -> None:
     """Show who says what to whom: from the agents' code, or from what runs.
@@ -48,11 +50,12 @@ def topology(
 
 
 async def _live() -> list[AgentNode]:
+    from antiphon.tracing.records import read_agents  # noqa: PLC0415 - as above
+
     from antiphon.cli.cluster import opened  # noqa: PLC0415 - 0.5 s of clients that agents in a file do not need
-    from antiphon.cli.live import heartbeats  # noqa: PLC0415 - as above
 
     async with opened() as cluster:
-        agents = from_heartbeats(await heartbeats(cluster.bus, cluster.names, cluster.codec()))
+        agents = from_heartbeats(await read_agents(cluster.bus, cluster.names, cluster.codec()))
         if not agents:
             raise AnswerIsNoError(
                 f"no agent was ever seen on {cluster.settings.bootstrap_servers}",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 import orjson
 import typer
 from antiphon.cli.tree import render
+from antiphon.tracing.finding import Candidate, find_workflows
+from antiphon.tracing.reading import follow as as_it_changes
 from antiphon.tracing.reading import read_workflow
-from antiphon.tracing.workflow import Workflow
 
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
@@ -18,9 +20,9 @@ from antiphon.cli.drawing import mermaid as as_mermaid
 from antiphon.cli.drawing import perfetto as as_perfetto
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.options import given
-from antiphon.cli.prefix import candidates, is_whole
+from antiphon.tracing.workflow import Workflow
 
-_AGAIN_S = 0.5
+_LISTED = 10
 
 Draw: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -61,24 +63,24 @@ def _tree(document: dict[str, Any], *, payloads: bool) -> None:
 async def _trace(id: str, draw: Draw, *, follow: bool) -> None:
     async with opened() as cluster:
         workflow = await _find(cluster, id)
-        draw(workflow.document())
-        while follow and not workflow.settled:
-            output.flush()
-            await asyncio.sleep(_AGAIN_S)
-            now = await _read(cluster, workflow.correlation_id) or workflow
-            if now != workflow:
+        if not follow:
+            draw(workflow.document())
+            return
+        changes = as_it_changes(cluster.bus, cluster.names, cluster.codec(), workflow.correlation_id)
+        async with contextlib.aclosing(changes):
+            async for now in changes:
                 draw(now.document())
-            workflow = now
+                output.flush()
 
 
 async def _find(cluster: Cluster, id: str) -> Workflow:
     workflow = await _read(cluster, id)
     if workflow is not None:
         return workflow
-    found = [] if is_whole(id) else await candidates(cluster, id)
+    found = await find_workflows(cluster.bus, cluster.names, id)
     if len(found) > 1:
         raise UsageError(f"expected an id that only one workflow has, got {id!r}", *_listing(found))
-    if found and (workflow := await _read(cluster, found[0])) is not None:
+    if found and (workflow := await _read(cluster, found[0].correlation_id)) is not None:
         return workflow
     raise AnswerIsNoError(
         f"no workflow {id!r} on {cluster.settings.bootstrap_servers}",
@@ -87,9 +89,9 @@ async def _find(cluster: Cluster, id: str) -> Workflow:
     )
 
 
-def _listing(found: list[str]) -> list[str]:
-    shown = [f"  {output.inert(id)}" for id in found[:10]]
-    rest = [f"  and {len(found) - 10} more"] if len(found) > 10 else []  # noqa: PLR2004 - as many as are shown
+def _listing(found: list[Candidate]) -> list[str]:
+    shown = [f"  {output.inert(one.correlation_id)}  {output.inert(one.type)}" for one in found[-_LISTED:]]
+    rest = [f"  and {len(found) - _LISTED} earlier ones"] if len(found) > _LISTED else []
     return ["it is the beginning of", *shown, *rest]
 
 

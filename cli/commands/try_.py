@@ -11,8 +11,6 @@ from typing import Annotated
 
 import typer
 from antiphon.cli.tree import render
-from antiphon.tracing.state import State
-from antiphon.tracing.workflow import Workflow
 
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
@@ -23,6 +21,8 @@ from antiphon.cli.options import given
 from antiphon.cli.sandbox import running
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.event import Event
+from antiphon.tracing.state import State
+from antiphon.tracing.workflow import Workflow
 
 _WELL = {State.COMPLETED, State.WAITING}
 

@@ -10,6 +10,7 @@ help: ## list these words
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r word what; do printf '  make %-9s %s\n' "$$word" "$$what"; done
 
 setup: .venv/.ready ## make .venv with everything in it; nothing to do the second time
+	@:
 
 .venv/.ready: requirements/dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "expected python3 >= 3.11, got no $(PYTHON); say which one: make setup PYTHON=/path/to/python3" >&2; exit 1; }

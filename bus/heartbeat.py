@@ -18,19 +18,22 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Heard(_Part):
-    """An event type an agent subscribes to."""
+class Named(_Part):
+    """An event type, and where its events go."""
 
     type: str
     topic: str
+
+
+class Heard(Named):
+    """An event type an agent subscribes to."""
+
     join: bool = False
 
 
-class Said(_Part):
+class Said(Named):
     """An event type an agent may emit."""
 
-    type: str
-    topic: str
     fails: bool = False
 
 

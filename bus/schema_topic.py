@@ -49,7 +49,7 @@ class TopicStore:
             await self._bus.create([TopicSpec(self._topic, self._partitions, compact=True)])
             await self._bus.publish([Outgoing(self._topic, reference.hex().encode(), orjson.dumps(schema), [])])
         except BusError as error:
-            raise RegistryError(f"topic {self._topic}", str(error)) from error
+            raise self._unreachable(error) from error
         self._add(reference, schema)
         return reference
 
@@ -69,12 +69,15 @@ class TopicStore:
         await self._catch_up()
         return sorted(self._newest)
 
+    def _unreachable(self, error: BusError) -> RegistryError:
+        return RegistryError(f"topic {self._topic} to answer", str(error), "'antiphon doctor' looks closer")
+
     async def _catch_up(self) -> None:
         async with self._reading:
             try:
                 await self._read_on()
             except BusError as error:
-                raise RegistryError(f"topic {self._topic}", str(error)) from error
+                raise self._unreachable(error) from error
 
     async def _read_on(self) -> None:
         bounds = await self._bus.bounds([self._topic])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
+from antiphon.agents.agent import Agent, agent_of
 from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.consumer import Consumer
@@ -30,7 +31,7 @@ class MemoryMesh:
 
         async def test_triage() -> None:
             mesh = MemoryMesh()
-            async with mesh.running(triage.agent.consumer()):
+            async with mesh.running(triage):
                 await mesh.publish(TicketOpened(ticket_id="7", body="refund?"))
                 [triaged] = await mesh.eventually(TicketTriaged, count=1)
 
@@ -45,19 +46,26 @@ class MemoryMesh:
         self.codec = Codec(self.store)
         self.publisher = Publisher(self.bus, self.codec, self.names)
 
-    async def prepare(self, *consumers: Consumer) -> None:
+    async def prepare(self, *agents: object) -> None:
         """Make the topics, so that events may be published before a worker starts."""
-        await ensure(self.bus, consumers, self.names, partitions=self.partitions, may_create=True)
+        await ensure(self.bus, _consumers(agents), self.names, partitions=self.partitions, may_create=True)
 
-    def worker(self, *consumers: Consumer, **more: Any) -> Worker:
+    def worker(self, *agents: object, **more: Any) -> Worker:
+        """Make a worker for *agents*: decorated functions, `Agent`s or `Consumer`s."""
         return Worker(
-            self.bus, consumers, names=self.names, store=self.store, partitions=self.partitions, heartbeat_s=60, **more
+            self.bus,
+            _consumers(agents),
+            names=self.names,
+            store=self.store,
+            partitions=self.partitions,
+            heartbeat_s=60,
+            **more,
         )
 
     @contextlib.asynccontextmanager
-    async def running(self, *consumers: Consumer, **more: Any) -> AsyncIterator[Worker]:
+    async def running(self, *agents: object, **more: Any) -> AsyncIterator[Worker]:
         """Run a worker for the length of the block, then drain it."""
-        worker = self.worker(*consumers, **more)
+        worker = self.worker(*agents, **more)
         task = asyncio.create_task(worker.run())
         await asyncio.wait([task, asyncio.create_task(worker.ready.wait())], return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -105,3 +113,15 @@ class MemoryMesh:
 
         await eventually(there, timeout, what=f"{count} of {event_class.__event__.type}")
         return found
+
+
+def _consumers(agents: Iterable[object]) -> list[Consumer]:
+    return [found if isinstance(found, Consumer) else _agent(found).consumer() for found in agents]
+
+
+def _agent(found: object) -> Agent:
+    agent = agent_of(found)
+    if agent is None:
+        message = f"expected an agent (a function with @agent, an Agent or a Consumer), got {found!r}"
+        raise TypeError(message)
+    return agent

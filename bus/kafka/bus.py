@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 from antiphon.bus.errors import UnknownTopicError
 from antiphon.bus.kafka.administration import Administration
@@ -51,7 +51,7 @@ class KafkaBus:
 
     async def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record, None]:
         records = read(self._config, start, stop)
         async for record in records:
             yield record

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Annotated
 
 import typer
-from antiphon.cli.tree import render
 
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
@@ -19,6 +18,7 @@ from antiphon.cli.errors import NO, UsageError, did_you_mean
 from antiphon.cli.loading import Loaded, event_classes, load
 from antiphon.cli.options import given
 from antiphon.cli.sandbox import running
+from antiphon.cli.tree import render
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.event import Event
 from antiphon.tracing.state import State

@@ -13,8 +13,9 @@ from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import current
 from antiphon.bus.errors import CommitError, MissingTopicsError, PartitionCountError, PermanentError
 from antiphon.bus.memory.bus import MemoryBus
+from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.middleware.lineage import lineage
-from antiphon.bus.port import Member, Membership, TopicSpec
+from antiphon.bus.port import Membership, TopicSpec
 from antiphon.bus.record import Outgoing
 from antiphon.bus.retry import RetryPolicy
 from antiphon.schemas.event import Event
@@ -407,7 +408,7 @@ class FailingCommits(MemoryBus):
         self.lose_answer = lose_answer
         self.failures = 2
 
-    async def join(self, membership: Membership) -> Member:
+    async def join(self, membership: Membership) -> MemoryMember:
         member = await super().join(membership)
         commit = member.commit
 

@@ -1,0 +1,105 @@
+"""The mesh as an application sees it, over the bus in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon import Mesh, agent
+from antiphon.bus.errors import AnswerTimeoutError
+from antiphon.bus.settings import Settings
+from antiphon.schemas.errors import EncodeError
+from antiphon.schemas.event import Event, envelope_of
+from antiphon.testing.mesh import MemoryMesh
+
+
+class Asked(Event, type="question.asked"):
+    text: str
+
+
+class Answered(Event, type="question.answered", key="topic"):
+    topic: str
+    text: str
+
+
+class Refused(Event, type="question.refused"):
+    why: str
+
+
+@agent
+async def oracle(question: Asked) -> Answered | Refused:
+    """Answer what is asked, on a topic keyed by something else than the workflow."""
+    if not question.text:
+        return Refused(why="nothing was asked")
+    return Answered(topic="weather", text=question.text.upper())
+
+
+def mesh_on(world: MemoryMesh) -> Mesh:
+    return Mesh(
+        world.bus, store=world.store, settings=Settings(partitions=world.partitions), source="/applications/shop"
+    )
+
+
+async def test_a_published_event_starts_a_workflow() -> None:
+    """The receipt says where it went and what to trace; the id is the workflow's."""
+    world = MemoryMesh()
+    async with mesh_on(world) as mesh:
+        published = await mesh.publish(Asked(text="rain?"))
+
+    [(envelope, event)] = await world.events(Asked)
+    [record] = await world.records("question.asked")
+    assert event == Asked(text="rain?")
+    assert (envelope.id, envelope.correlation_id, envelope.source) == (
+        published.id,
+        published.correlation_id,
+        "/applications/shop",
+    )
+    assert (published.id, published.topic) == (published.correlation_id, "question.asked")
+    assert (published.partition, published.offset) == (record.partition, record.offset)
+
+
+async def test_an_event_may_join_a_workflow_from_outside() -> None:
+    """A person's decision, say, belongs to the workflow that waits for it."""
+    world = MemoryMesh()
+    async with mesh_on(world) as mesh:
+        first = await mesh.publish(Asked(text="rain?"))
+        second = await mesh.publish(Refused(why="later"), correlation_id=first.correlation_id)
+    assert (second.correlation_id, second.id != first.id) == (first.id, True)
+
+
+async def test_a_request_waits_for_its_own_answer() -> None:
+    """Among many at once each gets its own, wherever the answer's key puts it."""
+    world = MemoryMesh()
+    async with world.running(oracle), mesh_on(world) as mesh:
+        for text in ("rain?", "snow?", "hail?"):
+            answer = await mesh.request(Asked(text=text), until=Answered, timeout=10)
+            assert answer == Answered(topic="weather", text=text.upper())
+
+
+async def test_a_request_takes_whichever_answer_comes() -> None:
+    """Several classes may end it; the answer knows its workflow."""
+    world = MemoryMesh()
+    async with world.running(oracle), mesh_on(world) as mesh:
+        answer = await mesh.request(Asked(text=""), until=(Answered, Refused), timeout=10)
+
+    assert answer == Refused(why="nothing was asked")
+    assert envelope_of(answer).correlation_id == envelope_of(answer).parent_id
+
+
+async def test_a_request_without_an_answer_says_what_to_look_at() -> None:
+    """The workflow goes on; its id is in the message."""
+    async with mesh_on(MemoryMesh()) as mesh:
+        with pytest.raises(AnswerTimeoutError, match=r"expected question\.answered within 0\.01 s.*antiphon trace"):
+            await mesh.request(Asked(text="anyone?"), until=Answered, timeout=0.01)
+
+
+async def test_nothing_is_published_where_one_event_does_not_fit() -> None:
+    """All are encoded before any is written."""
+
+    class Counted(Event, type="thing.counted"):
+        n: int
+
+    world = MemoryMesh()
+    async with mesh_on(world) as mesh:
+        with pytest.raises(EncodeError, match="n"):
+            await mesh.publish_all([Counted(n=1), Counted(n=2**70)])
+    assert await world.records("thing.counted") == []

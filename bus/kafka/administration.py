@@ -64,7 +64,8 @@ class Administration:
         if not wanted:
             return []
         with self._lock:
-            futures: Mapping[str, Future[None]] = self._connected().create_topics(
+            client: Any = self._connected()  # Its futures are not typed.
+            futures: Mapping[str, Future[None]] = client.create_topics(
                 [_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S
             )
             made = self._outcome(futures)
@@ -102,7 +103,8 @@ class Administration:
         with self._lock:
             # Asking for metadata first tells an unreachable cluster from a slow one.
             self._metadata()
-            answers: Mapping[Offset, Future[Any]] = self._connected().list_offsets(
+            client: Any = self._connected()  # Its futures are not typed.
+            answers: Mapping[Offset, Future[Any]] = client.list_offsets(
                 asked, isolation_level=level, request_timeout=_ANSWER_S
             )
             return {

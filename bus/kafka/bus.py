@@ -39,6 +39,7 @@ class KafkaBus:
         return KafkaMember(self._config, membership, self._protocol)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
+        self._publishing.warm()
         unknown = {record.topic for record in records} - self._known
         if unknown:
             # The client would wait half a minute for a topic to appear.
@@ -66,6 +67,7 @@ class KafkaBus:
         return await asyncio.to_thread(self._administration.topics)
 
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
+        self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
 
     async def close(self) -> None:

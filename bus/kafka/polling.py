@@ -63,9 +63,9 @@ class Polling(threading.Thread):
         self._assigned: set[TopicPartition] = set()
         self._fresh: set[TopicPartition] = set()
         """Assigned, and the taker has not been told yet."""
-        self._rewind: set[TopicPartition] = set()
-        """Fresh ones that were read from before."""
         self._flowing: set[TopicPartition] = set()
+        self._at: dict[TopicPartition, int] = {}
+        """What comes next of each partition that the taker knows."""
         self._throttled = False
         self._down_since: float | None = None
         self._next_probe = 0.0
@@ -161,7 +161,7 @@ class Polling(threading.Thread):
         wait_s = self._look_s
         if self._throttled and not self.inbox.full:
             self._throttled = False
-            self._consumer.resume(named(self._flowing))
+            self._fetch_from(self._flowing)
         if self._throttled or not self._flowing:
             # Nothing can come but news of the group: wait for commands instead, they are not kept waiting so.
             self.wake.wait(wait_s)
@@ -173,6 +173,8 @@ class Polling(threading.Thread):
             batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
             records = self._records(batch)
             if records:
+                last = {(record.topic, record.partition): record.offset for record in records}
+                self._at.update({TopicPartition(*partition): offset + 1 for partition, offset in last.items()})
                 self.inbox.put(Records(records))
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
@@ -225,10 +227,8 @@ class Polling(threading.Thread):
             for answer in answers
             if answer.error is None
         }
-        for partition in self._rewind & known.keys():
-            committed = known[partition]
-            self._consumer.seek(Offset(*partition, OFFSET_BEGINNING if committed is None else committed.offset))
-        self._rewind -= known.keys()
+        for partition, committed in known.items():
+            self._at[partition] = OFFSET_BEGINNING if committed is None else committed.offset
         self._fresh -= known.keys()
         if known:
             self._ownership.hear(self._consumer.consumer_group_metadata())
@@ -245,8 +245,14 @@ class Polling(threading.Thread):
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
         mine = self._assigned.intersection(partitions) - self._flowing - self._fresh
         self._flowing |= mine
-        if mine and not self._throttled:
-            self._consumer.resume(named(mine))
+        if not self._throttled:
+            self._fetch_from(mine)
+
+    def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
+        self._consumer.resume(named(partitions))
+        for partition in partitions:
+            # `resume` alone is noticed when the client next looks up, which may be a second later. `seek` wakes it.
+            self._consumer.seek(Offset(*partition, self._at[partition]))
 
     def _restart(self) -> None:
         told = frozenset(self._assigned - self._fresh)
@@ -255,7 +261,6 @@ class Polling(threading.Thread):
         self._flowing.clear()
         self._throttled = False
         self._fresh |= told
-        self._rewind |= told
         self.inbox.void(told)
         if told:
             self.inbox.put(Lost(told))
@@ -331,8 +336,10 @@ class Polling(threading.Thread):
 
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._ownership.end(partitions)
-        for known in (self._assigned, self._fresh, self._rewind, self._flowing):
+        for known in (self._assigned, self._fresh, self._flowing):
             known.difference_update(partitions)
+        for partition in partitions:
+            self._at.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()

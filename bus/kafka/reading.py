@@ -104,7 +104,8 @@ class Reading(threading.Thread):
         self._tell(self._end, failure)
 
     def _read(self) -> None:
-        consumer = Consumer({**reader(self._config), "error_cb": _on_error}, logger=library)
+        options = reader(self._config, ends=self._stop_at is not None)
+        consumer = Consumer({**options, "error_cb": _on_error}, logger=library)
         try:
             consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
             while self._left and not self._closing.is_set():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from antiphon.testing.conformance import BusSuite
 
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.port import Bus
-from antiphon.testing.conformance import BusSuite
 
 
 @pytest.mark.kafka

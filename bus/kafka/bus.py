@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 from antiphon.bus.errors import UnknownTopicError
 from antiphon.bus.kafka.administration import Administration
@@ -27,16 +27,19 @@ class KafkaBus:
         self._administration = Administration(config)
         self._publishing = Publishing(config)
         self._known: set[str] = set()
-        self._protocol: GroupProtocol | None = config.group_protocol
 
     @property
     def features(self) -> Features:
-        return Features(durable=True, server_side_assignment=self._protocol is GroupProtocol.CONSUMER, compaction=True)
+        """What the cluster can do, known from the first answer on; less is said before."""
+        return Features(
+            durable=not self._config.embedded,
+            server_side_assignment=self._administration.known_protocol is GroupProtocol.CONSUMER,
+            compaction=not self._config.embedded,
+        )
 
     async def join(self, membership: Membership) -> Member:
-        if self._protocol is None:
-            self._protocol = await asyncio.to_thread(self._administration.protocol)
-        return KafkaMember(self._config, membership, self._protocol)
+        protocol = await asyncio.to_thread(self._administration.protocol)
+        return KafkaMember(self._config, membership, protocol)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
         self._publishing.warm()
@@ -50,12 +53,10 @@ class KafkaBus:
             self._known.update(existing)
         return await self._publishing.publish(records)
 
-    async def read(
+    def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
-    ) -> AsyncIterator[Record]:
-        records = read(self._config, start, stop)
-        async for record in records:
-            yield record
+    ) -> AsyncGenerator[Record, None]:
+        return read(self._config, start, stop)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         return await asyncio.to_thread(self._administration.bounds, topics, committed=committed)

@@ -34,6 +34,8 @@ class KafkaConfig:
     """librdkafka's own options, for every client alike (TLS, SASL, ...). May hold secrets: never shown."""
     group_protocol: GroupProtocol | None = None
     """None: KIP-848's where the cluster has it."""
+    embedded: bool = False
+    """The broker keeps data in memory, and everything of it: no promise may rest on it."""
     reach_s: float = 5.0
     """How long a first answer may take before the cluster counts as unreachable."""
     give_up_s: float = 120.0

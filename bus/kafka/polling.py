@@ -74,15 +74,15 @@ class Polling(threading.Thread):
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Stop fetching from *partitions* soon."""
-        self._command(lambda: self._pause(partitions))
+        self._command(lambda: self._while_open(lambda: self._pause(partitions)))
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Fetch from *partitions* soon."""
-        self._command(lambda: self._resume(partitions))
+        self._command(lambda: self._while_open(lambda: self._resume(partitions)))
 
     def restart(self) -> None:
         """Void what was taken and begin every partition again where it is truly committed."""
-        self._command(self._restart)
+        self._command(lambda: self._while_open(self._restart))
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
         """Commit *offsets* outside a transaction; the future raises `CommitError`."""
@@ -129,11 +129,12 @@ class Polling(threading.Thread):
         except Exception as error:
             reason = str(error_of(error)) if isinstance(error, KafkaException) else repr(error)
             log.warning("a group member failed", exc_info=error, extra={"group": self._membership.group})
-        finally:
+        try:
             self._leave()
-        self.inbox.fail(MemberFailedError(self._membership.group, reason))
-        self._run_commands()
-        self.finished.set_result(None)
+        finally:
+            self.inbox.fail(MemberFailedError(self._membership.group, reason))
+            self.finished.set_result(None)
+            self._run_commands()
 
     def _join(self) -> None:
         options = {
@@ -235,6 +236,11 @@ class Polling(threading.Thread):
             self.inbox.put(Assigned(known), self._ownership.begin(known))
 
     # Commands.
+
+    def _while_open(self, command: Callable[[], None]) -> None:
+        # `close` may still assign partitions, and somebody be quick to resume them.
+        if not self._closing.is_set():
+            command()
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
         mine = self._flowing.intersection(partitions)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from antiphon.testing.conformance import BusSuite
 
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.port import Bus
+from antiphon.testing.conformance import BusSuite
 
 
 @pytest.mark.embedded
@@ -18,6 +18,7 @@ class TestEmbedded(BusSuite):
 
     @pytest.fixture
     async def bus(self, embedded: str) -> AsyncIterator[Bus]:
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded, embedded=True))
+        await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from antiphon.testing.conformance import BusSuite
 
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.port import Bus
+from antiphon.testing.conformance import BusSuite
 
 
 @pytest.mark.kafka
@@ -18,7 +18,8 @@ class TestKafka(BusSuite):
 
     @pytest.fixture
     async def bus(self, kafka: str) -> AsyncIterator[Bus]:
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+        await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()
 
@@ -29,6 +30,7 @@ class TestKafkaClassic(BusSuite):
 
     @pytest.fixture
     async def bus(self, kafka: str) -> AsyncIterator[Bus]:
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka, group_protocol=GroupProtocol.CLASSIC))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka, group_protocol=GroupProtocol.CLASSIC))
+        await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()

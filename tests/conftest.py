@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from cluster import KafkaCluster, NoKafkaError, start
+
+from antiphon.bus.kafka.embedded import EmbeddedBroker
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +38,17 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
             cluster.stop(keep_logs=request.session.testsfailed > failed)
         else:
             cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[str]:
+    """The address of an embedded broker that every test may share."""
+    if find_spec("noida_db") is None:
+        pytest.skip("no embedded broker: pip install 'antiphon[dev]'")
+    broker = EmbeddedBroker()
+    address = asyncio.run(broker.start())
+    yield address
+    asyncio.run(broker.stop())
 
 
 @pytest.fixture

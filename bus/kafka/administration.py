@@ -47,13 +47,18 @@ class Administration:
 
     def protocol(self) -> GroupProtocol:
         """Return the group protocol to use: KIP-848's where the brokers have it."""
-        if self._config.group_protocol is not None:
-            return self._config.group_protocol
         with self._lock:
-            if not self._features.heard:
+            if self.known_protocol is None:
                 self._metadata()
-                self._connected().poll(0)
-            return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
+        # A broker that says nothing of what it can do is an old one.
+        return self.known_protocol or GroupProtocol.CLASSIC
+
+    @property
+    def known_protocol(self) -> GroupProtocol | None:
+        """The group protocol, or None as long as no broker has said what it can do."""
+        if self._config.group_protocol is not None or not self._features.heard:
+            return self._config.group_protocol
+        return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
 
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what does not exist; returns the names of what it made, once they have leaders."""
@@ -64,7 +69,8 @@ class Administration:
         if not wanted:
             return []
         with self._lock:
-            futures: Mapping[str, Future[None]] = self._connected().create_topics(
+            client: Any = self._connected()  # Its futures are not typed.
+            futures: Mapping[str, Future[None]] = client.create_topics(
                 [_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S
             )
             made = self._outcome(futures)
@@ -102,7 +108,8 @@ class Administration:
         with self._lock:
             # Asking for metadata first tells an unreachable cluster from a slow one.
             self._metadata()
-            answers: Mapping[Offset, Future[Any]] = self._connected().list_offsets(
+            client: Any = self._connected()  # Its futures are not typed.
+            answers: Mapping[Offset, Future[Any]] = client.list_offsets(
                 asked, isolation_level=level, request_timeout=_ANSWER_S
             )
             return {

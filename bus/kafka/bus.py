@@ -27,18 +27,22 @@ class KafkaBus:
         self._administration = Administration(config)
         self._publishing = Publishing(config)
         self._known: set[str] = set()
-        self._protocol: GroupProtocol | None = config.group_protocol
 
     @property
     def features(self) -> Features:
-        return Features(durable=True, server_side_assignment=self._protocol is GroupProtocol.CONSUMER, compaction=True)
+        """What the cluster can do, known from the first answer on; less is said before."""
+        return Features(
+            durable=not self._config.embedded,
+            server_side_assignment=self._administration.known_protocol is GroupProtocol.CONSUMER,
+            compaction=not self._config.embedded,
+        )
 
     async def join(self, membership: Membership) -> Member:
-        if self._protocol is None:
-            self._protocol = await asyncio.to_thread(self._administration.protocol)
-        return KafkaMember(self._config, membership, self._protocol)
+        protocol = await asyncio.to_thread(self._administration.protocol)
+        return KafkaMember(self._config, membership, protocol)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
+        self._publishing.warm()
         unknown = {record.topic for record in records} - self._known
         if unknown:
             # The client would wait half a minute for a topic to appear.
@@ -49,12 +53,10 @@ class KafkaBus:
             self._known.update(existing)
         return await self._publishing.publish(records)
 
-    async def read(
+    def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
     ) -> AsyncGenerator[Record, None]:
-        records = read(self._config, start, stop)
-        async for record in records:
-            yield record
+        return read(self._config, start, stop)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         return await asyncio.to_thread(self._administration.bounds, topics, committed=committed)
@@ -66,6 +68,7 @@ class KafkaBus:
         return await asyncio.to_thread(self._administration.topics)
 
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
+        self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
 
     async def close(self) -> None:

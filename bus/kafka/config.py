@@ -34,13 +34,15 @@ class KafkaConfig:
     """librdkafka's own options, for every client alike (TLS, SASL, ...). May hold secrets: never shown."""
     group_protocol: GroupProtocol | None = None
     """None: KIP-848's where the cluster has it."""
+    embedded: bool = False
+    """The broker keeps data in memory, and everything of it: no promise may rest on it."""
     reach_s: float = 5.0
     """How long a first answer may take before the cluster counts as unreachable."""
     give_up_s: float = 120.0
     """How long a member waits for brokers that are all gone before it fails, so that somebody starts it again."""
     batch: int = 500
     """Records taken from the client at a time."""
-    prefetch: int = 2_000
+    prefetch: int = 4_000
     """Records waiting for `Member.take` before fetching is held up."""
 
 
@@ -80,6 +82,9 @@ def member_producer(config: KafkaConfig, membership: Membership) -> Options:
         # A commit flushes, so this delays nobody; it only lets a transaction's first records travel together.
         "linger.ms": 5,
         "queue.buffering.max.messages": 500_000,
+        # A transaction that begins at once after another is put off while the broker closes that one: it takes
+        # a few milliseconds, and the default waits a hundred.
+        "retry.backoff.ms": 10,
         **_shared(config),
         "client.id": membership.instance,
         "enable.idempotence": True,
@@ -98,6 +103,9 @@ def publisher(config: KafkaConfig) -> Options:
     """Make the options of the producer that writes outside any transaction."""
     return {
         "linger.ms": 1,
+        # A topic that was just made is not known to every broker yet.
+        "retry.backoff.ms": 10,
+        "topic.metadata.refresh.fast.interval.ms": 20,
         **_shared(config),
         "enable.idempotence": True,
         "acks": "all",
@@ -105,9 +113,11 @@ def publisher(config: KafkaConfig) -> Options:
     }
 
 
-def reader(config: KafkaConfig) -> Options:
-    """Make the options of a consumer that reads for itself, in no group."""
+def reader(config: KafkaConfig, *, ends: bool) -> Options:
+    """Make the options of a consumer that reads for itself, in no group; *ends*: only what is there."""
     return {
+        # Who follows waits for news at the broker. Who reads to the end wants to hear that this is it.
+        "fetch.wait.max.ms": 5 if ends else 500,
         "fetch.queue.backoff.ms": 5,
         "queued.min.messages": 5_000,
         "queued.max.messages.kbytes": 16 * 1024,

@@ -63,9 +63,9 @@ class Polling(threading.Thread):
         self._assigned: set[TopicPartition] = set()
         self._fresh: set[TopicPartition] = set()
         """Assigned, and the taker has not been told yet."""
-        self._rewind: set[TopicPartition] = set()
-        """Fresh ones that were read from before."""
         self._flowing: set[TopicPartition] = set()
+        self._at: dict[TopicPartition, int] = {}
+        """What comes next of each partition that the taker knows."""
         self._throttled = False
         self._down_since: float | None = None
         self._next_probe = 0.0
@@ -74,15 +74,15 @@ class Polling(threading.Thread):
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Stop fetching from *partitions* soon."""
-        self._command(lambda: self._pause(partitions))
+        self._command(lambda: self._while_open(lambda: self._pause(partitions)))
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Fetch from *partitions* soon."""
-        self._command(lambda: self._resume(partitions))
+        self._command(lambda: self._while_open(lambda: self._resume(partitions)))
 
     def restart(self) -> None:
         """Void what was taken and begin every partition again where it is truly committed."""
-        self._command(self._restart)
+        self._command(lambda: self._while_open(self._restart))
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
         """Commit *offsets* outside a transaction; the future raises `CommitError`."""
@@ -129,11 +129,12 @@ class Polling(threading.Thread):
         except Exception as error:
             reason = str(error_of(error)) if isinstance(error, KafkaException) else repr(error)
             log.warning("a group member failed", exc_info=error, extra={"group": self._membership.group})
-        finally:
+        try:
             self._leave()
-        self.inbox.fail(MemberFailedError(self._membership.group, reason))
-        self._run_commands()
-        self.finished.set_result(None)
+        finally:
+            self.inbox.fail(MemberFailedError(self._membership.group, reason))
+            self.finished.set_result(None)
+            self._run_commands()
 
     def _join(self) -> None:
         options = {
@@ -161,7 +162,7 @@ class Polling(threading.Thread):
         wait_s = self._look_s
         if self._throttled and not self.inbox.full:
             self._throttled = False
-            self._consumer.resume(named(self._flowing))
+            self._fetch_from(self._flowing)
         if self._throttled or not self._flowing:
             # Nothing can come but news of the group: wait for commands instead, they are not kept waiting so.
             self.wake.wait(wait_s)
@@ -173,6 +174,8 @@ class Polling(threading.Thread):
             batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
             records = self._records(batch)
             if records:
+                last = {(record.topic, record.partition): record.offset for record in records}
+                self._at.update({TopicPartition(*partition): offset + 1 for partition, offset in last.items()})
                 self.inbox.put(Records(records))
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
@@ -225,16 +228,19 @@ class Polling(threading.Thread):
             for answer in answers
             if answer.error is None
         }
-        for partition in self._rewind & known.keys():
-            committed = known[partition]
-            self._consumer.seek(Offset(*partition, OFFSET_BEGINNING if committed is None else committed.offset))
-        self._rewind -= known.keys()
+        for partition, committed in known.items():
+            self._at[partition] = OFFSET_BEGINNING if committed is None else committed.offset
         self._fresh -= known.keys()
         if known:
             self._ownership.hear(self._consumer.consumer_group_metadata())
             self.inbox.put(Assigned(known), self._ownership.begin(known))
 
     # Commands.
+
+    def _while_open(self, command: Callable[[], None]) -> None:
+        # `close` may still assign partitions, and somebody be quick to resume them.
+        if not self._closing.is_set():
+            command()
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
         mine = self._flowing.intersection(partitions)
@@ -245,8 +251,14 @@ class Polling(threading.Thread):
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
         mine = self._assigned.intersection(partitions) - self._flowing - self._fresh
         self._flowing |= mine
-        if mine and not self._throttled:
-            self._consumer.resume(named(mine))
+        if not self._throttled:
+            self._fetch_from(mine)
+
+    def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
+        self._consumer.resume(named(partitions))
+        for partition in partitions:
+            # `resume` alone is noticed when the client next looks up, which may be a second later. `seek` wakes it.
+            self._consumer.seek(Offset(*partition, self._at[partition]))
 
     def _restart(self) -> None:
         told = frozenset(self._assigned - self._fresh)
@@ -255,7 +267,6 @@ class Polling(threading.Thread):
         self._flowing.clear()
         self._throttled = False
         self._fresh |= told
-        self._rewind |= told
         self.inbox.void(told)
         if told:
             self.inbox.put(Lost(told))
@@ -331,8 +342,10 @@ class Polling(threading.Thread):
 
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._ownership.end(partitions)
-        for known in (self._assigned, self._fresh, self._rewind, self._flowing):
+        for known in (self._assigned, self._fresh, self._flowing):
             known.difference_update(partitions)
+        for partition in partitions:
+            self._at.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()

@@ -81,12 +81,16 @@ class Publishing:
         """Write *records* and return where they stand, when all replicas have them."""
         if not records:
             return []
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="antiphon-publish", daemon=True)
-            self._thread.start()
+        self.warm()
         publication = Publication(records)
         self._jobs.put(publication)
         return await publication.written
+
+    def warm(self) -> None:
+        """Have the producer made now: its first record waits half a second for an id, which can pass meanwhile."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="antiphon-publish", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """End once everything has arrived, or after a few seconds. Blocks."""

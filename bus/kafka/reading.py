@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -37,7 +37,7 @@ class ReadFailedError(BusError):
 
 async def read(
     config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """Yield records as `Bus.read` promises; its thread ends when the iterator is closed."""
     wanted = {
         partition: offset for partition, offset in start.items() if stop is None or offset < stop.get(partition, offset)
@@ -104,7 +104,8 @@ class Reading(threading.Thread):
         self._tell(self._end, failure)
 
     def _read(self) -> None:
-        consumer = Consumer({**reader(self._config), "error_cb": _on_error}, logger=library)
+        options = reader(self._config, ends=self._stop_at is not None)
+        consumer = Consumer({**options, "error_cb": _on_error}, logger=library)
         try:
             consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
             while self._left and not self._closing.is_set():

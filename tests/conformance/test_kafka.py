@@ -18,7 +18,8 @@ class TestKafka(BusSuite):
 
     @pytest.fixture
     async def bus(self, kafka: str) -> AsyncIterator[Bus]:
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+        await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()
 
@@ -29,6 +30,7 @@ class TestKafkaClassic(BusSuite):
 
     @pytest.fixture
     async def bus(self, kafka: str) -> AsyncIterator[Bus]:
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka, group_protocol=GroupProtocol.CLASSIC))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka, group_protocol=GroupProtocol.CLASSIC))
+        await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()

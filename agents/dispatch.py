@@ -39,10 +39,15 @@ def dispatch(routes: Mapping[type[Event], Handler]) -> Handler:
 def call(agent: str, signature: Signature) -> Call:
     """Make the call of one handler."""
     invoke = _invocation(signature)
-    emitted = _normaliser(agent, signature)
+    emits = signature.emits
 
     async def called(*events: Event) -> Sequence[Event]:
-        return await emitted(await invoke(*events))
+        result = await invoke(*events)
+        if result is None:
+            return ()
+        if result.__class__ in emits:
+            return (result,)
+        return await _checked(agent, signature, result)
 
     return called
 
@@ -111,22 +116,14 @@ def _plain(function: Callable[..., Any], *arguments: object) -> Any:
         raise RuntimeError(message) from error
 
 
-def _normaliser(agent: str, signature: Signature) -> Callable[[Any], Awaitable[Sequence[Event]]]:
+async def _checked(agent: str, signature: Signature, result: Any) -> Sequence[Event]:
     emits = signature.emits
-
-    async def emitted(result: Any) -> Sequence[Event]:
-        if result is None:
-            return ()
-        if result.__class__ in emits:
-            return (result,)
-        is_list = result.__class__ is list or result.__class__ is tuple
-        produced: Sequence[Event] = result if is_list else await _listed(agent, signature.name, result)
-        for item in produced:
-            if item.__class__ not in emits:
-                raise _refusal(agent, signature, item)
-        return produced
-
-    return emitted
+    is_list = result.__class__ is list or result.__class__ is tuple
+    produced: Sequence[Event] = result if is_list else await _listed(agent, signature.name, result)
+    for item in produced:
+        if item.__class__ not in emits:
+            raise _refusal(agent, signature, item)
+    return produced
 
 
 async def _listed(agent: str, function: str, result: Any) -> Sequence[Any]:

@@ -20,6 +20,7 @@ from antiphon.agents.errors import (
 )
 from antiphon.agents.joins import Join
 from antiphon.agents.signature import Signature, read_signature
+from antiphon.agents.threads import Threads
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.middleware.lineage import lineage
@@ -66,6 +67,7 @@ class Agent:
         self._emits: set[type[Event]] = set()
         self._emits_undoing: set[type[Event]] = set()
         self._check()
+        self._threads = Threads(name, concurrency)
 
     def _check(self) -> None:
         reserved = self.name == "compensation" or self.name.startswith("antiphon")
@@ -110,7 +112,7 @@ class Agent:
         def decorate(function: F) -> F:
             signature = read_signature(function, names=_users_frame().f_locals)
             self._check_undo(signature, event)
-            self._undos[event.__event__.type] = (event, call(self.name, signature))
+            self._undos[event.__event__.type] = (event, call(self.name, signature, self._threads))
             self._emits_undoing |= signature.emits
             return function
 
@@ -176,7 +178,7 @@ class Agent:
                 expected = " | ".join(part.__name__ for part in annotated)
                 problem = f"expected {expected}, as its parameter is annotated, got .on({event.__name__})."
                 raise SignatureError(signature.place, signature.name, problem)
-        return dict.fromkeys(events or annotated, call(self.name, signature))
+        return dict.fromkeys(events or annotated, call(self.name, signature, self._threads))
 
     def _join(self, signature: Signature, events: Sequence[type[Event]]) -> Mapping[type[Event], Handler]:
         classes = tuple(part for parts in signature.hears for part in parts)
@@ -199,7 +201,7 @@ class Agent:
                     f"expected a join's events to be keyed by their workflow, got {event.__event__.type} keyed by "
                     f"{key!r}, so they would not meet. Take key={key!r} out of the class line of {event.__name__}.",
                 )
-        route = joined(Join(classes), call(self.name, signature))
+        route = joined(Join(classes), call(self.name, signature, self._threads))
         return dict.fromkeys(classes, route)
 
     def _refuse_join(self, signature: Signature, problem: str) -> None:

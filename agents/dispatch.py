@@ -17,6 +17,7 @@ from antiphon.agents.context import Context
 from antiphon.agents.errors import NotAnEventReturnedError, UnknownUndoError
 from antiphon.agents.joins import Join, fired, gather
 from antiphon.agents.signature import Shape, Signature
+from antiphon.agents.threads import Threads
 from antiphon.bus.delivery import current
 from antiphon.bus.errors import UndeclaredEventError
 from antiphon.bus.handler import Handler
@@ -36,13 +37,18 @@ def dispatch(routes: Mapping[type[Event], Handler]) -> Handler:
     return dispatched
 
 
-def call(agent: str, signature: Signature) -> Call:
+def call(agent: str, signature: Signature, threads: Threads) -> Call:
     """Make the call of one handler."""
-    invoke = _invocation(signature)
-    emitted = _normaliser(agent, signature)
+    invoke = _invocation(signature, threads)
+    emits = signature.emits
 
     async def called(*events: Event) -> Sequence[Event]:
-        return await emitted(await invoke(*events))
+        result = await invoke(*events)
+        if result is None:
+            return ()
+        if result.__class__ in emits:
+            return (result,)
+        return await _checked(agent, signature, result)
 
     return called
 
@@ -75,7 +81,7 @@ def undone(agent: str, undos: Mapping[str, tuple[type[Event], Call]]) -> Handler
     return requested
 
 
-def _invocation(signature: Signature) -> Callable[..., Awaitable[Any]]:
+def _invocation(signature: Signature, threads: Threads) -> Callable[..., Awaitable[Any]]:
     function, takes_context = signature.function, signature.takes_context
 
     async def stream(*events: Event) -> list[Any]:
@@ -88,8 +94,14 @@ def _invocation(signature: Signature) -> Callable[..., Awaitable[Any]]:
     async def in_thread(*events: Event) -> Any:
         import asyncio  # noqa: PLC0415 - 80 ms of `import antiphon`, and loaded anyway where a loop runs
 
-        context = [Context(current.get(), loop=asyncio.get_running_loop())] if takes_context else []
-        return await asyncio.to_thread(_plain, function, *events, *context)
+        loop = asyncio.get_running_loop()
+        arguments = (*events, Context(current.get(), loop=loop)) if takes_context else events
+        return await threads.run(loop, plain, *arguments)
+
+    def plain(*arguments: object) -> Any:
+        result = function(*arguments)
+        # A generator's body runs here, in the thread, not where it is read.
+        return [*result] if signature.shape is Shape.GENERATOR else result
 
     match signature.shape:
         case Shape.ASYNC:
@@ -100,33 +112,14 @@ def _invocation(signature: Signature) -> Callable[..., Awaitable[Any]]:
             return in_thread
 
 
-def _plain(function: Callable[..., Any], *arguments: object) -> Any:
-    try:
-        result = function(*arguments)
-        # A generator's body runs here, in the thread, not where it is read.
-        return [*result] if inspect.isgenerator(result) else result
-    except StopIteration as error:
-        # A future cannot carry it: whoever awaits the thread would wait for ever.
-        message = "a handler raised StopIteration; catch it, or give next() a default"
-        raise RuntimeError(message) from error
-
-
-def _normaliser(agent: str, signature: Signature) -> Callable[[Any], Awaitable[Sequence[Event]]]:
+async def _checked(agent: str, signature: Signature, result: Any) -> Sequence[Event]:
     emits = signature.emits
-
-    async def emitted(result: Any) -> Sequence[Event]:
-        if result is None:
-            return ()
-        if result.__class__ in emits:
-            return (result,)
-        is_list = result.__class__ is list or result.__class__ is tuple
-        produced: Sequence[Event] = result if is_list else await _listed(agent, signature.name, result)
-        for item in produced:
-            if item.__class__ not in emits:
-                raise _refusal(agent, signature, item)
-        return produced
-
-    return emitted
+    is_list = result.__class__ is list or result.__class__ is tuple
+    produced: Sequence[Event] = result if is_list else await _listed(agent, signature.name, result)
+    for item in produced:
+        if item.__class__ not in emits:
+            raise _refusal(agent, signature, item)
+    return produced
 
 
 async def _listed(agent: str, function: str, result: Any) -> Sequence[Any]:

@@ -2,7 +2,8 @@
 
 The request is an event like any other, on the agent's own topic
 `<agent>.undo`, keyed as the event that the agent had heard was, so that it
-meets the same state. Its id is caused by the failure, so asking twice asks once.
+meets the same state. Its id is made from that of the event to undo, so asking
+twice asks once.
 """
 
 from __future__ import annotations

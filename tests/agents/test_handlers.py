@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
 
 import pytest
+from typing_extensions import TypeAliasType
 
 from antiphon import Agent, Context, Event, agent
 from antiphon.agents.agent import agent_of
@@ -29,6 +31,9 @@ class Answered(Event):
 
 class Doubted(Event):
     n: int
+
+
+Said = TypeAliasType("Said", Answered | Doubted)  # what `type Said = Answered | Doubted` makes
 
 
 async def said(handler: Callable[..., Any], n: int = 1) -> list[Event]:
@@ -73,6 +78,11 @@ async def test_union() -> None:
     async def old_style(asked: Asked) -> Optional[Union[Answered, Doubted]]:  # noqa: UP007, UP045 - that is the test
         return Doubted(n=asked.n)
 
+    @agent
+    async def named(asked: Asked) -> Said:
+        return Doubted(n=asked.n)
+
+    assert await said(named, 4) == [Doubted(n=4)]
     assert await said(answer, 1) + await said(answer, 2) + await said(old_style, 3) == [
         Answered(n=1),
         Doubted(n=2),
@@ -145,6 +155,18 @@ async def test_plain_functions_run_in_a_thread() -> None:
     assert await said(answer) == [Answered(n=1)]
     assert await said(stream) == [Answered(n=1), Answered(n=2)]
     assert seen == [(False, "test"), (False, "test")]
+
+
+async def test_plain_functions_do_not_wait_for_one_another() -> None:
+    """As many block at a time as the agent may handle events, however few processors there are."""
+    together = threading.Barrier(50)
+
+    @agent(concurrency=50)
+    def answer(asked: Asked) -> Answered:
+        together.wait(timeout=10)
+        return Answered(n=asked.n)
+
+    assert await asyncio.gather(*(said(answer, n) for n in range(50))) == [[Answered(n=n)] for n in range(50)]
 
 
 async def test_stop_iteration_in_a_thread_is_an_error() -> None:

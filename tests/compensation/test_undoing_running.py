@@ -8,6 +8,7 @@ from antiphon.bus.consumer import Consumer
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.compensation.coordinator import coordinator
 from antiphon.testing.mesh import MemoryMesh
+from antiphon.testing.waiting import eventually
 
 
 class OrderPlaced(Event):
@@ -153,6 +154,47 @@ async def test_s29_a_coordinator_that_was_down_catches_up() -> None:
         await mesh.publish(OrderPlaced(order="fine"))
 
     assert [len(await mesh.events(undo_requested(name))) for name in ("card", "stock")] == [1, 1]
+
+
+class SeatTaken(Event, key="flight"):
+    flight: str
+
+
+class SeatHeld(Event, key="flight"):
+    flight: str
+
+
+class SeatRefused(Event, fails=True):
+    flight: str
+
+
+async def test_an_undo_meets_the_state_of_its_key() -> None:
+    """Events keyed by a field of theirs: three workflows share one flight's state, and only one gives its seat back."""
+    seats, check = Agent("seats"), Agent("check")
+    free: list[int] = []
+
+    @seats.on(SeatTaken)
+    async def hold(taken: SeatTaken, context: Context) -> SeatHeld:
+        context.state["held"] = context.state.get("held", 0) + 1
+        free.append(context.state["held"])
+        return SeatHeld(flight=taken.flight)
+
+    @seats.undoes(SeatHeld)
+    async def give_back(held: SeatHeld, context: Context) -> None:
+        context.state["held"] -= 1
+        free.append(context.state["held"])
+
+    @check.on(SeatHeld)
+    async def overbooked(held: SeatHeld, context: Context) -> SeatRefused | None:
+        context.state["seen"] = context.state.get("seen", 0) + 1
+        return SeatRefused(flight=held.flight) if context.state["seen"] == 3 else None
+
+    mesh = MemoryMesh()
+    async with mesh.running(seats.consumer(), check.consumer(), coordinator()):
+        await mesh.publish(*(SeatTaken(flight="LH 1") for _ in range(3)))
+        await eventually(lambda: len(free) == 4)
+
+    assert free == [1, 2, 3, 2]
 
 
 async def test_requests_are_read_by_whoever_knows_only_their_shape() -> None:

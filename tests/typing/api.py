@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import assert_type
 
-from antiphon import Agent, Context, Event, PermanentError, RetryPolicy, agent
+from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Worker, agent
 from antiphon.testing.context import context
 
 
@@ -63,3 +63,15 @@ async def use() -> None:
     assert_type(await release(Reserved(order="7"), context(attempt=2)), Released)
     async for event in stream(Placed(order="7"), context()):
         assert_type(event, Reserved)
+
+
+async def publish() -> None:
+    """An application's side."""
+    async with Mesh() as mesh:
+        assert_type(await mesh.publish(Placed(order="7"), key="7"), Published)
+        assert_type(await mesh.request(Placed(order="7"), until=Reserved, timeout=30), Reserved)
+
+
+def worker(run: Worker) -> None:
+    """Running agents from one's own program."""
+    run.stop()

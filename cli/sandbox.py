@@ -7,9 +7,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from antiphon.tracing.reading import read_workflow
-from antiphon.tracing.records import decoded
-
 from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.consumer import Consumer
@@ -21,6 +18,8 @@ from antiphon.bus.record import TopicPartition
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
 from antiphon.schemas.store import MemoryStore
+from antiphon.tracing.reading import read_workflow
+from antiphon.tracing.records import decoded
 from antiphon.tracing.workflow import Workflow
 
 _PARTITIONS = 4

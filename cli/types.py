@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from antiphon.schemas.generate import class_from_schema
-from antiphon.tracing.records import read_agents
-
 from antiphon.bus.names import undo_topic
 from antiphon.cli.cluster import Cluster
 from antiphon.cli.errors import UsageError, did_you_mean
 from antiphon.schemas.event import Event
+from antiphon.schemas.generate import class_from_schema
+from antiphon.tracing.records import read_agents
 
 
 async def class_of(cluster: Cluster, type: str) -> type[Event]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from antiphon.bus.kafka.embedded import EmbeddedBroker
 
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.names import Names
 from antiphon.bus.settings import load
 from antiphon.bus.topics import needed, plan

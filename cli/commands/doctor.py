@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable
 from enum import StrEnum
 
 import typer
-from antiphon.tracing.records import read_agents
 
 from antiphon.bus import settings as configured
 from antiphon.bus.errors import BrokerUnreachableError, BusError
@@ -24,6 +23,7 @@ from antiphon.cli.errors import NO, UNREACHABLE, listed
 from antiphon.cli.options import given
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import RegistryError
+from antiphon.tracing.records import read_agents
 from antiphon.tracing.subscriptions import is_live
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from antiphon.schemas.generate import source_from_schemas
 
 from antiphon.cli import output
 from antiphon.cli.data import parse
@@ -16,6 +15,7 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.loading import event_classes, load
 from antiphon.cli.options import given
 from antiphon.schemas.avro import schema_of
+from antiphon.schemas.generate import source_from_schemas
 
 app = typer.Typer(
     cls=Group,

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Collection
 from typing import Annotated
 
 import typer
-from antiphon.tracing.records import event_in
 
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.cli import output
@@ -20,6 +19,7 @@ from antiphon.cli.options import given
 from antiphon.cli.types import topics_of_types
 from antiphon.cli.when import moment_ms
 from antiphon.tracing.document import event_item
+from antiphon.tracing.records import event_in
 from antiphon.tracing.seen import SeenEvent
 
 _LOOK_AGAIN_S = 2.0

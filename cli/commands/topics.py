@@ -7,7 +7,6 @@ import dataclasses
 from typing import Annotated
 
 import typer
-from antiphon.tracing.records import read_agents
 
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import Names
@@ -18,6 +17,7 @@ from antiphon.cli.errors import NO
 from antiphon.cli.group import Command, Group
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
+from antiphon.tracing.records import read_agents
 
 app = typer.Typer(
     cls=Group,

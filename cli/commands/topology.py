@@ -50,9 +50,8 @@ def topology(
 
 
 async def _live() -> list[AgentNode]:
-    from antiphon.tracing.records import read_agents  # noqa: PLC0415 - as above
-
     from antiphon.cli.cluster import opened  # noqa: PLC0415 - 0.5 s of clients that agents in a file do not need
+    from antiphon.tracing.records import read_agents  # noqa: PLC0415 - as above
 
     async with opened() as cluster:
         agents = from_heartbeats(await read_agents(cluster.bus, cluster.names, cluster.codec()))

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Annotated
 
 import typer
-from antiphon.cli.tree import render
 
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
@@ -19,6 +18,7 @@ from antiphon.cli.errors import NO, UsageError, did_you_mean
 from antiphon.cli.loading import Loaded, event_classes, load
 from antiphon.cli.options import given
 from antiphon.cli.sandbox import running
+from antiphon.cli.tree import render
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.event import Event
 from antiphon.tracing.state import State
@@ -47,10 +47,13 @@ def try_(
       antiphon try support.py ticket.opened --data '{"ticket_id": "7", "body": "refund?"}'
     """
     logging.basicConfig(
-        level=logging.INFO if given().verbose else logging.ERROR,
+        level=logging.INFO if given().verbose else logging.WARNING,
         format="%(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    if not given().verbose:
+        # What goes wrong in a handler stands in the tree.
+        logging.getLogger("antiphon").setLevel(logging.CRITICAL)
     with contextlib.redirect_stdout(sys.stderr):
         loaded = load(file)
         event_class = _class(loaded, file, type)

@@ -233,9 +233,9 @@ def _reachable(mesh: Collection[AgentNode]) -> dict[str, set[str]]:
         for heard in agent.hears:
             next.setdefault(heard, set()).update(agent.says or ())
     reached: dict[str, set[str]] = {}
-    for start in next:
+    for start, first in next.items():
         seen: set[str] = set()
-        todo = [*next[start]]
+        todo = [*first]
         while todo:
             type = todo.pop()
             if type not in seen:

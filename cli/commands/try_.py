@@ -47,10 +47,13 @@ def try_(
       antiphon try support.py ticket.opened --data '{"ticket_id": "7", "body": "refund?"}'
     """
     logging.basicConfig(
-        level=logging.INFO if given().verbose else logging.ERROR,
+        level=logging.INFO if given().verbose else logging.WARNING,
         format="%(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    if not given().verbose:
+        # What goes wrong in a handler stands in the tree.
+        logging.getLogger("antiphon").setLevel(logging.CRITICAL)
     with contextlib.redirect_stdout(sys.stderr):
         loaded = load(file)
         event_class = _class(loaded, file, type)

@@ -14,7 +14,6 @@ _FORBIDDEN = re.compile(
         [
             r"(?<![\w.-])/wo" + "rk/",  # folders of one machine
             r"(?<![\w.-])/r" + "oot/",
-            r"/home/(?!user\b|app\b)\w",
             r"/tmp/la" + "b",
             r"https?://(?:files\.)?py" + r"pi\.|pythonho" + "sted",  # a lock or a script that knows one index only
             r"(?:extra-)?index-u" + r"rl\s*=?\s*h",

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+DEMO = "examples/2-dependency-intake"
+"""What `antiphon demo` runs travels with it."""
 PACKAGES = {link.name for link in (ROOT / "src/antiphon").iterdir() if link.is_symlink()}
 
 
@@ -40,15 +42,15 @@ def test_wheel_installs_one_name(wheel: zipfile.ZipFile) -> None:
     installed = {parts[0] for parts in names if not parts[0].endswith(".dist-info")}
     packages = {parts[1] for parts in names if parts[0] == "antiphon" and len(parts) > 2}
     assert installed == {"antiphon"}
-    assert packages == PACKAGES
+    assert packages == PACKAGES | {"examples"}
 
 
 def test_wheel_holds_every_file_of_the_packages(wheel: zipfile.ZipFile) -> None:
     """Templates and type markers too, not Python alone."""
     ours = {
-        f"antiphon/{package}/{path.relative_to(ROOT / package)}"
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
+        f"antiphon/{path.relative_to(ROOT)}"
+        for folder in PACKAGES | {DEMO}
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -68,7 +70,7 @@ def test_sdist_brings_no_tests_and_no_leftovers(dist: Path) -> None:
     [path] = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         top = {Path(name).parts[1] for name in archive.getnames() if len(Path(name).parts) > 1}
-    assert top == PACKAGES | {"src", "pyproject.toml", "README.md", "LICENSE", "PKG-INFO", ".gitignore"}
+    assert top == PACKAGES | {"examples", "src", "pyproject.toml", "README.md", "LICENSE", "PKG-INFO", ".gitignore"}
 
 
 def test_wheel_runs_by_itself(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class TopicPromises(Promises):
         """`create` says what is new, and returns when the topics are ready."""
         small, large = fresh("small"), fresh("large")
         created = await bus.create([TopicSpec(small, 1), TopicSpec(large, 5, compact=True)])
-        positions = await bus.publish([outgoing(large, b"1", partition=4)])
+        positions = await bus.publish([outgoing(large, b"1", partition=4, key=b"compacted topics want one")])
         topics = await bus.topics()
         assert (sorted(created), topics[small], topics[large], positions) == (
             sorted([small, large]),

@@ -11,8 +11,7 @@ from antiphon.bus.names import ACTIVITY
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo.board import Board, Heard, Package
-from antiphon.cli.live import decoded
-from antiphon.cli.sightings import sighting
+from antiphon.tracing.records import decoded, event_in
 
 TYPES = (
     "package.submitted",
@@ -53,7 +52,7 @@ class Follower:
                 yield package
 
     async def _events(self, record: Record) -> list[Package]:
-        seen = await sighting(record, self._cluster.names, self._codec)
+        seen = await event_in(record, self._cluster.names, self._codec)
         if seen is None or not isinstance(seen.data, dict):
             return []
         envelope, data = seen.envelope, cast("dict[str, Any]", seen.data)
@@ -61,7 +60,9 @@ class Follower:
         return [] if changed is None else [changed]
 
     async def _failures(self, record: Record) -> list[Package]:
-        activity = await decoded(self._codec, Activity, record.value or b"")
+        activity = await decoded(self._codec, Activity, record)
+        if activity is None:
+            return []
         changed: list[Package] = []
         for handled in activity.deliveries:
             if handled.outcome in _GIVEN_UP:

@@ -18,10 +18,10 @@ from antiphon.cli.demo.crew import Crew, NotReadyError, StalledError
 from antiphon.cli.demo.following import Follower
 from antiphon.cli.demo.screen import Screen
 from antiphon.cli.demo.submissions import Distribution
-from antiphon.cli.live import heartbeats
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.ids import root_id
 from antiphon.tracing.reading import read_workflow
+from antiphon.tracing.records import read_agents
 
 _READY_S = 60.0
 _QUIET_S = 30.0
@@ -79,7 +79,7 @@ class Intake:
         try:
             async with asyncio.timeout(_READY_S):
                 while missing:
-                    missing -= {seen.agent for seen in await heartbeats(cluster.bus, cluster.names, codec)}
+                    missing -= {seen.agent for seen in await read_agents(cluster.bus, cluster.names, codec)}
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             raise NotReadyError(missing, _READY_S, self._crew.log(min(missing))) from None

@@ -130,8 +130,14 @@ async def _broker(order: Order, screen: Screen) -> AsyncGenerator[str]:
         yield order.address
         return
     screen.say("starting a broker ...")
-    async with EmbeddedBroker() as address:
-        yield address
+    broker = EmbeddedBroker()
+    starting = asyncio.ensure_future(broker.start())
+    try:
+        yield await asyncio.shield(starting)
+    finally:
+        # Interrupted or not, it starts in a thread to the end: only then can it be stopped.
+        await asyncio.wait([starting])
+        await broker.stop()
 
 
 def _settings(order: Order, address: str) -> Settings:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from antiphon import Agent, Context
 from events import PackageApproved, PackageRead, PackageReleased, PackageReserved
 
-catalogue = Agent("catalogue")
+# SQLite has one writer at a time.
+catalogue = Agent("catalogue", concurrency=4)
 
 
 @catalogue.on(PackageRead)

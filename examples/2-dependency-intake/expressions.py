@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from license_expression import AND, OR, ExpressionError, get_spdx_licensing  # pyright: ignore[reportMissingTypeStubs]
 
+SPDX: Any = get_spdx_licensing()
+
 V = TypeVar("V", bound=int | tuple[int, str])
 
 
@@ -55,9 +57,8 @@ def _weigh(parsed: Any, judge: Callable[[str], V]) -> V:
 
 @cache
 def _parse(expression: str) -> Any:
-    licensing: Any = get_spdx_licensing()
     try:
-        return licensing.parse(expression)
+        return SPDX.parse(expression)
     except ExpressionError:
         return None
 

@@ -13,7 +13,7 @@ MOST_CHARACTERS = 100_000
 """Of one licence file; the longest SPDX text has 35,000."""
 
 
-@agent
+@agent(concurrency=4)
 def reader(package: PackageSubmitted) -> PackageRead | PackageUnreadable:
     """Read METADATA and the licence files.
 

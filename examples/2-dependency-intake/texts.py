@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
-from functools import cache
 
 from identify.vendor.licenses import LICENSES
 
@@ -20,7 +19,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 # Whose it is says nothing about which it is.
 _COPYRIGHT = re.compile(r"^\W*(copyright|\(c\)|©|all rights reserved).*$", re.IGNORECASE | re.MULTILINE)
 
-KNOWN = 0.5
+LIKE = 0.5
 """Below this a text is not a licence we know, and the nearest name would only mislead."""
 
 
@@ -43,20 +42,14 @@ def identify(text: str) -> Match:
     words = _words(text)
     pairs = _pairs(words)
     best = Match(None, 0.0)
-    for licence, (size, known) in sorted(_known().items(), key=lambda item: -_ceiling(len(words), item[1][0])):
+    for licence, (size, known) in sorted(KNOWN.items(), key=lambda item: -_ceiling(len(words), item[1][0])):
         if _ceiling(len(words), size) > best.similarity:
             best = max(best, Match(licence, _dice(pairs, known)), key=lambda match: match.similarity)
         # Some files hold the texts of vendored code behind their own.
         if len(words) > 1.1 * size and _shared(pairs, known) > 0.8 * known.total():
             begins = _pairs(words[: round(1.02 * size) + 1])
             best = max(best, Match(licence, _dice(begins, known), opening=True), key=lambda match: match.similarity)
-    return best if best.similarity >= KNOWN else Match(None, best.similarity)
-
-
-@cache
-def _known() -> dict[str, tuple[int, Pairs]]:
-    texts = {licence: _words(text) for licence, text in LICENSES}
-    return {licence: (len(words), _pairs(words)) for licence, words in texts.items()}
+    return best if best.similarity >= LIKE else Match(None, best.similarity)
 
 
 def _words(text: str) -> list[str]:
@@ -79,3 +72,7 @@ def _dice(one: Pairs, other: Pairs) -> float:
 def _ceiling(words: int, others: int) -> float:
     """Return what the similarity of two texts of these lengths can be at most."""
     return 2 * min(words, others) / max(1, words + others)
+
+
+# Once, when the agent starts: its threads would each begin to do it.
+KNOWN = {licence: (len(words), _pairs(words)) for licence, text in LICENSES if (words := _words(text))}

@@ -267,7 +267,7 @@ class _Writer:
     def write_data(self, data: Mapping[str, Any]) -> bytes:
         stream = BytesIO()
         stream.write(self._header)
-        fastavro.schemaless_writer(stream, self._written.parsed, data)
+        binary.write(stream, self._written.parsed, data)
         return stream.getvalue()
 
     def write(self, event: Event) -> bytes:

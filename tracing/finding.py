@@ -66,7 +66,7 @@ def window_ms(id: str) -> tuple[int, int] | None:
     """Return when an id that begins so was made, give or take `SKEW_MS`; None where it does not tell.
 
     >>> window_ms("0199f2c1-0000-7000-8000-000000000000")
-    (1760715866112, 1760723066112)
+    (1760710758784, 1760717958784)
     >>> window_ms("order-7") is window_ms("0199f2c1-0000-4000-8000-000000000000") is None
     True
     """

@@ -42,7 +42,8 @@ async def _run(port: int, keep: Path | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with EmbeddedBroker(port=port, keep=keep) as address:
+    async with EmbeddedBroker(port=port, data_dir=keep) as broker:
+        address = broker.bootstrap_servers
         await _prepare(address)
         _say(address, keep)
         await stopping.wait()

@@ -24,6 +24,14 @@ from antiphon.bus.record import TopicPartition
 
 _ANSWER_S = 15.0
 _LEADERS_S = 15.0
+_MOVING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - what the client itself says of the same
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - the same
+}
 
 
 class Administration:
@@ -105,17 +113,25 @@ class Administration:
         if not asked:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        deadline = time.monotonic() + _LEADERS_S
         with self._lock:
-            # Asking for metadata first tells an unreachable cluster from a slow one.
-            self._metadata()
-            client: Any = self._connected()  # Its futures are not typed.
-            answers: Mapping[Offset, Future[Any]] = client.list_offsets(
-                asked, isolation_level=level, request_timeout=_ANSWER_S
-            )
-            return {
-                TopicPartition(partition.topic, partition.partition): answer.result().offset
-                for partition, answer in answers.items()
-            }
+            while True:
+                # Asking for metadata first tells an unreachable cluster from a slow one.
+                self._metadata()
+                client: Any = self._connected()  # Its futures are not typed.
+                answers: Mapping[Offset, Future[Any]] = client.list_offsets(
+                    asked, isolation_level=level, request_timeout=_ANSWER_S
+                )
+                try:
+                    return {
+                        TopicPartition(partition.topic, partition.partition): answer.result().offset
+                        for partition, answer in answers.items()
+                    }
+                except KafkaException as exception:
+                    # A new topic's leader, or one that has just moved, does not know of it at once.
+                    if error_of(exception).code() not in _MOVING or time.monotonic() > deadline:
+                        raise unreachable(self._config, _LEADERS_S, error_of(exception)) from exception
+                time.sleep(0.02)
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
         made: list[str] = []

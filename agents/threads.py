@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Threads:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - start-up time; a loop has loaded it
 
             self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix=self._agent)
-        return await loop.run_in_executor(self._pool, copy_context().run, _plain, function, *arguments)
+        return await loop.run_in_executor(self._pool, partial(copy_context().run, _plain, function, *arguments))
 
 
 def _plain(function: Callable[..., Any], *arguments: object) -> Any:

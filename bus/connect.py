@@ -14,7 +14,7 @@ from antiphon.schemas.store import SchemaStore
 
 def connect(settings: Settings) -> Bus:
     """Return the broker *settings* name. Nothing is asked of it yet."""
-    return KafkaBus(KafkaConfig(bootstrap_servers=settings.bootstrap_servers, client=settings.client))
+    return KafkaBus(KafkaConfig(bootstrap_servers=settings.bootstrap_servers, options=settings.client))
 
 
 def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:

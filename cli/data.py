@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from pydantic import ValidationError
 
 from antiphon.cli.errors import UsageError
-from antiphon.cli.output import compact, inert
+from antiphon.cli.output import inert
+from antiphon.schemas.errors import InvalidDataError
 from antiphon.schemas.event import Event
-from antiphon.schemas.problems import problems_of
+from antiphon.schemas.input import event_from_json
 
 
 class Item(NamedTuple):
@@ -82,12 +82,8 @@ def parse(text: str, place: str) -> Any:
 
 def fit(event_class: type[Event], item: Item) -> Event:
     """Make the event; raises `UsageError` with the field, what it must be, and what came."""
-    type, fields = event_class.__event__.type, ", ".join(event_class.model_fields) or "none"
-    if not isinstance(item.value, dict):
-        got = compact(item.value, at_most=60)
-        raise UsageError(f"{item.place}: expected a JSON object for {type}, got {got}", f"its fields: {fields}")
     try:
-        return event_class.model_validate_json(orjson.dumps(item.value))
-    except ValidationError as error:
-        problems = [f"{item.place}: {problem}" for problem in problems_of(error)]
-        raise UsageError(f"the data does not fit {type}", *problems, f"its fields: {fields}") from None
+        return event_from_json(event_class, orjson.dumps(item.value))
+    except InvalidDataError as error:
+        problems = [inert(problem) for problem in error.problems]
+        raise UsageError(f"{item.place} does not fit {error.type}", *problems, error.remedy) from None

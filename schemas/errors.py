@@ -142,5 +142,6 @@ class InvalidDataError(SchemaError):
     def __init__(self, type: str, problems: Sequence[str], remedy: str) -> None:
         self.type = type
         self.problems = problems
+        self.remedy = _sentence(remedy)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(f"expected JSON that is a {type}, got some that is not:{lines}\n{_sentence(remedy)}")

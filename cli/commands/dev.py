@@ -42,10 +42,9 @@ async def _run(port: int, keep: Path | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with EmbeddedBroker(port=port, data_dir=keep) as broker:
-        address = broker.bootstrap_servers
-        await _prepare(address)
-        _say(address, keep)
+    async with EmbeddedBroker(port=port or None, data_dir=keep) as broker:
+        await _prepare(broker.bootstrap_servers)
+        _say(broker.bootstrap_servers, keep)
         await stopping.wait()
     output.remark("stopped")
 

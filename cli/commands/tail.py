@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Collection
-from typing import Annotated
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -19,10 +19,12 @@ from antiphon.cli.options import given
 from antiphon.cli.types import topics_of_types
 from antiphon.cli.when import moment_ms
 from antiphon.tracing.document import event_item
-from antiphon.tracing.records import event_in
+from antiphon.tracing.records import event_in, read_agents
 from antiphon.tracing.seen import SeenEvent
 
 _LOOK_AGAIN_S = 2.0
+_SORTED = 20_000
+"""A backlog of at most so many records is shown in the order of time; a longer one as it comes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +84,15 @@ async def _tail(wanted: Wanted) -> None:
     async with opened() as cluster:
         await _check_types(cluster, wanted.types)
         codec = cluster.codec()
+        agents = await read_agents(cluster.bus, cluster.names, codec)
+        failing = {said.type for seen in agents for said in seen.emits if said.fails}
         shown = 0
         async with contextlib.aclosing(_records(cluster, wanted)) as records:
             async for record in records:
                 event = await event_in(record, cluster.names, codec)
                 if event is None or not wanted.has(event):
                     continue
-                _show(event)
+                _show(event, fails=event.envelope.type in failing)
                 shown += 1
                 if shown == wanted.limit:
                     return
@@ -144,8 +148,8 @@ class _Following:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._nudge())
 
@@ -197,15 +201,34 @@ class _Following:
         return start, stop
 
     async def _read(self, start: dict[TopicPartition, int], stop: dict[TopicPartition, int] | None) -> None:
+        behind = stop or {place: end for place, (_, end) in (await self._bounds(start)).items()}
+        if 0 < sum(max(0, behind[place] - offset) for place, offset in start.items()) <= _SORTED:
+            await self._catch_up(start, behind)
+            start = {place: max(offset, behind[place]) for place, offset in start.items()}
+            if stop is not None:
+                return
         async for record in self._cluster.bus.read(start, stop):
-            if self._wanted.until_ms is not None and record.timestamp_ms >= self._wanted.until_ms:
-                continue
+            await self._put(record)
+
+    async def _catch_up(self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int]) -> None:
+        """Read what is there already, and hand it on in the order of time: partitions know no order among themselves."""
+        places = {place: offset for place, offset in start.items() if offset < stop[place]}
+        reading = self._cluster.bus.read(places, {place: stop[place] for place in places})
+        for record in sorted([record async for record in reading], key=lambda record: record.timestamp_ms):
+            await self._put(record)
+
+    async def _bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        bounds = await self._cluster.bus.bounds({place.topic for place in places})
+        return {place: bounds[place] for place in places}
+
+    async def _put(self, record: Record) -> None:
+        if self._wanted.until_ms is None or record.timestamp_ms < self._wanted.until_ms:
             await self._queue.put(record)
 
 
-def _show(event: SeenEvent) -> None:
+def _show(event: SeenEvent, *, fails: bool) -> None:
     if given().json:
-        output.line(event_item(event, fails=False))
+        output.line(event_item(event, fails=fails))
         return
     envelope = event.envelope
     moment = time.strftime("%H:%M:%S", time.localtime(envelope.time_us / 1_000_000))

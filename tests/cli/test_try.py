@@ -167,15 +167,17 @@ def test_an_end_that_does_not_come_is_said(antiphon: Antiphon, support: Path) ->
         ),
         (
             ["ticket.opened", "--data", "7"],
-            "error: --data: expected a JSON object for ticket.opened, got 7\n  its fields: ticket_id, body\n",
+            "error: --data does not fit ticket.opened\n"
+            "  expected an object, got 7\n"
+            '  Write it as {"ticket_id": "text", "body": "text"}.\n',
         ),
         (
             ["ticket.opened", "--data", '{"ticket_id": 7, "boddy": "x"}'],
-            "error: the data does not fit ticket.opened\n"
-            "  --data: field 'ticket_id': expected string, got 7\n"
-            "  --data: field 'body': expected a value, got none\n"
-            "  --data: field 'boddy': expected no such field, got 'x'\n"
-            "  its fields: ticket_id, body\n",
+            "error: --data does not fit ticket.opened\n"
+            "  field 'ticket_id': expected string, got 7\n"
+            "  field 'body': expected a value, got none\n"
+            "  field 'boddy': expected no such field, got 'x'; did you mean 'body'?\n"
+            '  It looks like this: {"ticket_id": "text", "body": "text"}.\n',
         ),
     ],
 )

@@ -148,14 +148,17 @@ class Reader:
 
     def _background(self, command: str) -> None:
         if not self._broker:
-            from antiphon.bus.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - few pages need one
-
-            broker = EmbeddedBroker()
-            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", broker.start())
-            self._cleanup.callback(broker.stop)
+            broker = self._start("antiphon dev --port 0 --json", stdout=subprocess.PIPE)
+            assert broker.stdout is not None
+            said = json.loads(broker.stdout.readline())
+            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", said["bootstrap_servers"])
             self._broker = True
-        process = subprocess.Popen(shlex.split(command), stdin=subprocess.DEVNULL, start_new_session=True)
+        self._start(command)
+
+    def _start(self, command: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(shlex.split(command), stdin=subprocess.DEVNULL, stdout=stdout)
         self._cleanup.callback(end, process)
+        return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -166,6 +169,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:

@@ -29,9 +29,9 @@ import subprocess
 import sys
 import tomllib
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from sybil import Document
@@ -59,13 +59,17 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+load: Callable[[str], Any] = group.load  # pyright: ignore[reportUnknownMemberType] - typer's own types
+regions: Callable[[Document], Iterable[Any]] = FencedCodeBlockLexer(language=r"[^\n]*")
+
+
 def blocks(page: Path) -> list[Block]:
     """Return what stands on *page*, in order."""
     text = page.read_text()
     document = Document(text, str(page))
-    found = [
-        (region.start, str(region.lexemes["language"]), str(region.lexemes["source"]))
-        for region in FencedCodeBlockLexer(language=r"[^\n]*")(document)
+    found: list[tuple[int, str, str]] = [
+        (int(region.start), str(region.lexemes["language"]), str(region.lexemes["source"]))
+        for region in regions(document)
     ]
     found += [(note.start(), "background", note[1]) for note in re.finditer(r"<!-- background: (.*) -->", text)]
     return [Block(page, text.count("\n", 0, start) + 1, kind, source) for start, kind, source in sorted(found)]
@@ -75,7 +79,7 @@ def blocks(page: Path) -> list[Block]:
 def test_a_page_does_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run as a reader would: from the top, in one folder of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv("PATH", f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
     for name in [name for name in os.environ if name.startswith("ANTIPHON_")]:
         monkeypatch.delenv(name)
@@ -224,7 +228,7 @@ def strangers(words: Iterable[str]) -> list[str]:
     """Return what names neither a command nor an option of it."""
     options.reset()
     flags = {"--help"}
-    commands: dict[str, object] = dict.fromkeys(group.COMMANDS)
+    commands: dict[str, Any] = dict.fromkeys(group.COMMANDS)
     strange: list[str] = []
     depth = 0
     for word in words:
@@ -236,11 +240,12 @@ def strangers(words: Iterable[str]) -> list[str]:
             return [word]
         elif commands:
             depth += 1
-            command = group.load(word) if depth == 1 else commands.get(word)
+            command: Any = load(word) if depth == 1 else commands.get(word)
             if command is None:
                 return [*strange, word]
-            commands = dict(getattr(command, "commands", {}))
-            flags |= {text for param in getattr(command, "params", []) for text in (*param.opts, *param.secondary_opts)}
+            commands = getattr(command, "commands", {})
+            params: list[Any] = command.params
+            flags |= {text for param in params for text in (*param.opts, *param.secondary_opts)}
     return strange
 
 

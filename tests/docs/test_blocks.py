@@ -29,9 +29,9 @@ import subprocess
 import sys
 import tomllib
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from sybil import Document
@@ -59,13 +59,17 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+load: Callable[[str], Any] = group.load  # pyright: ignore[reportUnknownMemberType] - typer's own types
+regions: Callable[[Document], Iterable[Any]] = FencedCodeBlockLexer(language=r"[^\n]*")
+
+
 def blocks(page: Path) -> list[Block]:
     """Return what stands on *page*, in order."""
     text = page.read_text()
     document = Document(text, str(page))
-    found = [
-        (region.start, str(region.lexemes["language"]), str(region.lexemes["source"]))
-        for region in FencedCodeBlockLexer(language=r"[^\n]*")(document)
+    found: list[tuple[int, str, str]] = [
+        (int(region.start), str(region.lexemes["language"]), str(region.lexemes["source"]))
+        for region in regions(document)
     ]
     found += [(note.start(), "background", note[1]) for note in re.finditer(r"<!-- background: (.*) -->", text)]
     return [Block(page, text.count("\n", 0, start) + 1, kind, source) for start, kind, source in sorted(found)]
@@ -75,7 +79,7 @@ def blocks(page: Path) -> list[Block]:
 def test_a_page_does_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run as a reader would: from the top, in one folder of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv("PATH", f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
     for name in [name for name in os.environ if name.startswith("ANTIPHON_")]:
         monkeypatch.delenv(name)
@@ -118,7 +122,7 @@ class Reader:
         if file:
             Path(file[1]).write_text(block.text)
             if file[1].startswith("test_"):
-                self._console(block, f"python -m pytest -q -p no:cacheprovider {file[1]}", "...")
+                self._console(block, f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -q -p no:cacheprovider {file[1]}", "...")
                 return
         module = types.ModuleType(Path(file[1]).stem if file else "page")
         module.__dict__.update(self._names)
@@ -148,14 +152,17 @@ class Reader:
 
     def _background(self, command: str) -> None:
         if not self._broker:
-            from antiphon.bus.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - few pages need one
-
-            broker = EmbeddedBroker()
-            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", broker.start())
-            self._cleanup.callback(broker.stop)
+            broker = self._start("antiphon dev --port 0 --json", stdout=subprocess.PIPE)
+            assert broker.stdout is not None
+            said = json.loads(broker.stdout.readline())
+            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", said["bootstrap_servers"])
             self._broker = True
-        process = subprocess.Popen(shlex.split(command), stdin=subprocess.DEVNULL, start_new_session=True)
+        self._start(command)
+
+    def _start(self, command: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(shlex.split(command), stdin=subprocess.DEVNULL, stdout=stdout)
         self._cleanup.callback(end, process)
+        return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -166,6 +173,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -219,7 +228,7 @@ def strangers(words: Iterable[str]) -> list[str]:
     """Return what names neither a command nor an option of it."""
     options.reset()
     flags = {"--help"}
-    commands: dict[str, object] = dict.fromkeys(group.COMMANDS)
+    commands: dict[str, Any] = dict.fromkeys(group.COMMANDS)
     strange: list[str] = []
     depth = 0
     for word in words:
@@ -231,11 +240,12 @@ def strangers(words: Iterable[str]) -> list[str]:
             return [word]
         elif commands:
             depth += 1
-            command = group.load(word) if depth == 1 else commands.get(word)
+            command: Any = load(word) if depth == 1 else commands.get(word)
             if command is None:
                 return [*strange, word]
-            commands = dict(getattr(command, "commands", {}))
-            flags |= {text for param in getattr(command, "params", []) for text in (*param.opts, *param.secondary_opts)}
+            commands = getattr(command, "commands", {})
+            params: list[Any] = command.params
+            flags |= {text for param in params for text in (*param.opts, *param.secondary_opts)}
     return strange
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from antiphon.cli import group, options
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs/reference"
 _COMMON = {"--bootstrap-servers", "--registry", "--namespace", "--json", "--color", "--verbose", "--help"}
+
+
+load: Callable[[str], Any] = group.load  # pyright: ignore[reportUnknownMemberType] - typer's own types
 
 
 def sections(page: Path) -> dict[str, str]:
@@ -28,7 +31,7 @@ def commands() -> dict[str, Any]:
     options.reset()
     found: dict[str, Any] = {}
     for name in group.COMMANDS:
-        command: Any = group.load(name)
+        command: Any = load(name)
         below: dict[str, Any] = getattr(command, "commands", {})
         found |= {f"antiphon {name} {word}": leaf for word, leaf in below.items()} or {f"antiphon {name}": command}
     return found

@@ -162,10 +162,11 @@ class GroupPromises(Promises):
 
     async def test_what_is_kept_is_not_disturbed(self, bus: Bus) -> None:
         """With the broker's own assignment, work on the partitions that stay goes on through a rebalance."""
-        if not bus.features.server_side_assignment:
-            pytest.skip("the broker has no group protocol of its own: every rebalance revokes everything")
         topic, group = await new_topic(bus, "orders", 4), fresh("group")
         async with Reading(await bus.join(membership(group, topic, instance="one"))) as stays:
+            # Only now: a bus may have to ask its broker first.
+            if not bus.features.server_side_assignment:
+                pytest.skip("the broker has no group protocol of its own: every rebalance revokes everything")
             await stays.owns(partitions(topic, 4))
             async with Reading(await bus.join(membership(group, topic, instance="two"))) as comes:
                 await comes.until(lambda: len(comes.owned) == 2, "half of the partitions")

@@ -8,7 +8,6 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.schema_topic import TopicStore
 from antiphon.bus.settings import Settings
-from antiphon.schemas.registry import RegistryStore
 from antiphon.schemas.store import SchemaStore
 
 
@@ -20,5 +19,7 @@ def connect(settings: Settings) -> Bus:
 def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:
     """Return the registry *settings* name, or the mesh's own schema topic."""
     if settings.registry:
+        from antiphon.schemas.registry import RegistryStore  # noqa: PLC0415 - 0.3 s of every start, and few have one
+
         return RegistryStore(settings.registry)
     return TopicStore(bus, names, partitions=partitions)

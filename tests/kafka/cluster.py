@@ -93,7 +93,8 @@ class KafkaCluster:
         ports = _ports(2 * self._count)
         self.brokers = [Broker(node, ports[node], self._dir / f"broker-{node}") for node in range(self._count)]
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(ports[self._count :]))
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One that begins with a dash would be taken for an option.
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         try:
             for broker, controller_port in zip(self.brokers, ports[self._count :], strict=True):
                 broker.configure(controller_port, voters, min(3, self._count))

@@ -48,10 +48,11 @@ class Demo:
             reader.start()
 
     def _read(self, name: str, stream: IO[str]) -> None:
-        for line in stream:
-            with self._changed:
-                self._said[name].append(line)
-                self._changed.notify_all()
+        with stream:
+            for line in stream:
+                with self._changed:
+                    self._said[name].append(line)
+                    self._changed.notify_all()
 
     @property
     def out(self) -> str:
@@ -107,6 +108,7 @@ def started() -> Iterator[list[Demo]]:
     yield demos
     for demo in demos:
         demo.process.kill()
+        demo.end()
         demo.leaves_nothing(10)
 
 

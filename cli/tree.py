@@ -6,12 +6,12 @@ text: no control character reaches the terminal, and no markup is obeyed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PureWindowsPath
 from typing import NamedTuple
 
-import orjson
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
@@ -353,5 +353,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _json(data: object, *, at_most: int | None = None) -> str:
-    text = inert(orjson.dumps(data).decode())
+    text = inert(json.dumps(data, ensure_ascii=False))
     return text if at_most is None or cell_len(text) <= at_most else text[: at_most - 1] + "…"

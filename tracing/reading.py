@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.heartbeat import AgentSeen
@@ -47,7 +47,7 @@ async def read_workflow(bus: Bus, names: Names, codec: Codec, correlation_id: st
 
 async def follow(
     bus: Bus, names: Names, codec: Codec, correlation_id: str, *, every_s: float = 0.2
-) -> AsyncIterator[Workflow]:
+) -> AsyncGenerator[Workflow, None]:
     """Yield the workflow as it is, and again whenever it has changed, until it has ended or is parked.
 
     Looks every *every_s* seconds, and reads only what is new. Waits for a

@@ -11,9 +11,9 @@ from antiphon.cli import output
 from antiphon.cli.errors import NO, AnswerIsNoError, UsageError
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
-from antiphon.cli.topology import NOTES, AgentNode, Finding, document, from_consumer, from_heartbeats
-from antiphon.cli.topology import lint as findings_of
-from antiphon.cli.topology import mermaid as as_mermaid
+from antiphon.tracing.topology import NOTES, AgentNode, Finding, document, from_consumer, from_heartbeats
+from antiphon.tracing.topology import lint as findings_of
+from antiphon.tracing.topology import mermaid as as_mermaid
 
 
 def topology(

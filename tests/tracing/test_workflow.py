@@ -235,7 +235,7 @@ def test_ten_thousand_deep() -> None:
 
     assert [event["id"] for event in document["events"]] == document["critical_path"]
     assert len(document["critical_path"]) == 10_000
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 15
 
 
 def test_ten_thousand_wide() -> None:
@@ -250,7 +250,7 @@ def test_ten_thousand_wide() -> None:
 
     assert len(document["events"]) == 10_000
     assert document["critical_path"] == ["00000", "09999"]
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 15
 
 
 def test_calls_are_counted_once() -> None:

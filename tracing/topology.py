@@ -9,8 +9,8 @@ from typing import Any
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.heartbeat import AgentSeen
-
-COORDINATOR = "compensation"
+from antiphon.tracing.mermaid import escaped
+from antiphon.tracing.obligations import COORDINATOR
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class AgentNode:
     joins: frozenset[str] = frozenset()
     fails: frozenset[str] = frozenset()
     """The types it says that fail a workflow."""
+    keyed: frozenset[str] = frozenset()
+    """The types it hears whose class names a key; heartbeats do not tell."""
 
 
 class Kind(StrEnum):
@@ -37,6 +39,9 @@ class Kind(StrEnum):
     DEAD_SUBSCRIPTION = "dead_subscription"
     """Heard, and said by nobody. Often simply a beginning."""
     CYCLE = "cycle"
+    """An event can lead to another of its own type."""
+    KEYED_JOIN = "keyed_join"
+    """An input of a join is not keyed by the workflow, so the inputs never meet."""
     MISSING_COMPENSATION = "missing_compensation"
     """A workflow can fail after this was said, and nothing undoes it."""
     NO_COORDINATOR = "no_coordinator"
@@ -71,6 +76,7 @@ def from_consumer(consumer: Consumer) -> AgentNode:
         undoes=frozenset(consumer.undoes),
         joins=consumer.joins,
         fails=frozenset(said.__event__.type for said in emits or () if said.__event__.fails),
+        keyed=frozenset(type for type, event_class in consumer.hears.items() if event_class.__event__.key is not None),
     )
 
 
@@ -128,8 +134,9 @@ def lint(agents: Collection[AgentNode]) -> list[Finding]:
     """Return what looks wrong, what needs a change first."""
     mesh = [agent for agent in agents if agent.agent != COORDINATOR]
     coordinated = len(mesh) < len(agents)
-    found = [
+    found: list[Finding] = [
         *_conflicts(mesh),
+        *_keyed_joins(mesh),
         *_missing_compensations(mesh),
         *_cycles(mesh),
         *([] if coordinated else _no_coordinator(mesh)),
@@ -148,6 +155,13 @@ def _conflicts(mesh: Collection[AgentNode]) -> Iterator[Finding]:
         if len(named) > 1:
             message = f"{type} stands on {' and on '.join(sorted(named))}, as different agents have it"
             yield Finding(Kind.TOPIC_CONFLICT, type, message, "import the event's class from one module everywhere")
+
+
+def _keyed_joins(mesh: Iterable[AgentNode]) -> Iterator[Finding]:
+    for agent in mesh:
+        for type in sorted(agent.joins & agent.keyed):
+            message = f"{agent.agent} joins {type}, whose class names a key of its own: the inputs never meet"
+            yield Finding(Kind.KEYED_JOIN, type, message, "leave key= out of the event's class line")
 
 
 def _missing_compensations(mesh: Collection[AgentNode]) -> Iterator[Finding]:
@@ -250,9 +264,9 @@ def mermaid(agents: Iterable[AgentNode]) -> str:
     mesh = [agent for agent in agents if agent.agent != COORDINATOR]
     types = {type: f"e{number}" for number, type in enumerate(sorted(_types(mesh)))}
     lines = ["flowchart LR"]
-    lines += [f'    {node}(["{type}"])' for type, node in types.items()]
+    lines += [f'    {node}(["{escaped(type)}"])' for type, node in types.items()]
     for number, agent in enumerate(mesh):
-        lines.append(f'    a{number}["{agent.agent}"]')
+        lines.append(f'    a{number}["{escaped(agent.agent)}"]')
         lines += [f"    {types[type]} --> a{number}" for type in sorted(agent.hears)]
         lines += [f"    a{number} --> {types[type]}" for type in sorted(agent.says or ())]
         lines += [f"    a{number} -. undoes .-> {types[type]}" for type in sorted(agent.undoes) if type in types]

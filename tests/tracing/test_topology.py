@@ -1,0 +1,138 @@
+"""Who says what to whom, and what looks wrong about it."""
+
+from __future__ import annotations
+
+from antiphon.bus.consumer import Consumer
+from antiphon.schemas.event import Event
+from antiphon.testing.story import Story
+from antiphon.tracing.topology import (
+    AgentNode,
+    Finding,
+    Kind,
+    document,
+    from_consumer,
+    from_heartbeats,
+    lint,
+    mermaid,
+)
+
+
+def node(name: str, *, hears: str = "", says: str = "", undoes: str = "", fails: str = "") -> AgentNode:
+    return AgentNode(
+        agent=name,
+        version="0",
+        hears={type: type for type in hears.split()},
+        says={type: type for type in says.split()},
+        undoes=frozenset(undoes.split()),
+        fails=frozenset(fails.split()),
+    )
+
+
+def kinds(*agents: AgentNode) -> list[tuple[Kind, str]]:
+    return [(finding.kind, finding.about) for finding in lint(agents)]
+
+
+COORDINATOR = node("compensation", hears="antiphon.activity.recorded")
+
+
+def test_a_chain_begins_and_ends_somewhere() -> None:
+    """Notes, not warnings: every mesh has a beginning and an end."""
+    assert kinds(node("a", hears="x", says="y"), node("b", hears="y", says="z")) == [
+        (Kind.DEAD_SUBSCRIPTION, "x"),
+        (Kind.ORPHAN_EVENT, "z"),
+    ]
+
+
+def test_a_cycle_is_found_once() -> None:
+    """However many events it goes through."""
+    circle = [node("a", hears="x", says="y"), node("b", hears="y", says="z"), node("c", hears="z", says="x")]
+
+    assert kinds(*circle) == [(Kind.CYCLE, "x")]
+
+
+def test_what_a_failure_leaves_behind_is_found() -> None:
+    """Reserve undoes, charge does not, and shipping can fail after both."""
+    mesh = [
+        node("stock", hears="order.placed", says="stock.reserved", undoes="stock.reserved"),
+        node("card", hears="stock.reserved", says="card.charged"),
+        node("parcel", hears="card.charged", says="parcel.lost", fails="parcel.lost"),
+    ]
+
+    assert (Kind.MISSING_COMPENSATION, "card.charged") in kinds(*mesh, COORDINATOR)
+    assert (Kind.NO_COORDINATOR, "stock") not in kinds(*mesh, COORDINATOR)
+
+
+def test_undoing_without_a_coordinator_is_found() -> None:
+    """Nobody would ask."""
+    [found] = [
+        found for found in lint([node("a", hears="x", says="y", undoes="y")]) if found.kind is Kind.NO_COORDINATOR
+    ]
+
+    assert found == Finding(
+        Kind.NO_COORDINATOR,
+        "a",
+        "a can undo, but nobody asks them to",
+        "run the coordinator: antiphon run compensation",
+    )
+
+
+def test_two_topics_for_one_type_are_found() -> None:
+    """The hearer would wait for ever."""
+    mesh = [node("a", hears="x", says="y"), AgentNode(agent="b", version="0", hears={"y": "elsewhere"}, says={})]
+
+    assert kinds(*mesh)[0] == (Kind.TOPIC_CONFLICT, "y")
+
+
+class Reserved(Event, key="shelf"):
+    shelf: str
+
+
+class Charged(Event):
+    amount: int
+
+
+def test_a_join_of_what_never_meets_is_found() -> None:
+    """One input stands on the shelf's partition, the other on the workflow's."""
+
+    async def handler(event: Event) -> list[Event]:
+        return []
+
+    hears = {event_class.__event__.type: event_class for event_class in (Reserved, Charged)}
+    policy = Consumer(name="policy", hears=hears, joins=frozenset(hears), handler=handler)
+    found = [finding for finding in lint([from_consumer(policy)]) if finding.kind is Kind.KEYED_JOIN]
+    assert [(finding.about, finding.message) for finding in found] == [
+        ("reserved", "policy joins reserved, whose class names a key of its own: the inputs never meet")
+    ]
+
+
+def test_read_from_heartbeats() -> None:
+    """What runs says the same as its code; of several workers the newest counts."""
+    story = Story()
+    story.works("stock", hears=["order.changed"], version="1", at_ms=5)
+    story.works(
+        "stock", hears=["order.placed"], emits=["stock.reserved"], undoes=["stock.reserved"], version="2", at_ms=9
+    )
+    story.works("compensation", hears=["antiphon.activity.recorded"])
+    agents = from_heartbeats(story.agents)
+    assert [agent for agent in agents if agent.agent == "stock"] == [
+        AgentNode(
+            agent="stock",
+            version="2",
+            hears={"order.placed": "order.placed"},
+            says={"stock.reserved": "stock.reserved"},
+            undoes=frozenset({"stock.reserved"}),
+        )
+    ]
+    shown = document(agents)
+    assert [agent["agent"] for agent in shown["agents"]] == ["stock"]
+    assert [event["type"] for event in shown["events"]] == ["order.placed", "stock.reserved"]
+
+
+def test_names_are_no_syntax() -> None:
+    """Heartbeats come from whoever can write to the topic."""
+    assert mermaid([node('a"]', hears="x<b>")]).splitlines() == [
+        "flowchart LR",
+        '    e0(["x#60;b#62;"])',
+        '    a0["a#34;#93;"]',
+        "    e0 --> a0",
+    ]

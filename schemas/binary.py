@@ -31,4 +31,5 @@ def _duration(micros: int, _writer: Any = None, _reader: Any = None) -> timedelt
 
 
 # fastavro's way to learn a logical type. The name is ours alone, so nobody else is affected.
-fastavro.read.LOGICAL_READERS[f"long-{DURATION}"] = _duration
+_LOGICAL_READERS: dict[str, Callable[..., Any]] = fastavro.read.LOGICAL_READERS  # pyright: ignore[reportUnknownMemberType] - half typed
+_LOGICAL_READERS[f"long-{DURATION}"] = _duration

@@ -319,7 +319,7 @@ def to_json(value: Any) -> Any:  # noqa: PLR0911 - one case for each kind of val
         case BaseModel():
             return {name: to_json(part) for name, part in value.__dict__.items()}
         case Mapping():
-            return _mapping_to_json(value)
+            return _mapping_to_json(cast("Any", value))
         case list() | tuple() | set() | frozenset():
             return [to_json(part) for part in cast("Iterable[Any]", value)]
         case Enum():

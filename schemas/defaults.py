@@ -17,6 +17,10 @@ _EMPTY_FACTORIES = (list, dict, set, frozenset, tuple)
 _OWN_TYPE = "Give it a default of its own type"
 
 
+class _NoWordError(Exception):
+    """JSON has no word for a value: NaN, or infinity."""
+
+
 def default_of(record: Record, field: Field) -> tuple[Any, Shape]:
     """Return the default in Avro's JSON, and the shape with the default's branch first, as Avro wants it.
 
@@ -26,11 +30,11 @@ def default_of(record: Record, field: Field) -> tuple[Any, Shape]:
 
     Raises `EventDefinitionError` where the default does not fit its field.
     """
-    value: Any = cast("Any", field.info.default)
+    value: Any = field.info.default
     factory: Any = field.info.default_factory
     if factory in _EMPTY_FACTORIES:
         value = cast("Any", factory())
-    if value is PydanticUndefined or (isinstance(value, float) and not abs(value) < float("inf")):
+    if value is PydanticUndefined:
         return PydanticUndefined, field.shape
     shape = bare(field.shape)
     try:
@@ -39,6 +43,8 @@ def default_of(record: Record, field: Field) -> tuple[Any, Shape]:
             rest = [branch for other, branch in enumerate(shape.branches) if other != place]
             shape = Alternatives([shape.branches[place], *rest])
         return avro_default(shape, value), shape
+    except _NoWordError:
+        return PydanticUndefined, field.shape
     except MisfitError as error:
         expected, got, remedy = error.expected, error.got, error.remedy
     except (TypeError, AttributeError):
@@ -70,8 +76,8 @@ def avro_default(shape: Shape, value: Any) -> Any:
 
 def _leaf_default(shape: Scalar | Choice, value: Any) -> Any:
     error = leaf_misfit(shape, value)
-    if error is None and isinstance(value, float) and not abs(value) < float("inf"):
-        error = MisfitError("a number that JSON can say", value, "Use None, or no default")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise _NoWordError
     if error is not None:
         raise error
     plan = leaf_plan(shape)

@@ -115,7 +115,7 @@ class IncompatibleSchemaError(SchemaError):
         self.problem = problem
         self.remedy = remedy
         place = f"{type}, field {field!r}" if field else type
-        super().__init__(f"{place}: {problem}. {remedy}.")
+        super().__init__(f"{place}: {problem}. {_sentence(remedy)}")
 
 
 class RegistryError(SchemaError):

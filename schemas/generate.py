@@ -45,7 +45,7 @@ _LOGICAL: dict[tuple[str, str], Any] = {
     ("long", DURATION): timedelta,
     ("string", "uuid"): UUID,
     **{
-        (avro, logical): Annotated[python, As({"type": avro, "logicalType": logical})]
+        (avro, logical): Annotated[python, As(avro, logicalType=logical)]
         for avro, logical, python in (
             ("long", "timestamp-millis", datetime),
             ("long", "local-timestamp-millis", datetime),
@@ -187,11 +187,11 @@ class _Classes:
         if logical == "decimal" and kind in ("bytes", "fixed"):
             return self.decimal(node, kind, place)
         if kind == "fixed":
-            schema = {"type": "fixed", "name": self.claim(node), "size": node["size"]}
-            self.made.setdefault(schema["name"], (_definition(node), bytes))
-            if logical == "uuid" and node["size"] == 16:  # noqa: PLR2004 - bytes of a UUID
-                return Annotated[UUID, As({**schema, "logicalType": "uuid"})]
-            return Annotated[bytes, As(schema)]
+            name, size = self.claim(node), node["size"]
+            self.made.setdefault(name, (_definition(node), bytes))
+            if logical == "uuid" and size == 16:  # noqa: PLR2004 - bytes of a UUID
+                return Annotated[UUID, As("fixed", name=name, size=size, logicalType="uuid")]
+            return Annotated[bytes, As("fixed", name=name, size=size)]
         # A logical type that nobody knows is, by Avro's rules, the type under it.
         return _LOGICAL.get((kind, logical), _PLAIN.get(kind))
 
@@ -203,8 +203,15 @@ class _Classes:
                 place, "a decimal's precision and scale", got, "Give it both, scale the smaller"
             )
         if kind == "fixed":
-            schema = {"type": "fixed", "name": self.claim(node), "size": node["size"], "logicalType": "decimal"}
-            return Annotated[Decimal, As({**schema, "precision": precision, "scale": scale})]
+            asked = As(
+                "fixed",
+                name=self.claim(node),
+                size=node["size"],
+                logicalType="decimal",
+                precision=precision,
+                scale=scale,
+            )
+            return Annotated[Decimal, asked]
         if (precision, scale) == BARE_DECIMAL:
             return Decimal
         return Annotated[Decimal, pydantic.Field(max_digits=precision, decimal_places=scale)]

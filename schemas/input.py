@@ -122,7 +122,7 @@ def _converted(shape: Shape, data: Any, place: tuple[int | str, ...]) -> Any:
                 for name, part in members.items()
             }
         case Array(items=items) if isinstance(data, list):
-            return [_converted(items, part, (*place, at)) for at, part in _numbered(data)]
+            return [_converted(items, part, (*place, at)) for at, part in _numbered(cast("Any", data))]
         case Map(values=values) if isinstance(data, dict):
             members = cast("dict[str, Any]", data)
             return {name: _converted(values, part, (*place, name)) for name, part in members.items()}

@@ -52,7 +52,7 @@ def measure_schema(schema: Any, limits: Limits, type: str) -> None:
             size += sum(len(str(key)) for key in members)
             todo += [(part, depth + 1) for part in members.values()]
         elif isinstance(node, list):
-            todo += _under(node, depth + 1)
+            todo += _under(cast("Any", node), depth + 1)
         if size > limits.schema_size:
             raise LimitError(type, "characters in the schema", limits.schema_size, "more")
         if names > limits.schema_names:

@@ -166,14 +166,17 @@ class _Resolution:
             except IncompatibleSchemaError as error:
                 if len(writer) == 1:
                     raise
-                plan = _refusal(error)
+                plan = _Refusal(error)
             name = attribute(node, "name")
             if name:
                 by_name[name] = plan
             else:
                 by_type.setdefault(_read_as(node), plan)
-        if all(isinstance(plan, _Refusal) for plan in [*by_name.values(), *by_type.values()]):
-            raise self.mismatch(writer, reader, path)
+        refusals = [plan.error for plan in [*by_name.values(), *by_type.values()] if isinstance(plan, _Refusal)]
+        if len(refusals) == len(by_name) + len(by_type):
+            whole = self.mismatch(writer, reader, path)
+            # What is wrong inside a branch tells more than that no branch fits.
+            raise next((error for error in refusals if error.remedy != whole.remedy), whole)
         if not by_name and not any(by_type.values()):
             return None
         return _dispatch(by_name, by_type)
@@ -400,9 +403,6 @@ class _Refusal:
 
     def __call__(self, _value: Any) -> Any:
         raise IncompatibleSchemaError(self.error.type, self.error.field, self.error.problem, self.error.remedy)
-
-
-_refusal = _Refusal
 
 
 def _after(first: Convert | None, then: Convert | None) -> Convert | None:

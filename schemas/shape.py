@@ -18,7 +18,7 @@ Avro cannot say.
 | dict[str, X] | map |
 | a model | record |
 | X \\| Y | union, as written; the branch of a default comes first |
-| Annotated[X, As(schema)] | exactly that schema |
+| Annotated[X, As(...)] | exactly the type asked for |
 
 Besides annotations: `Field(validation_alias=...)` (or `alias=`) becomes the
 field's Avro aliases. In the body of a model or an Enum, `__avro_aliases__`
@@ -53,18 +53,37 @@ BARE_DECIMAL = (38, 9)
 """Precision and scale of a Decimal that does not say how large it can be."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class As:
     """Ask for one Avro type exactly, where another system reads what we write.
 
     >>> from typing import Annotated
     >>> Small = Annotated[int, As("int")]
-    >>> Moment = Annotated[datetime, As({"type": "long", "logicalType": "timestamp-millis"})]
+    >>> Moment = Annotated[datetime, As("long", logicalType="timestamp-millis")]
+    >>> Digest = Annotated[bytes, As("fixed", name="Digest", size=16)]
 
     What does not fit (a large int, a microsecond) is an `EncodeError`, never cut off.
     """
 
-    schema: str | Mapping[str, Any]
+    __slots__ = ("_attributes", "avro")
+
+    def __init__(self, avro: str, **attributes: str | int) -> None:
+        self.avro = avro
+        # A tuple, because the parts of a union must have a hash.
+        self._attributes = tuple(sorted(attributes.items()))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What else the schema is to say."""
+        return dict(self._attributes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, As) and (self.avro, self._attributes) == (other.avro, other._attributes)
+
+    def __hash__(self) -> int:
+        return hash((self.avro, self._attributes))
+
+    def __repr__(self) -> str:
+        return f"As({', '.join([repr(self.avro), *(f'{name}={value!r}' for name, value in self._attributes)])})"
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -255,7 +274,7 @@ class _Derivation:
         return UnsupportedTypeError(self.model or self.event, self.field, _shown(found), remedy)
 
     def claim(self, name: str, owner: object, shown: object) -> str:
-        if self.names.setdefault(name, owner) is not owner:
+        if self.names.setdefault(name, owner) != owner:
             remedy = f"{self.event} already holds another type named {name!r}, and Avro knows types by name: rename one"
             raise self.refuse(shown, remedy)
         return name
@@ -426,18 +445,18 @@ class _Derivation:
         return Scalar("bytes", Decimal, "decimal", {"precision": max(digits, 1), "scale": scale})
 
     def asked(self, annotation: Any, asked: As) -> Shape:
-        schema = {"type": asked.schema} if isinstance(asked.schema, str) else dict(asked.schema)
+        schema = asked.attributes
         python = cast("type", _CHECKED.get(annotation, annotation))
-        avro, logical = schema.pop("type", None), schema.pop("logicalType", None)
-        if (avro, logical) not in _ASKED.get(python, frozenset()):
+        logical = schema.pop("logicalType", None)
+        if (asked.avro, logical) not in _ASKED.get(python, frozenset()):
             can = sorted(f"{avro} {logical or ''}".strip() for avro, logical in _ASKED.get(python, ()))
             remedy = f"As() can ask for {', '.join(can)} here" if can else "Take As() away"
-            raise self.refuse(f"{_shown(annotation)} as {asked.schema}", remedy)
-        if avro == "fixed":
+            raise self.refuse(f"{_shown(annotation)} as {asked!r}", remedy)
+        if asked.avro == "fixed":
             self.fixed(annotation, schema)
         if logical == "decimal" and not isinstance(schema.get("precision"), int):
-            raise self.refuse(f"{_shown(annotation)} as {asked.schema}", "Give it a precision, and a scale")
-        return Scalar(str(avro), python, logical, schema)
+            raise self.refuse(f"{_shown(annotation)} as {asked!r}", "Give it a precision, and a scale")
+        return Scalar(asked.avro, python, logical, schema)
 
     def fixed(self, annotation: Any, schema: Mapping[str, Any]) -> None:
         name, size = schema.get("name"), schema.get("size")
@@ -590,8 +609,8 @@ _REMEDIES = {
     "Mapping": "Use dict[str, X]",
     "bytearray": "Use bytes",
     "NaiveDatetime": (
-        'Use datetime, which carries its zone; or Annotated[datetime, As({"type": "long", '
-        '"logicalType": "local-timestamp-micros"})] for a local time'
+        'Use datetime, which carries its zone; or for a local time Annotated[datetime, As("long", '
+        'logicalType="local-timestamp-micros")]'
     ),
     "SecretStr": _PRIVATE,
     "SecretBytes": _PRIVATE,

@@ -220,10 +220,11 @@ class _Writing:
             return f"{self.use('Annotated')}[{name}, {field}]"
         if _NATURAL.get(python) == (scalar.avro, scalar.logical):
             return name
-        logical = {} if scalar.logical is None else {"logicalType": scalar.logical}
-        schema = {"type": scalar.avro, **logical, **scalar.attributes}
-        asked = _quoted(scalar.avro) if len(schema) == 1 else _literal_dict(schema)
-        return f"{self.use('Annotated')}[{name}, {self.use('As')}({asked})]"
+        attributes = (
+            {**scalar.attributes} if scalar.logical is None else {**scalar.attributes, "logicalType": scalar.logical}
+        )
+        asked = [_quoted(scalar.avro), *(f"{name}={_number_or_text(value)}" for name, value in attributes.items())]
+        return f"{self.use('Annotated')}[{name}, {self.use('As')}({', '.join(asked)})]"
 
     # -- values
 
@@ -309,10 +310,6 @@ def _double_quotes(literal: str) -> str:
     if literal[-1] == '"' or '"' in inner:
         return literal
     return f'{prefix}"{inner}"'
-
-
-def _literal_dict(schema: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{_quoted(key)}: {_number_or_text(value)}" for key, value in schema.items()) + "}"
 
 
 def _value_tuple(values: Sequence[str]) -> str:

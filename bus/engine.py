@@ -74,7 +74,7 @@ class Engine:
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._draining = asyncio.Event()
         self.ready = asyncio.Event()
-        """Set once the group has given this member its first partitions (possibly none)."""
+        """Set once the group has given this member partitions, or has had the time to and gave none: it stands by then."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -119,6 +119,7 @@ class Engine:
             await member.close()
 
     async def _run(self, member: Member, grace_s: float) -> int:
+        standing_by = asyncio.get_running_loop().call_later(self._settings.session_timeout_s, self.ready.set)
         intake = asyncio.create_task(self._intake(member), name=f"{self._consumer.name} intake")
         commits = asyncio.create_task(self._commit(member), name=f"{self._consumer.name} commits")
         drained = asyncio.create_task(self._draining.wait())
@@ -131,6 +132,7 @@ class Engine:
             await asyncio.wait([intake])
             return await self._finish(commits, grace_s)
         finally:
+            standing_by.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

@@ -222,8 +222,9 @@ class Runner:
         limit_s = self._consumer.timeout_s
         if limit_s is None:
             return await self._consumer.handler(event)
+        limit = asyncio.timeout(limit_s)
         try:
-            async with asyncio.timeout(limit_s) as limit:
+            async with limit:
                 return await self._consumer.handler(event)
         except TimeoutError as error:
             if limit.expired():

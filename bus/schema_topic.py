@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 import orjson
 
@@ -19,7 +18,7 @@ from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.record import Outgoing, TopicPartition
 from antiphon.schemas.avro import fingerprint
 from antiphon.schemas.errors import RegistryError
-from antiphon.schemas.store import AvroSchema, Framing, Reference
+from antiphon.schemas.store import AvroSchema, Framing, Reference, type_of
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,7 @@ class TopicStore:
     async def publish(self, topic: str, schema: AvroSchema) -> Reference:  # noqa: ARG002 - a registry needs it
         reference = fingerprint(schema)
         await self._catch_up()
-        type = _event_type(schema)
-        if reference in self._schemas and (type is None or self._newest.get(type) == reference):
+        if self._newest.get(type_of(schema)) == reference:
             return reference
         try:
             # Here and not where it is read: whoever only looks must not change a cluster.
@@ -94,23 +92,14 @@ class TopicStore:
 
     def _learn(self, key: bytes, value: bytes) -> None:
         try:
-            schema: Any = orjson.loads(value)
             reference = bytes.fromhex(key.decode())
+            schema: object = orjson.loads(value)
         except ValueError as error:
             log.warning("a record on the schema topic is no schema", extra={"key": key, "reason": str(error)})
             return
-        if isinstance(schema, Mapping):
-            self._add(reference, schema)
+        if isinstance(schema, dict):
+            self._add(reference, cast("AvroSchema", schema))
 
     def _add(self, reference: bytes, schema: AvroSchema) -> None:
         self._schemas[reference] = schema
-        type = _event_type(schema)
-        if type is not None:
-            self._newest[type] = reference
-
-
-def _event_type(schema: AvroSchema) -> str | None:
-    """Return the event type that a schema of ours declares; foreign ones need not."""
-    declared = schema.get("antiphon")
-    type = declared.get("type") if isinstance(declared, Mapping) else None
-    return type if isinstance(type, str) else None
+        self._newest[type_of(schema)] = reference

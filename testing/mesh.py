@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, TypeVar
 
 from antiphon.agents.agent import Agent, agent_of
@@ -63,7 +63,7 @@ class MemoryMesh:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self, *agents: object, **more: Any) -> AsyncIterator[Worker]:
+    async def running(self, *agents: object, **more: Any) -> AsyncGenerator[Worker]:
         """Run a worker for the length of the block, then drain it."""
         worker = self.worker(*agents, **more)
         task = asyncio.create_task(worker.run())

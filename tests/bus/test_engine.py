@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from antiphon.testing.waiting import eventually
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import current
@@ -21,6 +20,7 @@ from antiphon.bus.record import Outgoing
 from antiphon.bus.retry import RetryPolicy
 from antiphon.schemas.event import Event
 from antiphon.testing.mesh import MemoryMesh
+from antiphon.testing.waiting import eventually
 
 QUICK = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.002)
 

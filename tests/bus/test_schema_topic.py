@@ -46,7 +46,7 @@ async def test_a_schema_is_published_once() -> None:
     for _ in range(3):
         await Codec(store(bus)).announce([First])
     bounds = await bus.bounds(["antiphon.schemas"])
-    [record] = [record async for record in bus.read({tp: 0 for tp in bounds}, {tp: e for tp, (_, e) in bounds.items()})]
+    [record] = [record async for record in bus.read(dict.fromkeys(bounds, 0), {tp: e for tp, (_, e) in bounds.items()})]
     assert record.key == fingerprint(schema_of(First)).hex().encode()
 
 

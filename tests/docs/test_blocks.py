@@ -122,7 +122,9 @@ class Reader:
         if file:
             Path(file[1]).write_text(block.text)
             if file[1].startswith("test_"):
-                self._console(block, f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -q -p no:cacheprovider {file[1]}", "...")
+                self._console(
+                    block, f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -q -p no:cacheprovider {file[1]}", "..."
+                )
                 return
         module = types.ModuleType(Path(file[1]).stem if file else "page")
         module.__dict__.update(self._names)

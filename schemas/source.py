@@ -45,7 +45,7 @@ _MODULES: Mapping[str, str] = {
     "Annotated": "typing",
     "Literal": "typing",
     "UUID": "uuid",
-    "Event": "antiphon.schemas.event",
+    "Event": "antiphon",
     "As": "antiphon.schemas.shape",
     "AliasChoices": "pydantic",
     "BaseModel": "pydantic",

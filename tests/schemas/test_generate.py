@@ -72,7 +72,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from antiphon.schemas.event import Event
+from antiphon import Event
 from antiphon.schemas.shape import As
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import fastavro.read
@@ -31,5 +31,5 @@ def _duration(micros: int, _writer: Any = None, _reader: Any = None) -> timedelt
 
 
 # fastavro's way to learn a logical type. The name is ours alone, so nobody else is affected.
-_LOGICAL_READERS: dict[str, Callable[..., Any]] = fastavro.read.LOGICAL_READERS  # pyright: ignore[reportUnknownMemberType] - half typed
+_LOGICAL_READERS: dict[str, Callable[..., Any]] = cast("Any", fastavro.read).LOGICAL_READERS
 _LOGICAL_READERS[f"long-{DURATION}"] = _duration

@@ -45,7 +45,7 @@ _MODULES: Mapping[str, str] = {
     "Annotated": "typing",
     "Literal": "typing",
     "UUID": "uuid",
-    "Event": "antiphon.schemas.event",
+    "Event": "antiphon",
     "As": "antiphon.schemas.shape",
     "AliasChoices": "pydantic",
     "BaseModel": "pydantic",
@@ -172,8 +172,9 @@ class _Writing:
             )
         default = field.info.default
         has_default = default is not PydanticUndefined
-        if not settings:
-            return f"{field.name}: {annotation}" + (f" = {self.value(default)}" if has_default else "")
+        line = f"{field.name}: {annotation}" + (f" = {self.value(default)}" if has_default else "")
+        if not settings and (not has_default or len(line) + 4 <= _WIDTH):
+            return line
         if has_default:
             settings.insert(0, f"default={self.value(default)}")
         return _wrapped(f"{field.name}: {annotation} = {self.use('Field')}(", settings, ")", "    ")
@@ -265,7 +266,9 @@ class _Writing:
                 return _double_quotes(repr(value))
             case datetime():
                 zone = f", tzinfo={self.use('UTC')}" if value.tzinfo is not None else ""
-                return f"{self.use('datetime')}({_numbers(value.timetuple()[:6], value.microsecond)}{zone})"
+                clock = [value.hour, value.minute, value.second] if value.time() != time() else []
+                numbers = _numbers([value.year, value.month, value.day, *clock], value.microsecond)
+                return f"{self.use('datetime')}({numbers}{zone})"
             case date():
                 return f"{self.use('date')}({value.year}, {value.month}, {value.day})"
             case time():

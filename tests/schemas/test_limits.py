@@ -4,7 +4,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from antiphon.schemas.avro import fingerprint, schema_of
 from antiphon.schemas.codec import Codec
@@ -16,7 +16,7 @@ from antiphon.schemas.store import AvroSchema, MemoryStore
 
 class Node(BaseModel):
     next: "Node | None" = None
-    children: list["Node"] = []
+    children: list["Node"] = Field(default=[])
 
 
 class Grown(Event):
@@ -25,7 +25,7 @@ class Grown(Event):
 
 class Listed(Event):
     names: list[str]
-    flags: list[bool] = []
+    flags: list[bool] = Field(default=[])
 
 
 def framed(schema: AvroSchema, avro: bytes) -> bytes:
@@ -34,7 +34,7 @@ def framed(schema: AvroSchema, avro: bytes) -> bytes:
 
 def zigzag(number: int) -> bytes:
     stream = BytesIO()
-    fastavro.schemaless_writer(stream, "long", number)
+    fastavro.schemaless_writer(stream, "long", number)  # pyright: ignore[reportUnknownMemberType] - half typed
     return stream.getvalue()
 
 
@@ -146,8 +146,7 @@ def record(*types: Any, name: str = "Hostile") -> dict[str, Any]:
 def laughing(levels: int) -> dict[str, Any]:
     """A billion laughs: each level is twice the one before it, and all of it takes no bytes."""
     types: list[Any] = [record(name="R0")]
-    for level in range(1, levels):
-        types.append(record(f"R{level - 1}", f"R{level - 1}", name=f"R{level}"))
+    types += [record(f"R{level - 1}", f"R{level - 1}", name=f"R{level}") for level in range(1, levels)]
     return record(*types)
 
 

@@ -27,6 +27,7 @@ _READY_S = 60.0
 _QUIET_S = 30.0
 _AFTERWARDS_S = 10.0
 _LOOK_S = 0.05
+_LOOK_FOR_AGENTS_S = 0.25
 
 # Who should have moved a package that stands still.
 _RESPONSIBLE = {
@@ -79,8 +80,9 @@ class Intake:
         try:
             async with asyncio.timeout(_READY_S):
                 while missing:
+                    # First they have to start, and each look takes time from that.
+                    await asyncio.sleep(_LOOK_FOR_AGENTS_S)
                     missing -= {seen.agent for seen in await read_agents(cluster.bus, cluster.names, codec)}
-                    await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             raise NotReadyError(missing, _READY_S, self._crew.log(min(missing))) from None
 

@@ -154,29 +154,34 @@ class Reader:
 
     def _background(self, command: str) -> None:
         if not self._broker:
-            broker = self._start("antiphon dev --port 0 --json", stdout=subprocess.PIPE)
-            assert broker.stdout is not None
-            said = json.loads(broker.stdout.readline())
-            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", said["bootstrap_servers"])
+            said = self._start("antiphon dev --port 0 --json", until="bootstrap_servers")
+            self._monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", json.loads(said)["bootstrap_servers"])
             self._broker = True
-        self._start(command)
+        self._start(command, until="ready")
 
-    def _start(self, command: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(shlex.split(command), stdin=subprocess.DEVNULL, stdout=stdout)
+    def _start(self, command: str, *, until: str) -> str:
+        """Start *command* and return the first line it prints that has *until* in it."""
+        process = subprocess.Popen(
+            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         self._cleanup.callback(end, process)
-        return process
+        lines: list[str] = []
+        assert process.stdout is not None
+        while line := process.stdout.readline():
+            if until in line:
+                return line
+            lines.append(line)
+        raise AssertionError(f"{command}: expected a line with {until!r}, got:\n{''.join(lines)}")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
     """End *process* as a service manager does."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(20)
+        process.communicate(timeout=20)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+        process.communicate()
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:

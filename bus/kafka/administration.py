@@ -60,6 +60,10 @@ class Administration:
             return self._config.group_protocol
         return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
 
+    def note_classic(self) -> None:
+        """Note that the brokers have KIP-848's protocol switched off, though they know it."""
+        self._features.server_side = False
+
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what does not exist; returns the names of what it made, once they have leaders."""
         if not specs:

@@ -34,6 +34,7 @@ _LOOK_AT_LEAST_ONCE_S = 0.005
 _PATIENCE_S = 0.1
 _ASK_S = 2.0
 _PROBE_S = 2.0
+_UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 
 
 class Polling(threading.Thread):
@@ -46,6 +47,7 @@ class Polling(threading.Thread):
         protocol: GroupProtocol,
         ownership: Ownership,
         ready: Callable[[], bool],
+        on_classic: Callable[[], None],
     ) -> None:
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
@@ -56,6 +58,7 @@ class Polling(threading.Thread):
         self._protocol = protocol
         self._ownership = ownership
         self._ready = ready
+        self._on_classic = on_classic
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
@@ -67,6 +70,7 @@ class Polling(threading.Thread):
         self._at: dict[TopicPartition, int] = {}
         """What comes next of each partition that the taker knows."""
         self._throttled = False
+        self._refused = False
         self._down_since: float | None = None
         self._next_probe = 0.0
 
@@ -122,6 +126,7 @@ class Polling(threading.Thread):
                 self._announce()
                 self._look()
                 self._probe()
+                self._fall_back()
             reason = "it was closed"
         except BusError as error:
             self.inbox.fail(error)
@@ -351,10 +356,25 @@ class Polling(threading.Thread):
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are spelt so
             self._down_since = self._down_since or time.monotonic()
-        elif code in REFUSED or error.fatal():
+        elif code == KafkaError._FATAL and _UNSUPPORTED in error.str() and self._may_fall_back:  # noqa: SLF001 - as above
+            self._refused = True
+        elif code in REFUSED or code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - as above
             raise KafkaException(error)
         else:
             library.info("%s: %s", error.name(), error.str())
+
+    @property
+    def _may_fall_back(self) -> bool:
+        return self._protocol is GroupProtocol.CONSUMER and self._config.group_protocol is None
+
+    def _fall_back(self) -> None:
+        """Join anew where brokers know KIP-848's protocol, but have it switched off."""
+        if self._refused:
+            self._refused = False
+            self._protocol = GroupProtocol.CLASSIC
+            self._on_classic()
+            self._consumer.close()
+            self._join()
 
     def _probe(self) -> None:
         """While no broker is there, look whether one has come back; give up after the configured time."""

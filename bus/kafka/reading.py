@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
@@ -71,6 +72,7 @@ class Reading(threading.Thread):
         self._room = threading.Semaphore(_ROOM)
         self._closing = threading.Event()
         self._ended = False
+        self._down_since: float | None = None
         self._failure: BusError | None = None
 
     async def next(self) -> list[Record] | None:
@@ -95,6 +97,8 @@ class Reading(threading.Thread):
         failure: BusError | None = None
         try:
             self._read()
+        except BusError as error:
+            failure = error
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in NO_ANSWER:
@@ -105,12 +109,13 @@ class Reading(threading.Thread):
 
     def _read(self) -> None:
         options = reader(self._config, ends=self._stop_at is not None)
-        consumer = Consumer({**options, "error_cb": _on_error}, logger=library)
+        consumer = Consumer({**options, "error_cb": self._on_error}, logger=library)
         try:
             consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
             while self._left and not self._closing.is_set():
                 first = consumer.poll(_LOOK_S)
                 if first is None:
+                    self._probe(consumer)
                     continue
                 records = self._records([first, *consumer.consume(_BATCH - 1, 0)])
                 if records:
@@ -146,6 +151,25 @@ class Reading(threading.Thread):
         elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise KafkaException(error)
 
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in REFUSED:
+            raise KafkaException(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            self._down_since = self._down_since or time.monotonic()
+
+    def _probe(self, consumer: Consumer) -> None:
+        """While nobody is there: who follows waits, as a worker does; who wants an answer is told in time."""
+        if self._down_since is None:
+            return
+        try:
+            consumer.list_topics(next(iter(self._left)).topic, timeout=1.0)
+        except KafkaException as exception:
+            tried_s = time.monotonic() - self._down_since
+            if tried_s > (self._config.give_up_s if self._stop_at is None else self._config.reach_s):
+                raise unreachable(self._config, tried_s, error_of(exception)) from exception
+        else:
+            self._down_since = None
+
     def _tell(self, what: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # The loop was closed: nobody reads.
             self._loop.call_soon_threadsafe(what, value)
@@ -158,8 +182,3 @@ class Reading(threading.Thread):
         self._ended = True
         self._failure = failure
         self._wake.set()
-
-
-def _on_error(error: KafkaError) -> None:
-    if error.code() in REFUSED:
-        raise KafkaException(error)

@@ -22,6 +22,8 @@ from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachabl
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 
+# What every noida-db says it is called.
+_EMBEDDED = "MkU3OEVBNTctOEUyRi00"
 _ANSWER_S = 15.0
 _LEADERS_S = 15.0
 
@@ -34,6 +36,9 @@ class Administration:
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
         self._features = _Features()
+        self._met = False
+        self.embedded = False
+        """Whether it is the embedded broker, known from the first answer on."""
 
     def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions; Kafka's own topics are left out."""
@@ -48,7 +53,7 @@ class Administration:
     def protocol(self) -> GroupProtocol:
         """Return the group protocol to use: KIP-848's where the brokers have it."""
         with self._lock:
-            if self.known_protocol is None:
+            if not self._met:
                 self._metadata()
         # A broker that says nothing of what it can do is an old one.
         return self.known_protocol or GroupProtocol.CLASSIC
@@ -154,7 +159,7 @@ class Administration:
         started = time.monotonic()
         client = self._connected()
         try:
-            return client.list_topics(timeout=self._config.reach_s)
+            metadata = client.list_topics(timeout=self._config.reach_s)
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in NO_ANSWER or error.code() in REFUSED:
@@ -165,6 +170,9 @@ class Administration:
             raise
         finally:
             client.poll(0)
+        self._met = True
+        self.embedded = metadata.cluster_id == _EMBEDDED
+        return metadata
 
     def _connected(self) -> AdminClient:
         if self._client is None:

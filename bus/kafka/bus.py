@@ -32,15 +32,22 @@ class KafkaBus:
     @property
     def features(self) -> Features:
         """What the cluster can do, known from the first answer on; less is said before."""
+        embedded = self._administration.embedded
         return Features(
-            durable=not self._config.embedded,
+            durable=not embedded,
             server_side_assignment=self._administration.known_protocol is GroupProtocol.CONSUMER,
-            compaction=not self._config.embedded,
+            compaction=not embedded,
         )
 
     async def join(self, membership: Membership) -> Member:
         protocol = await asyncio.to_thread(self._administration.protocol)
-        return KafkaMember(self._config, membership, protocol, self._administration.note_classic)
+        return KafkaMember(
+            self._config,
+            membership,
+            protocol,
+            rests=self._administration.embedded,
+            on_classic=self._administration.note_classic,
+        )
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
         self._publishing.warm()
@@ -53,7 +60,7 @@ class KafkaBus:
     ) -> AsyncGenerator[Record, None]:
         # The client itself would try for ever, and say nothing.
         await self._require({partition.topic for partition in start})
-        async with aclosing(read(self._config, start, stop)) as records:
+        async with aclosing(read(self._config, start, stop, rests=self._administration.embedded)) as records:
             async for record in records:
                 yield record
 

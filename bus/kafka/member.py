@@ -27,12 +27,16 @@ class KafkaMember:
         config: KafkaConfig,
         membership: Membership,
         protocol: GroupProtocol,
+        *,
+        rests: bool = False,
         on_classic: Callable[[], None] = lambda: None,
     ) -> None:
         self._membership = membership
         ownership = Ownership()
         self._committing = Committing(config, membership, ownership, self._fail)
-        self._polling = Polling(config, membership, protocol, ownership, self._committing.fenced.is_set, on_classic)
+        self._polling = Polling(
+            config, membership, protocol, ownership, self._committing.fenced.is_set, on_classic, rests=rests
+        )
         self._committing.start()
         self._polling.start()
 

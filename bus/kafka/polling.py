@@ -24,6 +24,7 @@ from antiphon.bus.kafka.failures import REFUSED, error_of, unreachable
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
+from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
 
@@ -48,6 +49,8 @@ class Polling(threading.Thread):
         ownership: Ownership,
         ready: Callable[[], bool],
         on_classic: Callable[[], None],
+        *,
+        rests: bool,
     ) -> None:
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
@@ -59,6 +62,7 @@ class Polling(threading.Thread):
         self._ownership = ownership
         self._ready = ready
         self._on_classic = on_classic
+        self._rest = Rest() if rests else None
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
@@ -143,7 +147,7 @@ class Polling(threading.Thread):
 
     def _join(self) -> None:
         options = {
-            **member_consumer(self._config, self._membership, self._protocol),
+            **member_consumer(self._config, self._membership, self._protocol, rests=self._rest is not None),
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(options, logger=library)
@@ -179,13 +183,25 @@ class Polling(threading.Thread):
             batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
             records = self._records(batch)
             if records:
-                last = {(record.topic, record.partition): record.offset for record in records}
-                self._at.update({TopicPartition(*partition): offset + 1 for partition, offset in last.items()})
+                self._note(records)
                 self.inbox.put(Records(records))
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
         if self.inbox.full and not self._throttled:
             self._hold_up()
+        elif self._rest is not None and self._rest.is_due(self._flowing):
+            self._consumer.pause(named(self._flowing))
+            self.wake.wait(self._rest.begin())
+            self.wake.clear()
+            if not self._throttled:
+                self._fetch_from(self._flowing)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        last = {(record.topic, record.partition): record.offset for record in records}
+        came = {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
+        self._at.update(came)
+        if self._rest is not None:
+            self._rest.came(came)
 
     def _hold_up(self) -> None:
         deadline = time.monotonic() + _PATIENCE_S
@@ -204,7 +220,10 @@ class Polling(threading.Thread):
         for message in messages:
             error = message.error()
             if error is not None:
-                self._on_error(error)
+                if self._rest is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+                    self._rest.ended(TopicPartition(message.topic() or "", message.partition() or 0))
+                else:
+                    self._on_error(error)
                 continue
             add(record_of(message))
         return records

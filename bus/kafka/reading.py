@@ -17,7 +17,8 @@ from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
 from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
-from antiphon.bus.kafka.records import record_of
+from antiphon.bus.kafka.records import named, record_of
+from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.record import Record, TopicPartition
 
 T = TypeVar("T")
@@ -37,7 +38,11 @@ class ReadFailedError(BusError):
 
 
 async def read(
-    config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+    config: KafkaConfig,
+    start: Mapping[TopicPartition, int],
+    stop: Mapping[TopicPartition, int] | None,
+    *,
+    rests: bool,
 ) -> AsyncGenerator[Record, None]:
     """Yield records as `Bus.read` promises; its thread ends when the iterator is closed."""
     wanted = {
@@ -45,7 +50,7 @@ async def read(
     }
     if not wanted:
         return
-    reading = Reading(config, wanted, stop)
+    reading = Reading(config, wanted, stop, rests=rests)
     reading.start()
     try:
         while (batch := await reading.next()) is not None:
@@ -59,12 +64,18 @@ class Reading(threading.Thread):
     """One consumer with partitions assigned by hand, and the thread that owns it."""
 
     def __init__(
-        self, config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+        self,
+        config: KafkaConfig,
+        start: Mapping[TopicPartition, int],
+        stop: Mapping[TopicPartition, int] | None,
+        *,
+        rests: bool,
     ) -> None:
         super().__init__(name="antiphon-read", daemon=True)
         self._config = config
-        self._from = start
         self._stop_at = stop
+        self._rest = Rest() if rests else None
+        self._at = {partition: max(offset, 0) for partition, offset in start.items()}
         self._left = set(start)
         self._loop = asyncio.get_running_loop()
         self._batches: deque[list[Record]] = deque()
@@ -111,7 +122,7 @@ class Reading(threading.Thread):
         options = reader(self._config, ends=self._stop_at is not None)
         consumer = Consumer({**options, "error_cb": self._on_error}, logger=library)
         try:
-            consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
+            consumer.assign([Offset(*partition, at) for partition, at in self._at.items()])
             while self._left and not self._closing.is_set():
                 first = consumer.poll(_LOOK_S)
                 if first is None:
@@ -121,8 +132,18 @@ class Reading(threading.Thread):
                 if records:
                     self._room.acquire()
                     self._tell(self._arrive, records)
+                if self._rest is not None and self._rest.is_due(self._left):
+                    self._pause(consumer, self._rest.begin())
         finally:
             consumer.close()
+
+    def _pause(self, consumer: Consumer, length_s: float) -> None:
+        consumer.pause(named(self._left))
+        self._closing.wait(length_s)
+        consumer.resume(named(self._left))
+        for partition in self._left:
+            # Wakes the client, which notices `resume` alone too late.
+            consumer.seek(Offset(*partition, self._at[partition]))
 
     def _records(self, messages: list[Message]) -> list[Record]:
         records: list[Record] = []
@@ -134,8 +155,11 @@ class Reading(threading.Thread):
             if error is not None:
                 self._heed(error, partition, offset)
                 continue
+            self._at[partition] = offset + 1
             if partition not in self._left:
                 continue
+            if self._rest is not None:
+                self._rest.came((partition,))
             if stop is not None and offset >= stop - 1:
                 self._left.discard(partition)
                 if offset >= stop:
@@ -145,6 +169,9 @@ class Reading(threading.Thread):
 
     def _heed(self, error: KafkaError, partition: TopicPartition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+            self._at[partition] = offset
+            if self._rest is not None:
+                self._rest.ended(partition)
             stop = None if self._stop_at is None else self._stop_at.get(partition)
             if stop is not None and offset >= stop:
                 self._left.discard(partition)

@@ -58,7 +58,9 @@ def test_what_a_failure_leaves_behind_is_found() -> None:
 
 def test_undoing_without_a_coordinator_is_found() -> None:
     """Nobody would ask."""
-    [found] = [found for found in lint([node("a", hears="x", says="y", undoes="y")]) if found.kind is Kind.NO_COORDINATOR]
+    [found] = [
+        found for found in lint([node("a", hears="x", says="y", undoes="y")]) if found.kind is Kind.NO_COORDINATOR
+    ]
 
     assert found == Finding(
         Kind.NO_COORDINATOR,
@@ -93,7 +95,13 @@ def test_the_document_has_agents_events_and_findings(antiphon: Antiphon, support
         ],
         "events": [
             {"type": "ticket.opened", "topic": "ticket.opened", "said_by": [], "heard_by": ["triage"], "fails": False},
-            {"type": "ticket.triaged", "topic": "ticket.triaged", "said_by": ["triage"], "heard_by": [], "fails": False},
+            {
+                "type": "ticket.triaged",
+                "topic": "ticket.triaged",
+                "said_by": ["triage"],
+                "heard_by": [],
+                "fails": False,
+            },
         ],
         "findings": [
             {

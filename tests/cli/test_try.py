@@ -75,7 +75,9 @@ def test_the_workflow_document_is_the_json(antiphon: Antiphon, support: Path) ->
         ("ticket.opened", {"ticket_id": "7", "body": "refund?"}),
         ("ticket.triaged", {"ticket_id": "7", "queue": "billing"}),
     ]
-    assert [(delivery["agent"], delivery["outcome"]) for delivery in document["deliveries"]] == [("triage", "completed")]
+    assert [(delivery["agent"], delivery["outcome"]) for delivery in document["deliveries"]] == [
+        ("triage", "completed")
+    ]
 
 
 def test_a_file_of_lines_is_a_workflow_each(antiphon: Antiphon, support: Path, folder: Path) -> None:
@@ -212,6 +214,8 @@ def test_nothing_is_imported_that_it_does_not_use(support: Path) -> None:
         "heavy = {'pydantic_settings', 'structlog', 'aiokafka', 'confluent_kafka', 'httpx', 'authlib'}\n"
         "sys.exit(f'{sorted(heavy & sys.modules.keys())}, {code}' if heavy & sys.modules.keys() or code else 0)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], cwd=support.parent, capture_output=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=support.parent, capture_output=True, timeout=60, check=False
+    )
 
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -24,7 +24,7 @@ async def test_it_comes_and_goes(capfd: pytest.CaptureFixture[str]) -> None:
     """On a port of its own; afterwards neither the process nor the port is in use, and nothing was printed."""
     async with EmbeddedBroker() as broker:
         pid, port = broker.pid, int(broker.bootstrap_servers.rpartition(":")[2])
-        bus = KafkaBus(KafkaConfig(bootstrap_servers=broker.bootstrap_servers, embedded=True))
+        bus = KafkaBus(KafkaConfig(bootstrap_servers=broker.bootstrap_servers))
         assert await bus.create([TopicSpec("orders", 3)]) == ["orders"]
         assert await bus.topics() == {"orders": 3}
         await bus.close()

@@ -22,6 +22,8 @@ from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachabl
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 
+# What every noida-db says it is called.
+_EMBEDDED = "MkU3OEVBNTctOEUyRi00"
 _ANSWER_S = 15.0
 _LEADERS_S = 15.0
 _MOVING = {
@@ -42,6 +44,9 @@ class Administration:
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
         self._features = _Features()
+        self._met = False
+        self.embedded = False
+        """Whether it is the embedded broker, known from the first answer on."""
 
     def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions; Kafka's own topics are left out."""
@@ -56,7 +61,7 @@ class Administration:
     def protocol(self) -> GroupProtocol:
         """Return the group protocol to use: KIP-848's where the brokers have it."""
         with self._lock:
-            if self.known_protocol is None:
+            if not self._met:
                 self._metadata()
         # A broker that says nothing of what it can do is an old one.
         return self.known_protocol or GroupProtocol.CLASSIC
@@ -67,6 +72,10 @@ class Administration:
         if self._config.group_protocol is not None or not self._features.heard:
             return self._config.group_protocol
         return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
+
+    def note_classic(self) -> None:
+        """Note that the brokers have KIP-848's protocol switched off, though they know it."""
+        self._features.server_side = False
 
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what does not exist; returns the names of what it made, once they have leaders."""
@@ -166,7 +175,7 @@ class Administration:
         started = time.monotonic()
         client = self._connected()
         try:
-            return client.list_topics(timeout=self._config.reach_s)
+            metadata = client.list_topics(timeout=self._config.reach_s)
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in NO_ANSWER or error.code() in REFUSED:
@@ -177,6 +186,9 @@ class Administration:
             raise
         finally:
             client.poll(0)
+        self._met = True
+        self.embedded = metadata.cluster_id == _EMBEDDED
+        return metadata
 
     def _connected(self) -> AdminClient:
         if self._client is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from contextlib import aclosing
 
 from antiphon.bus.errors import UnknownTopicError
 from antiphon.bus.kafka.administration import Administration
@@ -31,32 +32,37 @@ class KafkaBus:
     @property
     def features(self) -> Features:
         """What the cluster can do, known from the first answer on; less is said before."""
+        embedded = self._administration.embedded
         return Features(
-            durable=not self._config.embedded,
+            durable=not embedded,
             server_side_assignment=self._administration.known_protocol is GroupProtocol.CONSUMER,
-            compaction=not self._config.embedded,
+            compaction=not embedded,
         )
 
     async def join(self, membership: Membership) -> Member:
         protocol = await asyncio.to_thread(self._administration.protocol)
-        return KafkaMember(self._config, membership, protocol)
+        return KafkaMember(
+            self._config,
+            membership,
+            protocol,
+            rests=self._administration.embedded,
+            on_classic=self._administration.note_classic,
+        )
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
         self._publishing.warm()
-        unknown = {record.topic for record in records} - self._known
-        if unknown:
-            # The client would wait half a minute for a topic to appear.
-            existing = await self.topics()
-            missing = sorted(unknown - existing.keys())
-            if missing:
-                raise UnknownTopicError(missing[0], existing)
-            self._known.update(existing)
+        # The client would wait half a minute for a topic to appear.
+        await self._require({record.topic for record in records} - self._known)
         return await self._publishing.publish(records)
 
-    def read(
+    async def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
     ) -> AsyncGenerator[Record, None]:
-        return read(self._config, start, stop)
+        # The client itself would try for ever, and say nothing.
+        await self._require({partition.topic for partition in start})
+        async with aclosing(read(self._config, start, stop, rests=self._administration.embedded)) as records:
+            async for record in records:
+                yield record
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         return await asyncio.to_thread(self._administration.bounds, topics, committed=committed)
@@ -70,6 +76,14 @@ class KafkaBus:
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
+
+    async def _require(self, topics: Set[str]) -> None:
+        if topics:
+            existing = await self.topics()
+            missing = sorted(topics - existing.keys())
+            if missing:
+                raise UnknownTopicError(missing[0], existing)
+            self._known.update(existing)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._publishing.close)

@@ -34,8 +34,6 @@ class KafkaConfig:
     """librdkafka's own options, for every client alike (TLS, SASL, ...). May hold secrets: never shown."""
     group_protocol: GroupProtocol | None = None
     """None: KIP-848's where the cluster has it."""
-    embedded: bool = False
-    """The broker keeps data in memory, and everything of it: no promise may rest on it."""
     reach_s: float = 5.0
     """How long a first answer may take before the cluster counts as unreachable."""
     give_up_s: float = 120.0
@@ -46,8 +44,10 @@ class KafkaConfig:
     """Records waiting for `Member.take` before fetching is held up."""
 
 
-def member_consumer(config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> Options:
-    """Make the options of a group member's consumer."""
+def member_consumer(
+    config: KafkaConfig, membership: Membership, protocol: GroupProtocol, *, rests: bool = False
+) -> Options:
+    """Make the options of a group member's consumer; *rests*: see `resting`."""
     options = {
         # The client's own default for waiting once its buffer is full is a second: a worker that drains faster stalls.
         "fetch.queue.backoff.ms": 5,
@@ -63,6 +63,7 @@ def member_consumer(config: KafkaConfig, membership: Membership, protocol: Group
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
         "allow.auto.create.topics": False,
+        "enable.partition.eof": rests,
         "group.protocol": protocol.value,
     }
     # Both assignors give partition n of every topic to the same member. `uniform` and `cooperative-sticky` do not.

@@ -50,6 +50,11 @@ class EmbeddedBroker:
         """The address, once started."""
         return f"{self._host}:{self._port}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> str:
         """Start it and return its address when it answers; raises `EmbeddedBrokerError`."""
         await asyncio.to_thread(self._start)

@@ -40,17 +40,21 @@ def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = 
 
     Blocks, for a second an address at most.
     """
-    reason = _first_words(error) if error is not None and error.code() not in NO_ANSWER else ""
-    return BrokerUnreachableError(config.bootstrap_servers, reason or _knock(config), tried_s=tried_s)
+    reason = _knock(config)
+    if reason is None and error is not None and error.code() not in NO_ANSWER:
+        # There is a broker, and it does not let us in.
+        reason = _first_words(error)
+    return BrokerUnreachableError(config.bootstrap_servers, reason or "timed out", tried_s=tried_s)
 
 
-def _knock(config: KafkaConfig) -> str:
+def _knock(config: KafkaConfig) -> str | None:
+    """Say what is wrong at the addresses, or None where nothing seems to be."""
     plain = str(config.options.get("security.protocol", "plaintext")).lower() in {"plaintext", "sasl_plaintext"}
     reasons = [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
-    return ", ".join(dict.fromkeys(reasons))
+    return ", ".join(dict.fromkeys(reason for reason in reasons if reason is not None)) or None
 
 
-def _knock_at(address: str, *, plain: bool) -> str:
+def _knock_at(address: str, *, plain: bool) -> str | None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     host = host.strip("[]")
     if not (host and port.isdigit()):
@@ -63,7 +67,7 @@ def _knock_at(address: str, *, plain: bool) -> str:
         return (error.strerror or str(error)).lower()
     if plain and not speaks_kafka(host, int(port)):
         return "what answers there does not speak Kafka"
-    return "timed out"
+    return None
 
 
 def _first_words(error: KafkaError) -> str:

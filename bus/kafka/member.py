@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 
 from antiphon.bus.errors import BusError
@@ -20,13 +20,23 @@ _CLOSE_S = 5.0
 
 
 class KafkaMember:
-    """`port.Member` on confluent-kafka."""
+    """`port.Member` on confluent-kafka. *on_classic* is called where the brokers refuse KIP-848's group protocol."""
 
-    def __init__(self, config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        membership: Membership,
+        protocol: GroupProtocol,
+        *,
+        rests: bool = False,
+        on_classic: Callable[[], None] = lambda: None,
+    ) -> None:
         self._membership = membership
         ownership = Ownership()
         self._committing = Committing(config, membership, ownership, self._fail)
-        self._polling = Polling(config, membership, protocol, ownership, self._committing.fenced.is_set)
+        self._polling = Polling(
+            config, membership, protocol, ownership, self._committing.fenced.is_set, on_classic, rests=rests
+        )
         self._committing.start()
         self._polling.start()
 

@@ -24,6 +24,7 @@ from antiphon.bus.kafka.failures import REFUSED, error_of, unreachable
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
+from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
 
@@ -34,6 +35,7 @@ _LOOK_AT_LEAST_ONCE_S = 0.005
 _PATIENCE_S = 0.1
 _ASK_S = 2.0
 _PROBE_S = 2.0
+_UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 
 
 class Polling(threading.Thread):
@@ -46,6 +48,9 @@ class Polling(threading.Thread):
         protocol: GroupProtocol,
         ownership: Ownership,
         ready: Callable[[], bool],
+        on_classic: Callable[[], None],
+        *,
+        rests: bool,
     ) -> None:
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
@@ -56,6 +61,8 @@ class Polling(threading.Thread):
         self._protocol = protocol
         self._ownership = ownership
         self._ready = ready
+        self._on_classic = on_classic
+        self._rest = Rest() if rests else None
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
@@ -67,6 +74,7 @@ class Polling(threading.Thread):
         self._at: dict[TopicPartition, int] = {}
         """What comes next of each partition that the taker knows."""
         self._throttled = False
+        self._refused = False
         self._down_since: float | None = None
         self._next_probe = 0.0
 
@@ -122,6 +130,7 @@ class Polling(threading.Thread):
                 self._announce()
                 self._look()
                 self._probe()
+                self._fall_back()
             reason = "it was closed"
         except BusError as error:
             self.inbox.fail(error)
@@ -138,7 +147,7 @@ class Polling(threading.Thread):
 
     def _join(self) -> None:
         options = {
-            **member_consumer(self._config, self._membership, self._protocol),
+            **member_consumer(self._config, self._membership, self._protocol, rests=self._rest is not None),
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(options, logger=library)
@@ -174,13 +183,25 @@ class Polling(threading.Thread):
             batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
             records = self._records(batch)
             if records:
-                last = {(record.topic, record.partition): record.offset for record in records}
-                self._at.update({TopicPartition(*partition): offset + 1 for partition, offset in last.items()})
+                self._note(records)
                 self.inbox.put(Records(records))
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
         if self.inbox.full and not self._throttled:
             self._hold_up()
+        elif self._rest is not None and self._rest.is_due(self._flowing):
+            self._consumer.pause(named(self._flowing))
+            self.wake.wait(self._rest.begin())
+            self.wake.clear()
+            if not self._throttled:
+                self._fetch_from(self._flowing)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        last = {(record.topic, record.partition): record.offset for record in records}
+        came = {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
+        self._at.update(came)
+        if self._rest is not None:
+            self._rest.came(came)
 
     def _hold_up(self) -> None:
         deadline = time.monotonic() + _PATIENCE_S
@@ -199,7 +220,10 @@ class Polling(threading.Thread):
         for message in messages:
             error = message.error()
             if error is not None:
-                self._on_error(error)
+                if self._rest is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+                    self._rest.ended(TopicPartition(message.topic() or "", message.partition() or 0))
+                else:
+                    self._on_error(error)
                 continue
             add(record_of(message))
         return records
@@ -351,10 +375,25 @@ class Polling(threading.Thread):
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are spelt so
             self._down_since = self._down_since or time.monotonic()
-        elif code in REFUSED or error.fatal():
+        elif code == KafkaError._FATAL and _UNSUPPORTED in error.str() and self._may_fall_back:  # noqa: SLF001 - as above
+            self._refused = True
+        elif code in REFUSED or code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - as above
             raise KafkaException(error)
         else:
             library.info("%s: %s", error.name(), error.str())
+
+    @property
+    def _may_fall_back(self) -> bool:
+        return self._protocol is GroupProtocol.CONSUMER and self._config.group_protocol is None
+
+    def _fall_back(self) -> None:
+        """Join anew where brokers know KIP-848's protocol, but have it switched off."""
+        if self._refused:
+            self._refused = False
+            self._protocol = GroupProtocol.CLASSIC
+            self._on_classic()
+            self._consumer.close()
+            self._join()
 
     def _probe(self) -> None:
         """While no broker is there, look whether one has come back; give up after the configured time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
@@ -16,7 +17,8 @@ from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
 from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
-from antiphon.bus.kafka.records import record_of
+from antiphon.bus.kafka.records import named, record_of
+from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.record import Record, TopicPartition
 
 T = TypeVar("T")
@@ -36,7 +38,11 @@ class ReadFailedError(BusError):
 
 
 async def read(
-    config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+    config: KafkaConfig,
+    start: Mapping[TopicPartition, int],
+    stop: Mapping[TopicPartition, int] | None,
+    *,
+    rests: bool,
 ) -> AsyncGenerator[Record, None]:
     """Yield records as `Bus.read` promises; its thread ends when the iterator is closed."""
     wanted = {
@@ -44,7 +50,7 @@ async def read(
     }
     if not wanted:
         return
-    reading = Reading(config, wanted, stop)
+    reading = Reading(config, wanted, stop, rests=rests)
     reading.start()
     try:
         while (batch := await reading.next()) is not None:
@@ -58,12 +64,18 @@ class Reading(threading.Thread):
     """One consumer with partitions assigned by hand, and the thread that owns it."""
 
     def __init__(
-        self, config: KafkaConfig, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None
+        self,
+        config: KafkaConfig,
+        start: Mapping[TopicPartition, int],
+        stop: Mapping[TopicPartition, int] | None,
+        *,
+        rests: bool,
     ) -> None:
         super().__init__(name="antiphon-read", daemon=True)
         self._config = config
-        self._from = start
         self._stop_at = stop
+        self._rest = Rest() if rests else None
+        self._at = {partition: max(offset, 0) for partition, offset in start.items()}
         self._left = set(start)
         self._loop = asyncio.get_running_loop()
         self._batches: deque[list[Record]] = deque()
@@ -71,6 +83,7 @@ class Reading(threading.Thread):
         self._room = threading.Semaphore(_ROOM)
         self._closing = threading.Event()
         self._ended = False
+        self._down_since: float | None = None
         self._failure: BusError | None = None
 
     async def next(self) -> list[Record] | None:
@@ -95,6 +108,8 @@ class Reading(threading.Thread):
         failure: BusError | None = None
         try:
             self._read()
+        except BusError as error:
+            failure = error
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in NO_ANSWER:
@@ -105,19 +120,30 @@ class Reading(threading.Thread):
 
     def _read(self) -> None:
         options = reader(self._config, ends=self._stop_at is not None)
-        consumer = Consumer({**options, "error_cb": _on_error}, logger=library)
+        consumer = Consumer({**options, "error_cb": self._on_error}, logger=library)
         try:
-            consumer.assign([Offset(topic, partition, max(at, 0)) for (topic, partition), at in self._from.items()])
+            consumer.assign([Offset(*partition, at) for partition, at in self._at.items()])
             while self._left and not self._closing.is_set():
                 first = consumer.poll(_LOOK_S)
                 if first is None:
+                    self._probe(consumer)
                     continue
                 records = self._records([first, *consumer.consume(_BATCH - 1, 0)])
                 if records:
                     self._room.acquire()
                     self._tell(self._arrive, records)
+                if self._rest is not None and self._rest.is_due(self._left):
+                    self._pause(consumer, self._rest.begin())
         finally:
             consumer.close()
+
+    def _pause(self, consumer: Consumer, length_s: float) -> None:
+        consumer.pause(named(self._left))
+        self._closing.wait(length_s)
+        consumer.resume(named(self._left))
+        for partition in self._left:
+            # Wakes the client, which notices `resume` alone too late.
+            consumer.seek(Offset(*partition, self._at[partition]))
 
     def _records(self, messages: list[Message]) -> list[Record]:
         records: list[Record] = []
@@ -129,8 +155,11 @@ class Reading(threading.Thread):
             if error is not None:
                 self._heed(error, partition, offset)
                 continue
+            self._at[partition] = offset + 1
             if partition not in self._left:
                 continue
+            if self._rest is not None:
+                self._rest.came((partition,))
             if stop is not None and offset >= stop - 1:
                 self._left.discard(partition)
                 if offset >= stop:
@@ -140,11 +169,33 @@ class Reading(threading.Thread):
 
     def _heed(self, error: KafkaError, partition: TopicPartition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+            self._at[partition] = offset
+            if self._rest is not None:
+                self._rest.ended(partition)
             stop = None if self._stop_at is None else self._stop_at.get(partition)
             if stop is not None and offset >= stop:
                 self._left.discard(partition)
         elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise KafkaException(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in REFUSED:
+            raise KafkaException(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            self._down_since = self._down_since or time.monotonic()
+
+    def _probe(self, consumer: Consumer) -> None:
+        """While nobody is there: who follows waits, as a worker does; who wants an answer is told in time."""
+        if self._down_since is None:
+            return
+        try:
+            consumer.list_topics(next(iter(self._left)).topic, timeout=1.0)
+        except KafkaException as exception:
+            tried_s = time.monotonic() - self._down_since
+            if tried_s > (self._config.give_up_s if self._stop_at is None else self._config.reach_s):
+                raise unreachable(self._config, tried_s, error_of(exception)) from exception
+        else:
+            self._down_since = None
 
     def _tell(self, what: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # The loop was closed: nobody reads.
@@ -158,8 +209,3 @@ class Reading(threading.Thread):
         self._ended = True
         self._failure = failure
         self._wake.set()
-
-
-def _on_error(error: KafkaError) -> None:
-    if error.code() in REFUSED:
-        raise KafkaException(error)

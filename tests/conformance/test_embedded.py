@@ -18,7 +18,7 @@ class TestEmbedded(BusSuite):
 
     @pytest.fixture
     async def bus(self, embedded: str) -> AsyncIterator[Bus]:
-        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded, embedded=True))
+        bus: Bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded))
         await bus.topics()  # From its first answer on the bus knows what the cluster can do.
         yield bus
         await bus.close()

@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -75,10 +76,14 @@ def start(brokers: int = 1) -> Cluster:
 
 
 class KafkaCluster:
-    """Brokers on free loopback ports, each its own JVM and KRaft controller."""
+    """Brokers on free loopback ports, each its own JVM and KRaft controller.
 
-    def __init__(self, brokers: int = 1) -> None:
+    *features* are switches of the cluster, for example `group.version=0`.
+    """
+
+    def __init__(self, brokers: int = 1, *, features: Sequence[str] = ()) -> None:
         self._count = brokers
+        self._features = features
         self._dir: Path | None = None
         self.brokers: list[Broker] = []
 
@@ -99,7 +104,7 @@ class KafkaCluster:
             for broker, controller_port in zip(self.brokers, ports[self._count :], strict=True):
                 broker.configure(controller_port, voters, min(3, self._count))
             for broker in self.brokers:
-                broker.format(cluster_id)
+                broker.format(cluster_id, self._features)
                 broker.start()
             for broker in self.brokers:
                 broker.wait()
@@ -160,11 +165,12 @@ class Broker:
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         (self._directory / "server.properties").write_text(text)
 
-    def format(self, cluster_id: str) -> None:
+    def format(self, cluster_id: str, features: Sequence[str]) -> None:
         with self._log.open("ab") as log:
+            switches = [word for feature in features for word in ("--feature", feature)]
             tool = [*_java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool"]
             subprocess.run(
-                [*tool, "format", "-t", cluster_id, "-c", "server.properties"],
+                [*tool, "format", "-t", cluster_id, "-c", "server.properties", *switches],
                 cwd=self._directory,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,62 @@
+"""No interleaving of a rebalance lets work be committed that somebody will do again."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon.bus.errors import CommitError
+from antiphon.bus.kafka.ownership import Ownership, Ticket
+from antiphon.bus.record import TopicPartition
+
+P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+def test_what_was_told_can_be_committed() -> None:
+    """With the group's latest word."""
+    ownership = Ownership()
+    ownership.hear("generation 1")
+    ownership.tell([P0, P1], ownership.begin([P0, P1]))
+    ownership.hear("generation 2")
+    assert ownership.ticket([P0]) == Ticket("generation 2", 2)
+
+
+def test_what_was_not_told_cannot() -> None:
+    """Assigned, but the taker has not heard: nothing of it can be the taker's work."""
+    ownership = Ownership()
+    ownership.begin([P0])
+    with pytest.raises(CommitError, match=r"orders\[0\] is not this member's any more"):
+        ownership.ticket([P0])
+
+
+def test_given_up_and_given_back_before_anybody_heard() -> None:
+    """The group's word is fresh and the broker would accept it: the records would be handled twice."""
+    ownership = Ownership()
+    ownership.tell([P0, P1], ownership.begin([P0, P1]))
+    ownership.end([P0])
+    again = ownership.begin([P0])
+    ownership.hear("generation 2")
+    with pytest.raises(CommitError):
+        ownership.ticket([P0, P1])
+    ownership.untell([P0])
+    ownership.tell([P0], again)
+    assert ownership.ticket([P0, P1]).metadata == "generation 2"
+
+
+def test_one_lost_partition_spoils_the_transaction() -> None:
+    """It is all or nothing."""
+    ownership = Ownership()
+    ownership.tell([P0, P1], ownership.begin([P0, P1]))
+    ownership.end([P1])
+    ownership.ticket([P0])
+    with pytest.raises(CommitError):
+        ownership.ticket([P0, P1])
+
+
+def test_waiting_for_a_newer_word() -> None:
+    """One that was asked for before may still be the old one: two are needed."""
+    ownership = Ownership()
+    ticket = ownership.ticket([])
+    ownership.hear("generation 1")
+    assert not ownership.newer(ticket, within_s=0.0)
+    ownership.hear("generation 2")
+    assert ownership.newer(ticket, within_s=0.0)

@@ -1,0 +1,122 @@
+"""No broker, or something else in its place: said within seconds, with the address, and nothing besides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from antiphon.bus.errors import BrokerUnreachableError
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.chatter import Once
+from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.tether import free_port
+from antiphon.bus.port import Bus, Membership, TopicSpec
+from antiphon.bus.record import Outgoing, TopicPartition
+
+
+async def _follow(bus: Bus) -> None:
+    async for _ in bus.read({TopicPartition("orders", 0): 0}):
+        pass
+
+
+CALLS: dict[str, Callable[[Bus], Awaitable[object]]] = {
+    "topics": lambda bus: bus.topics(),
+    "create": lambda bus: bus.create([TopicSpec("orders", 1)]),
+    "bounds": lambda bus: bus.bounds(["orders"]),
+    "publish": lambda bus: bus.publish([Outgoing("orders", None, None, [])]),
+    "read": _follow,
+    "join": lambda bus: bus.join(Membership(group="stock", topics=("orders",), instance="a1")),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_nobody_there(call: Callable[[Bus], Awaitable[object]], capfd: pytest.CaptureFixture[str]) -> None:
+    """Every call of the bus says so; the client's own complaints do not reach the terminal."""
+    address = f"127.0.0.1:{free_port()}"
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=address, reach_s=1.0))
+    started = time.monotonic()
+    with pytest.raises(BrokerUnreachableError) as caught:
+        await call(bus)
+    assert time.monotonic() - started < 4.0
+    await bus.close()
+    assert str(caught.value) == f"no broker at {address} (connection refused, tried for 1 s)"
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_something_else_there() -> None:
+    """A wrong port is another mistake than a broker that is down."""
+    with _answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        bus = KafkaBus(KafkaConfig(bootstrap_servers=f"127.0.0.1:{port}", reach_s=1.0))
+        with pytest.raises(BrokerUnreachableError) as caught:
+            await bus.topics()
+        await bus.close()
+    assert caught.value.reason == "what answers there does not speak Kafka"
+
+
+async def test_an_address_that_is_none() -> None:
+    """Told in the same words."""
+    bus = KafkaBus(KafkaConfig(bootstrap_servers="localhost", reach_s=0.2))
+    with pytest.raises(BrokerUnreachableError) as caught:
+        await bus.topics()
+    await bus.close()
+    assert caught.value.reason == "expected host:port, got 'localhost'"
+
+
+async def test_the_event_loop_goes_on_meanwhile() -> None:
+    """Whatever waits, waits in a thread."""
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_port()}", reach_s=0.5))
+    waiting = asyncio.create_task(bus.topics())
+    turns = 0
+    while not waiting.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    await bus.close()
+    assert isinstance(waiting.exception(), BrokerUnreachableError)
+    assert turns > 20
+
+
+def test_a_line_is_said_once() -> None:
+    """The client says why it cannot connect many times a second, in words that hardly differ."""
+    quiet = Once(quiet_s=60.0)
+    lines = [
+        "FAIL [rdkafka#consumer-1] 127.0.0.1:1: Connect failed (after 0ms in state CONNECT)",
+        "FAIL [rdkafka#consumer-2] 127.0.0.1:1: Connect failed (after 3ms in state CONNECT, 9 identical error(s))",
+        "FAIL [rdkafka#consumer-2] 127.0.0.1:2: Connect failed (after 3ms in state CONNECT)",
+    ]
+    said = [quiet.filter(logging.makeLogRecord({"msg": line})) for line in lines]
+    assert said == [True, False, True]
+
+
+@contextmanager
+def _answering(reply: bytes) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(1.0)
+                    try:
+                        connection.recv(1024)
+                        connection.sendall(reply)
+                    except OSError:
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+            thread.join()

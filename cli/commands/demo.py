@@ -27,7 +27,7 @@ from antiphon.cli.demo.crew import Crew
 from antiphon.cli.demo.intake import Intake, Taken
 from antiphon.cli.demo.screen import Lines, LiveTable, Screen, summary_lines
 from antiphon.cli.demo.submissions import Distribution, chosen, installed
-from antiphon.cli.errors import DONE, NO
+from antiphon.cli.errors import DONE, INTERRUPTED, NO
 from antiphon.cli.options import given
 from antiphon.cli.tree import render
 
@@ -83,13 +83,19 @@ def demo(
         address=given().bootstrap_servers,
         namespace=given().namespace or f"demo-{secrets.token_hex(3)}",
     )
-    raise typer.Exit(asyncio.run(_demo(order)))
+    try:
+        code = asyncio.run(_demo(order))
+    except asyncio.CancelledError:
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(code)
 
 
 async def _demo(order: Order) -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C does, so that there is one way out.
-        asyncio.get_running_loop().add_signal_handler(number, os.kill, os.getpid(), signal.SIGINT)
+    running = asyncio.current_task()
+    assert running is not None  # noqa: S101 - for the type checker: this is a coroutine
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # One way out for all of them, and for SIGINT also where a shell started this in the background.
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     screen = _screen()
     with tempfile.TemporaryDirectory(prefix="antiphon-demo-", ignore_cleanup_errors=True) as folder:
         async with _broker(order, screen) as address:
@@ -196,11 +202,14 @@ def _report(order: Order, settings: Settings, taken: Taken) -> None:
 
 def _next(order: Order, settings: Settings, taken: Taken) -> list[str]:
     if not order.keep:
-        return [
-            "antiphon demo --keep             leaves broker and agents up, to look around",
-            f"INTAKE_POLICY=my.toml antiphon demo     your own policy; start from {example.FOLDER / 'policy.toml'}",
-            "antiphon new helpdesk            an agent of your own",
-        ]
+        return output.columns(
+            [
+                ("antiphon demo --keep", "leave broker and agents up, to look around"),
+                (f"cp {example.FOLDER / 'policy.toml'} my.toml", "and change it; then"),
+                ("INTAKE_POLICY=my.toml antiphon demo", "decide by it"),
+                ("antiphon new helpdesk", "an agent of your own"),
+            ]
+        )
     shown = taken.workflow["correlation_id"] if taken.workflow else "ID"
     return [
         f"export ANTIPHON_BOOTSTRAP_SERVERS={settings.bootstrap_servers}",

@@ -27,9 +27,9 @@ _FRAME_S = 0.1
 _LINES_AROUND = 8
 _GAP = 2
 _TITLES = ("package", "version", "licence", "confidence", "outcome", "time")
-_ROOMY = 100
+_ROOMY = 120
 _WIDE = {"package": 24, "version": 12, "licence": 24, "confidence": 10, "time": 7}
-_NARROW = {"package": 16, "version": 9, "licence": 12, "confidence": 10, "time": 7}
+_NARROW = {"package": 18, "version": 9, "licence": 12, "confidence": 10, "time": 7}
 
 
 class Screen(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from antiphon.cli.demo.board import Board, Heard, Package, Stage, summarise
 
@@ -10,7 +11,7 @@ IDENTIFIED = {"licence": "MIT", "confidence": 0.99, "file": "LICENSE", "declared
 DECIDED = {"licence": "MIT", "confidence": 0.99, "reason": "so"}
 
 
-def heard(type: str, data: dict[str, object] | None = None, *, workflow: str = "w1", time_us: int = 0) -> Heard:
+def heard(type: str, data: Mapping[str, object] | None = None, *, workflow: str = "w1", time_us: int = 0) -> Heard:
     return Heard(type, workflow, time_us, data or {})
 
 

@@ -179,6 +179,15 @@ def test_ctrl_c_ends_it_within_two_seconds(started: list[Demo], moment: str) -> 
     assert "Traceback" not in demo.err
 
 
+def test_a_service_manager_s_sigterm_ends_it_too(started: list[Demo]) -> None:
+    """As Ctrl-C does."""
+    demo = start(started, "--rate", "2")
+    demo.until("submitting")
+    demo.process.terminate()
+    assert demo.end(10) == 130
+    assert demo.leaves_nothing(0.5)
+
+
 def test_nothing_outlives_a_killed_demo(started: list[Demo]) -> None:
     """`kill -9` gives it no chance to clean up; its processes end all the same."""
     demo = start(started, "--rate", "2")

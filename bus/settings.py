@@ -213,7 +213,7 @@ def _sources() -> list[_Source]:
     return [
         (_read(EnvSettingsSource(Settings)), ""),
         (_read(DotEnvSettingsSource(Settings)), ".env"),
-        (_read(toml), f"[tool.antiphon] in {_shortest(cast("Path", toml.toml_file_path))}"),
+        (_read(toml), f"[tool.antiphon] in {_shortest(Path(str(toml.toml_file_path)))}"),
     ]
 
 

@@ -161,7 +161,7 @@ def strangers() -> dict[str, str]:
         if name.removeprefix(_PREFIX).lower() not in ours
     }
     toml = PyprojectTomlConfigSettingsSource(Settings)
-    unknown = sorted(set(cast("dict[str, Any]", toml.toml_data)) - set(ours))
+    unknown = sorted(set(toml.toml_data) - set(ours))
     return found | {f"{name} in [tool.antiphon]": _nearest(name, ours) for name in unknown}
 
 
@@ -213,7 +213,7 @@ def _sources() -> list[_Source]:
     return [
         (_read(EnvSettingsSource(Settings)), ""),
         (_read(DotEnvSettingsSource(Settings)), ".env"),
-        (_read(toml), f"[tool.antiphon] in {_shortest(toml.toml_file_path)}"),
+        (_read(toml), f"[tool.antiphon] in {_shortest(Path(str(toml.toml_file_path)))}"),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from antiphon.bus.connect import connect, schema_store
 from antiphon.bus.names import Names
@@ -40,7 +40,7 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Cluster]:
+async def opened() -> AsyncGenerator[Cluster]:
     """Open the cluster; raises `BrokerUnreachableError` at once where nobody answers."""
     settings = load(given().settings())
     bus = connect(settings)

@@ -58,7 +58,7 @@ def reset() -> Given:
 def _remember(param: typer.CallbackParam, value: Any) -> Any:
     # A flag that was not given has its default here, which must not undo one given before the command's name.
     if value not in (None, False):
-        setattr(_given.get(), cast("str", param.name), Color(value) if param.name == "color" else value)
+        setattr(_given.get(), param.name, Color(value) if param.name == "color" else value)
     return value
 
 

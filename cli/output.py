@@ -78,7 +78,7 @@ def console(stream: TextIO | None = None) -> Console:
     """Return a console on stdout (or *stream*) that obeys `--color`, NO_COLOR and what the stream is."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that most commands need not pay
 
-    stream = stream or sys.stdout
+    stream = sys.stdout if stream is None else stream
     colored = wants_color(stream)
     terminal = stream.isatty()
     return Console(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
@@ -124,7 +124,7 @@ class Sandbox:
 
 
 @contextlib.asynccontextmanager
-async def running(consumers: Sequence[Consumer]) -> AsyncIterator[Sandbox]:
+async def running(consumers: Sequence[Consumer]) -> AsyncGenerator[Sandbox]:
     """Run *consumers* on a broker in memory while the context lasts."""
     bus, store = MemoryBus(partitions=_PARTITIONS), MemoryStore()
     worker = Worker(

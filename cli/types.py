@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 from antiphon.bus.names import undo_topic
 from antiphon.cli.cluster import Cluster
 from antiphon.cli.errors import UsageError, did_you_mean
@@ -37,7 +40,7 @@ async def topics_of_types(cluster: Cluster) -> dict[str, str]:
             found[undo_topic(worker.agent)] = undo_topic(worker.agent)
     for type in set(await cluster.store.types()) - found.keys():
         schema = await cluster.store.latest(type)
-        said = (schema or {}).get("antiphon")
-        if isinstance(said, dict) and isinstance(topic := said.get("topic"), str):
+        said: Any = (schema or {}).get("antiphon")
+        if isinstance(said, Mapping) and isinstance(topic := cast("Mapping[str, Any]", said).get("topic"), str):
             found[type] = topic
     return {type: topic for type, topic in found.items() if not type.startswith("antiphon.")}

@@ -101,7 +101,7 @@ def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
     ]
 
 
-def document(agents: Collection[AgentNode]) -> dict[str, Any]:
+def document(agents: Collection[AgentNode], *, live: bool) -> dict[str, Any]:
     """Return the topology document: agents, events, findings."""
     shown = [agent for agent in agents if agent.agent != COORDINATOR]
     return {
@@ -126,12 +126,12 @@ def document(agents: Collection[AgentNode]) -> dict[str, Any]:
             }
             for type, topic in sorted(_types(shown).items())
         ],
-        "findings": [dataclasses.asdict(finding) for finding in lint(agents)],
+        "findings": [dataclasses.asdict(finding) for finding in lint(agents, live=live)],
     }
 
 
-def lint(agents: Collection[AgentNode]) -> list[Finding]:
-    """Return what looks wrong, what needs a change first."""
+def lint(agents: Collection[AgentNode], *, live: bool) -> list[Finding]:
+    """Return what looks wrong, what needs a change first. *live*: they are what runs, so the coordinator should be among them."""
     mesh = [agent for agent in agents if agent.agent != COORDINATOR]
     coordinated = len(mesh) < len(agents)
     found: list[Finding] = [
@@ -139,7 +139,7 @@ def lint(agents: Collection[AgentNode]) -> list[Finding]:
         *_keyed_joins(mesh),
         *_missing_compensations(mesh),
         *_cycles(mesh),
-        *([] if coordinated else _no_coordinator(mesh)),
+        *(_no_coordinator(mesh) if live and not coordinated else []),
         *_dead_subscriptions(mesh),
         *_orphans(mesh),
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import orjson
 import typer
@@ -90,9 +91,10 @@ def _schemas(file: Path) -> list[Any]:
         raise UsageError(
             f"expected an Avro schema at {str(file)!r}: {reason}", did_you_mean(str(file), here, what=".avsc files")
         ) from None
-    schema = parse(text, str(file))
-    for one in schema if isinstance(schema, list) else [schema]:
-        if not isinstance(one, dict) or one.get("type") != "record":
+    found = parse(text, str(file))
+    schemas = cast("list[Any]", found) if isinstance(found, list) else [found]
+    for one in schemas:
+        if not isinstance(one, Mapping) or cast("Mapping[str, Any]", one).get("type") != "record":
             got = output.compact(one, at_most=60)
             raise UsageError(f"expected a record schema in {file}, got {got}", "an event is an Avro record")
-    return schema if isinstance(schema, list) else [schema]
+    return schemas

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -110,7 +110,7 @@ async def _check_types(cluster: Cluster, types: Collection[str]) -> None:
             )
 
 
-async def _records(cluster: Cluster, wanted: Wanted) -> AsyncIterator[Record]:
+async def _records(cluster: Cluster, wanted: Wanted) -> AsyncGenerator[Record]:
     """Yield the records of the wanted topics; those of topics that appear later too."""
     following = _Following(cluster, wanted)
     try:

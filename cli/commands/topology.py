@@ -36,9 +36,9 @@ def topology(
     if mermaid and (given().json or lint):
         raise UsageError("expected --mermaid alone, got it with --json or --lint")
     agents = [from_consumer(agent.consumer()) for agent in load_agents(targets)] if targets else asyncio.run(_live())
-    findings = findings_of(agents)
+    findings = findings_of(agents, live=not targets)
     if given().json:
-        output.document(document(agents))
+        output.document(document(agents, live=not targets))
     elif mermaid:
         output.result(as_mermaid(agents))
     elif lint:

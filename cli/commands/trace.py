@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -66,11 +65,9 @@ async def _trace(id: str, draw: Draw, *, follow: bool) -> None:
         if not follow:
             draw(workflow.document())
             return
-        changes = as_it_changes(cluster.bus, cluster.names, cluster.codec(), workflow.correlation_id)
-        async with contextlib.aclosing(changes):
-            async for now in changes:
-                draw(now.document())
-                output.flush()
+        async for now in as_it_changes(cluster.bus, cluster.names, cluster.codec(), workflow.correlation_id):
+            draw(now.document())
+            output.flush()
 
 
 async def _find(cluster: Cluster, id: str) -> Workflow:

@@ -101,7 +101,7 @@ def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
     ]
 
 
-def document(agents: Collection[AgentNode], *, live: bool) -> dict[str, Any]:
+def document(agents: Collection[AgentNode], *, live: bool = True) -> dict[str, Any]:
     """Return the topology document: agents, events, findings."""
     shown = [agent for agent in agents if agent.agent != COORDINATOR]
     return {
@@ -130,7 +130,7 @@ def document(agents: Collection[AgentNode], *, live: bool) -> dict[str, Any]:
     }
 
 
-def lint(agents: Collection[AgentNode], *, live: bool) -> list[Finding]:
+def lint(agents: Collection[AgentNode], *, live: bool = True) -> list[Finding]:
     """Return what looks wrong, what needs a change first. *live*: they are what runs, so the coordinator should be among them."""
     mesh = [agent for agent in agents if agent.agent != COORDINATOR]
     coordinated = len(mesh) < len(agents)

@@ -1,6 +1,7 @@
 """No link leads nowhere, and nothing stands where nobody would find it."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,5 +64,15 @@ def test_every_decision_is_listed() -> None:
 def test_a_decision_says_what_would_change_it(page: Path) -> None:
     """The four parts of each, so that it can be questioned later."""
     text = page.read_text()
-    parts = ["**Context.**", "**Options tried", "**Decision.**", "**What would change our mind.**"]
-    assert [part for part in parts if part not in text] == []
+    parts = ["Context", "Options tried", "Decision", "What would change our mind"]
+    assert [part for part in parts if f"**{part}" not in text and f"## {part}" not in text] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """What is installed with Antiphon, and nothing that is not any more."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    listed = re.findall(
+        r"^\| ([\w-]+) \| (?!its work)", (ROOT / "docs/adr/0005-dependencies.md").read_text(), re.MULTILINE
+    )
+    assert sorted(listed) == sorted(re.split(r"[^\w-]", requirement)[0] for requirement in wanted)

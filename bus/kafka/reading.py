@@ -111,11 +111,11 @@ class Reading(threading.Thread):
         except BusError as error:
             failure = error
         except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() in NO_ANSWER:
-                failure = unreachable(self._config, self._config.reach_s, error)
+            cause = error_of(exception)
+            if cause.code() in NO_ANSWER:
+                failure = unreachable(self._config, self._config.reach_s, cause)
             else:
-                failure = ReadFailedError(f"{error.name()}: {error.str()}")
+                failure = ReadFailedError(f"{cause.name()}: {cause.str()}")
         self._tell(self._end, failure)
 
     def _read(self) -> None:

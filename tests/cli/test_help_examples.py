@@ -48,8 +48,8 @@ def test_the_examples_run(
     )
     try:
         assert worker.stderr is not None
-        while b'"ready"' not in (line := worker.stderr.readline()):
-            assert line
+        while b'"ready"' not in (said := worker.stderr.readline()):
+            assert said
         ticket = '{"ticket_id": "1", "body": "b"}'
         seed = ["publish", "ticket.opened", "--data", ticket, "--wait", "ticket.triaged"]
         assert [antiphon(*seed).code, antiphon(*seed).code] == [0, 0]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ async def test_killed_workers_lose_and_repeat_nothing(kafka: str, namespace: str
             if kill < KILLS:
                 # In mid-flow: some of this share has come through, not all.
                 least = kill * share + dice.randint(1, share // 2)
-                await eventually(lambda least=least: _at_least(bus, names, least), 90, what=f"{least} events through")
+                await eventually(partial(_at_least, bus, names, least), 90, what=f"{least} events through")
                 agent = dice.choice(["ledger", "auditor"])
                 crew.kill(agent)
                 crew.start(agent)

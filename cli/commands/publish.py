@@ -41,7 +41,7 @@ class Order:
 
 def publish(  # noqa: PLR0913 - each is an option
     type: Annotated[str, typer.Argument(metavar="TYPE", help="Event type, for example ticket.opened.")],
-    source: Annotated[str | None, typer.Argument(metavar="[-]", help="`-` reads JSON lines from stdin.")] = None,
+    source: Annotated[str | None, typer.Argument(metavar="-", help="`-` reads JSON lines from stdin.")] = None,
     *,
     data: Annotated[str | None, typer.Option(help="The event's data.", metavar="JSON")] = None,
     file: Annotated[str | None, typer.Option(help="One JSON object a line; `-` is stdin.", metavar="F.jsonl")] = None,

@@ -31,7 +31,7 @@ log = logging.getLogger("antiphon")
 def run(
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="MOD:AGENT...", help="Agents, modules or files; `compensation` is the coordinator."),
+        typer.Argument(metavar="MOD:AGENT", help="Agents, modules or files; `compensation` is the coordinator."),
     ],
     *,
     concurrency: Annotated[

@@ -32,7 +32,7 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def export(
-    targets: Annotated[list[str], typer.Argument(metavar="MOD:AGENT...", help="Agents, modules or files.")],
+    targets: Annotated[list[str], typer.Argument(metavar="MOD:AGENT", help="Agents, modules or files.")],
     out: Annotated[Path | None, typer.Option(help="Write TYPE.avsc files into this folder.", metavar="DIR")] = None,
 ) -> None:
     """Write the Avro schemas of the events that agents hear, say and undo.
@@ -63,7 +63,7 @@ def export(
 
 @app.command(cls=Command)
 def generate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.avsc...", help="Schemas: one a file, or an array.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.avsc", help="Schemas: one a file, or an array.")],
     out: Annotated[Path | None, typer.Option(help="Write the classes there.", metavar="FILE.py")] = None,
 ) -> None:
     """Write Python event classes from Avro schemas.

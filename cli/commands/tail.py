@@ -47,9 +47,7 @@ class Wanted:
 
 
 def tail(
-    types: Annotated[
-        list[str] | None, typer.Argument(metavar="[TYPE...]", help="Event types; without any, all.")
-    ] = None,
+    types: Annotated[list[str] | None, typer.Argument(metavar="TYPE", help="Event types; without any, all.")] = None,
     *,
     workflow: Annotated[
         str | None, typer.Option(help="Only this workflow's: its id, or the beginning of it.", metavar="ID")

@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="[MOD:AGENT...]", help="Agents; without any, those seen on the mesh.")
+    list[str] | None, typer.Argument(metavar="MOD:AGENT", help="Agents; without any, those seen on the mesh.")
 ]
 Partitions = Annotated[
     int | None, typer.Option(min=1, help="Partitions of every topic; default: as the mesh has.", metavar="N")

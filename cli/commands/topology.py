@@ -19,7 +19,7 @@ from antiphon.tracing.topology import mermaid as as_mermaid
 def topology(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MOD:AGENT...]", help="Agents; without any, those seen on the mesh."),
+        typer.Argument(metavar="MOD:AGENT", help="Agents; without any, those seen on the mesh."),
     ] = None,
     *,
     lint: Annotated[

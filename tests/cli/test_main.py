@@ -32,7 +32,7 @@ def test_every_command_has_help_with_an_example(antiphon: Antiphon, name: str) -
     command = load(name)
     leaves = getattr(command, "commands", {})
     for leaf in leaves:
-        assert f"Example:\n    antiphon {name} {leaf}" in antiphon(name, leaf, "--help").out
+        assert f"    antiphon {name} {leaf}" in antiphon(name, leaf, "--help").out.partition("Example:")[2]
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("topics", "schema")])

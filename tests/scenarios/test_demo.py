@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -75,23 +76,21 @@ class Demo:
             reader.join()
         return code
 
-    def left(self) -> list[str]:
-        """Return the command lines of what this run started and still runs."""
-        found: list[str] = []
+    def running(self) -> list[psutil.Process]:
+        """Return what this run started and still runs."""
+        found: list[psutil.Process] = []
         for process in psutil.process_iter():
-            try:
+            with contextlib.suppress(psutil.Error):
                 if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(shlex.join(process.cmdline()))
-            except psutil.Error:
-                continue
+                    found.append(process)
         return found
 
     def leaves_nothing(self, within_s: float = 2.0) -> bool:
         """Say whether everything it started is gone, at the latest after *within_s*."""
         deadline = time.monotonic() + within_s
-        while self.left() and time.monotonic() < deadline:
+        while self.running() and time.monotonic() < deadline:
             time.sleep(0.02)
-        return self.left() == []
+        return self.running() == []
 
     def document(self) -> dict[str, Any]:
         """Wait for the end of a run with --json, and return what it printed."""
@@ -261,6 +260,18 @@ def test_an_agent_that_does_not_start_is_named_with_what_it_said_last(started: l
     assert "error: expected agent 'policy' to run, but it ended with exit code 2" in demo.err
     assert "less than or equal to 1" in demo.err
     assert "Traceback" not in demo.err
+    assert demo.leaves_nothing()
+
+
+def test_an_agent_that_dies_on_the_way_is_named(started: list[Demo]) -> None:
+    """Rather than waiting for what it would have said."""
+    demo = start(started, "--rate", "1")
+    demo.until("submitting")
+    agent = [sys.executable, "-m", "antiphon.cli", "run", "licence.py"]
+    [licence] = [process for process in demo.running() if process.cmdline() == agent]
+    licence.kill()
+    assert demo.end(10) == 1
+    assert "error: expected agent 'licence' to run, but it was killed by SIGKILL" in demo.err
     assert demo.leaves_nothing()
 
 

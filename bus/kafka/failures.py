@@ -6,7 +6,7 @@ import socket
 
 from confluent_kafka import KafkaError, KafkaException
 
-from antiphon.bus.errors import BrokerUnreachableError
+from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.kafka.tether import speaks_kafka
 
@@ -26,6 +26,14 @@ REFUSED = frozenset(
     )
 )
 """Errors that trying again does not cure."""
+
+
+class ReadFailedError(BusError):
+    """The broker will not say what stands on a partition, or where it ends."""
+
+    def __init__(self, error: KafkaError) -> None:
+        self.reason = f"{error.name()}: {error.str()}"
+        super().__init__(f"expected to read, but the broker said: {self.reason}")
 
 
 def error_of(exception: KafkaException) -> KafkaError:

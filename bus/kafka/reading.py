@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as Offset
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, error_of, unreachable
 from antiphon.bus.kafka.records import named, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.record import Record, TopicPartition
@@ -27,14 +27,6 @@ _BATCH = 500
 _ROOM = 4
 """Batches that may wait for the event loop."""
 _LOOK_S = 0.05
-
-
-class ReadFailedError(BusError):
-    """A partition cannot be read on."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"expected to go on reading, but the broker said: {reason}")
 
 
 async def read(
@@ -108,14 +100,14 @@ class Reading(threading.Thread):
         failure: BusError | None = None
         try:
             self._read()
-        except BusError as error:
-            failure = error
+        except BusError as exception:
+            failure = exception
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in NO_ANSWER:
                 failure = unreachable(self._config, self._config.reach_s, error)
             else:
-                failure = ReadFailedError(f"{error.name()}: {error.str()}")
+                failure = ReadFailedError(error)
         self._tell(self._end, failure)
 
     def _read(self) -> None:

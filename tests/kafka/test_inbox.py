@@ -9,7 +9,7 @@ import pytest
 from antiphon.bus.errors import MemberFailedError
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.ownership import Ownership
-from antiphon.bus.port import Assigned, Lost, Records
+from antiphon.bus.port import Assigned, Lost, Records, Taken
 from antiphon.bus.record import Record, TopicPartition
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
@@ -27,7 +27,7 @@ def inbox(room: int = 100) -> tuple[Inbox, list[str]]:
 async def test_order() -> None:
     """As it was put."""
     box, _ = inbox()
-    taken = [Assigned({P0: None}), Lost(frozenset({P0}))]
+    taken: list[Taken] = [Assigned({P0: None}), Lost(frozenset({P0}))]
     for one in taken:
         box.put(one)
     assert [await box.take(), await box.take()] == taken

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from antiphon.bus.errors import TopicCreationRefusedError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, unreachable
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 
@@ -130,10 +130,9 @@ class Administration:
                 error = error_of(exception)
                 if error.code() in NO_ANSWER:
                     raise unreachable(self._config, _ANSWER_S, error) from exception
-                # A partition has no leader while its broker is being replaced.
-                if not error.retriable() or time.monotonic() > deadline:
+                if error.code() not in PASSING or time.monotonic() > deadline:
                     raise ReadFailedError(error) from exception
-                time.sleep(0.1)
+                time.sleep(0.05)
 
     def _ask_offsets(self, asked: dict[Offset, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, int]:
         with self._lock:

@@ -28,6 +28,22 @@ REFUSED = frozenset(
 """Errors that trying again does not cure."""
 
 
+PASSING = frozenset(
+    (
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+    )
+)
+"""Errors of a topic that was just made, or of a broker that is being replaced: not every broker knows yet."""
+
+
 class ReadFailedError(BusError):
     """The broker will not say what stands on a partition, or where it ends."""
 

@@ -27,6 +27,8 @@ _BATCH = 500
 _ROOM = 4
 """Batches that may wait for the event loop."""
 _LOOK_S = 0.05
+# How long a topic may be unknown to the broker that shall serve it.
+_YOUNG_S = 10.0
 
 
 async def read(
@@ -76,6 +78,8 @@ class Reading(threading.Thread):
         self._closing = threading.Event()
         self._ended = False
         self._down_since: float | None = None
+        self._unknown = False
+        self._started_at = time.monotonic()
         self._failure: BusError | None = None
 
     async def next(self) -> list[Record] | None:
@@ -114,7 +118,7 @@ class Reading(threading.Thread):
         options = reader(self._config, ends=self._stop_at is not None)
         consumer = Consumer({**options, "error_cb": self._on_error}, logger=library)
         try:
-            consumer.assign([Offset(*partition, at) for partition, at in self._at.items()])
+            self._assign(consumer)
             while self._left and not self._closing.is_set():
                 first = consumer.poll(_LOOK_S)
                 if first is None:
@@ -124,10 +128,18 @@ class Reading(threading.Thread):
                 if records:
                     self._room.acquire()
                     self._tell(self._arrive, records)
-                if self._rest is not None and self._rest.is_due(self._left):
+                if self._unknown:
+                    # It was there when it was asked for: not every broker knows yet.
+                    self._unknown = False
+                    self._closing.wait(_LOOK_S)
+                    self._assign(consumer)
+                elif self._rest is not None and self._rest.is_due(self._left):
                     self._pause(consumer, self._rest.begin())
         finally:
             consumer.close()
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign([Offset(*partition, at) for partition, at in self._at.items() if partition in self._left])
 
     def _pause(self, consumer: Consumer, length_s: float) -> None:
         consumer.pause(named(self._left))
@@ -167,6 +179,8 @@ class Reading(threading.Thread):
             stop = None if self._stop_at is None else self._stop_at.get(partition)
             if stop is not None and offset >= stop:
                 self._left.discard(partition)
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and time.monotonic() - self._started_at < _YOUNG_S:
+            self._unknown = True
         elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise KafkaException(error)
 

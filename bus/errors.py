@@ -9,6 +9,9 @@ BusError
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
 ├── MemberFailedError           a group member that can go on no longer
+├── NotWrittenError             the broker did not take a record (kafka.publishing)
+├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
+├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows

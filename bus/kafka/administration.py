@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from antiphon.bus.errors import TopicCreationRefusedError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, unreachable
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 
@@ -123,24 +123,29 @@ class Administration:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         deadline = time.monotonic() + _LEADERS_S
+        while True:
+            try:
+                return self._ask_offsets(asked, level)
+            except KafkaException as exception:
+                error = error_of(exception)
+                if error.code() in NO_ANSWER:
+                    raise unreachable(self._config, _ANSWER_S, error) from exception
+                if error.code() not in PASSING or time.monotonic() > deadline:
+                    raise ReadFailedError(error) from exception
+                time.sleep(0.05)
+
+    def _ask_offsets(self, asked: dict[Offset, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, int]:
         with self._lock:
-            while True:
-                # Asking for metadata first tells an unreachable cluster from a slow one.
-                self._metadata()
-                client: Any = self._connected()  # Its futures are not typed.
-                answers: Mapping[Offset, Future[Any]] = client.list_offsets(
-                    asked, isolation_level=level, request_timeout=_ANSWER_S
-                )
-                try:
-                    return {
-                        TopicPartition(partition.topic, partition.partition): answer.result().offset
-                        for partition, answer in answers.items()
-                    }
-                except KafkaException as exception:
-                    # A new topic's leader, or one that has just moved, does not know of it at once.
-                    if error_of(exception).code() not in _MOVING or time.monotonic() > deadline:
-                        raise unreachable(self._config, _LEADERS_S, error_of(exception)) from exception
-                time.sleep(0.02)
+            # Asking for metadata first tells an unreachable cluster from a slow one.
+            self._metadata()
+            client: Any = self._connected()  # Its futures are not typed.
+            answers: Mapping[Offset, Future[Any]] = client.list_offsets(
+                asked, isolation_level=level, request_timeout=_ANSWER_S
+            )
+            return {
+                TopicPartition(partition.topic, partition.partition): answer.result().offset
+                for partition, answer in answers.items()
+            }
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
         made: list[str] = []
@@ -187,7 +192,7 @@ class Administration:
         finally:
             client.poll(0)
         self._met = True
-        self.embedded = metadata.cluster_id == _EMBEDDED
+        self.embedded = str(metadata.cluster_id) == _EMBEDDED
         return metadata
 
     def _connected(self) -> AdminClient:

@@ -6,7 +6,7 @@ import socket
 
 from confluent_kafka import KafkaError, KafkaException
 
-from antiphon.bus.errors import BrokerUnreachableError
+from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.kafka.tether import speaks_kafka
 
@@ -26,6 +26,30 @@ REFUSED = frozenset(
     )
 )
 """Errors that trying again does not cure."""
+
+
+PASSING = frozenset(
+    (
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+    )
+)
+"""Errors of a topic that was just made, or of a broker that is being replaced: not every broker knows yet."""
+
+
+class ReadFailedError(BusError):
+    """The broker will not say what stands on a partition, or where it ends."""
+
+    def __init__(self, error: KafkaError) -> None:
+        self.reason = f"{error.name()}: {error.str()}"
+        super().__init__(f"expected to read, but the broker said: {self.reason}")
 
 
 def error_of(exception: KafkaException) -> KafkaError:

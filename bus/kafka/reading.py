@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as Offset
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, error_of, unreachable
 from antiphon.bus.kafka.records import named, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.record import Record, TopicPartition
@@ -27,14 +27,8 @@ _BATCH = 500
 _ROOM = 4
 """Batches that may wait for the event loop."""
 _LOOK_S = 0.05
-
-
-class ReadFailedError(BusError):
-    """A partition cannot be read on."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"expected to go on reading, but the broker said: {reason}")
+# How long a topic may be unknown to the broker that shall serve it.
+_YOUNG_S = 10.0
 
 
 async def read(
@@ -84,6 +78,8 @@ class Reading(threading.Thread):
         self._closing = threading.Event()
         self._ended = False
         self._down_since: float | None = None
+        self._unknown = False
+        self._started_at = time.monotonic()
         self._failure: BusError | None = None
 
     async def next(self) -> list[Record] | None:
@@ -108,21 +104,21 @@ class Reading(threading.Thread):
         failure: BusError | None = None
         try:
             self._read()
-        except BusError as error:
-            failure = error
+        except BusError as exception:
+            failure = exception
         except KafkaException as exception:
-            cause = error_of(exception)
-            if cause.code() in NO_ANSWER:
-                failure = unreachable(self._config, self._config.reach_s, cause)
+            error = error_of(exception)
+            if error.code() in NO_ANSWER:
+                failure = unreachable(self._config, self._config.reach_s, error)
             else:
-                failure = ReadFailedError(f"{cause.name()}: {cause.str()}")
+                failure = ReadFailedError(error)
         self._tell(self._end, failure)
 
     def _read(self) -> None:
         options = reader(self._config, ends=self._stop_at is not None)
         consumer = Consumer({**options, "error_cb": self._on_error}, logger=library)
         try:
-            consumer.assign([Offset(*partition, at) for partition, at in self._at.items()])
+            self._assign(consumer)
             while self._left and not self._closing.is_set():
                 first = consumer.poll(_LOOK_S)
                 if first is None:
@@ -132,10 +128,18 @@ class Reading(threading.Thread):
                 if records:
                     self._room.acquire()
                     self._tell(self._arrive, records)
-                if self._rest is not None and self._rest.is_due(self._left):
+                if self._unknown:
+                    # It was there when it was asked for: not every broker knows yet.
+                    self._unknown = False
+                    self._closing.wait(_LOOK_S)
+                    self._assign(consumer)
+                elif self._rest is not None and self._rest.is_due(self._left):
                     self._pause(consumer, self._rest.begin())
         finally:
             consumer.close()
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign([Offset(*partition, at) for partition, at in self._at.items() if partition in self._left])
 
     def _pause(self, consumer: Consumer, length_s: float) -> None:
         consumer.pause(named(self._left))
@@ -175,6 +179,8 @@ class Reading(threading.Thread):
             stop = None if self._stop_at is None else self._stop_at.get(partition)
             if stop is not None and offset >= stop:
                 self._left.discard(partition)
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and time.monotonic() - self._started_at < _YOUNG_S:
+            self._unknown = True
         elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise KafkaException(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -23,7 +23,7 @@ from antiphon.testing.waiting import eventually
 
 
 @asynccontextmanager
-async def bus_at(address: str, **config: float) -> AsyncIterator[KafkaBus]:
+async def bus_at(address: str, **config: float) -> AsyncGenerator[KafkaBus]:
     bus = KafkaBus(KafkaConfig(bootstrap_servers=address, **config))  # type: ignore[arg-type] # all of them times
     try:
         yield bus

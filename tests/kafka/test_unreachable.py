@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 
 import pytest
@@ -95,7 +95,7 @@ def test_a_line_is_said_once() -> None:
 
 
 @contextmanager
-def _answering(reply: bytes) -> Iterator[int]:
+def _answering(reply: bytes) -> Generator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -92,7 +92,7 @@ def _schemas(file: Path) -> list[Any]:
             f"expected an Avro schema at {str(file)!r}: {reason}", did_you_mean(str(file), here, what=".avsc files")
         ) from None
     found = parse(text, str(file))
-    schemas: list[Any] = found if isinstance(found, list) else [found]
+    schemas: list[Any] = [*cast("list[Any]", found)] if isinstance(found, list) else [found]
     for one in schemas:
         if not isinstance(one, Mapping) or cast("Mapping[str, Any]", one).get("type") != "record":
             got = output.compact(one, at_most=60)

@@ -78,11 +78,11 @@ def console(stream: TextIO | None = None) -> Console:
     """Return a console on stdout (or *stream*) that obeys `--color`, NO_COLOR and what the stream is."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that most commands need not pay
 
-    stream = sys.stdout if stream is None else stream
-    colored = wants_color(stream)
-    terminal = stream.isatty()
+    target: TextIO = stream or sys.stdout
+    colored = wants_color(target)
+    terminal = target.isatty()
     return Console(
-        file=stream,
+        file=target,
         force_terminal=colored,
         no_color=not colored,
         highlight=False,

@@ -82,6 +82,10 @@ def generate(
         output.result(source.rstrip("\n"))
 
 
+def _as_list(found: object) -> list[Any]:
+    return [*found] if isinstance(found, list) else [found]  # pyright: ignore[reportUnknownVariableType] - any JSON
+
+
 def _schemas(file: Path) -> list[Any]:
     try:
         text = file.read_text(encoding="utf-8")
@@ -92,7 +96,7 @@ def _schemas(file: Path) -> list[Any]:
             f"expected an Avro schema at {str(file)!r}: {reason}", did_you_mean(str(file), here, what=".avsc files")
         ) from None
     found = parse(text, str(file))
-    schemas: list[Any] = found if isinstance(found, list) else [found]
+    schemas = _as_list(found)
     for one in schemas:
         if not isinstance(one, Mapping) or cast("Mapping[str, Any]", one).get("type") != "record":
             got = output.compact(one, at_most=60)

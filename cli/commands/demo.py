@@ -35,6 +35,7 @@ _PARTITIONS = 4
 _CATALOGUE = "catalogue.db"
 # Ctrl-C ends within two seconds: one for the agents to leave, the rest for the broker and the folder.
 _GRACE_S = 1.0
+_LEAVE_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,9 @@ async def _demo(order: Order) -> int:
                         # Ctrl-C is how this is meant to end.
                         with contextlib.suppress(asyncio.CancelledError):
                             await crew.watch()
+                    elif order.borrowed:
+                        # Members that have left let their groups be removed; killed ones linger for a session.
+                        await asyncio.to_thread(crew.stop, _LEAVE_S)
             except asyncio.CancelledError:
                 if order.borrowed:
                     output.remark(f"what it made on {address} stays there: topics and groups {settings.namespace}.*")

@@ -24,6 +24,7 @@ from antiphon.cli.errors import AnswerIsNoError, listed
 T = TypeVar("T")
 
 _LOOK_S = 0.1
+_LOOK_SOON_S = 0.01
 _LAST_LINES = 15
 
 
@@ -110,15 +111,20 @@ class Crew:
             await asyncio.sleep(_LOOK_S)
 
     def stop(self, grace_s: float) -> None:
-        """End every process, all at once: asked to, and where that is not enough within *grace_s*, by force. Blocks."""
+        """End every process, all at once: asked to, and where that is not enough within *grace_s*, by force. Blocks.
+
+        May be called again, also while an earlier call is still patient.
+        """
         deadline = time.monotonic() + grace_s
         for member in self._members.values():
             with contextlib.suppress(ProcessLookupError):
                 if member.exit_code is None:
                     os.kill(member.pid, signal.SIGTERM)
+        # Without `Tethered.stop`, until it must be: a second SIGTERM tells an agent to drop what it is finishing.
+        while time.monotonic() < deadline and any(member.exit_code is None for member in self._members.values()):
+            time.sleep(_LOOK_SOON_S)
         for member in self._members.values():
-            member.stop(max(0.0, deadline - time.monotonic()))
-        self._members.clear()
+            member.stop(0)
 
 
 def last_lines(log: Path) -> list[str]:

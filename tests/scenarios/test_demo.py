@@ -20,6 +20,7 @@ from typing import IO, Any
 import orjson
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 pytestmark = pytest.mark.embedded
 
@@ -155,6 +156,10 @@ def test_every_installed_distribution_comes_to_an_end(started: list[Demo]) -> No
 def test_it_runs_on_apache_kafka_and_leaves_the_cluster_as_it_was(started: list[Demo], kafka: str) -> None:
     """The same on any broker that is named; its topics go with it."""
     check_whole_environment(start(started, "--json", "-b", kafka).document())
+    client: Any = AdminClient({"bootstrap.servers": kafka})
+    groups = client.list_consumer_groups(request_timeout=10).result().valid
+    names = [*client.list_topics(timeout=10).topics, *(group.group_id for group in groups)]
+    assert [name for name in names if name.startswith("demo-")] == []
 
 
 def test_two_at_once_do_not_disturb_each_other(started: list[Demo]) -> None:

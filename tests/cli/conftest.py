@@ -50,6 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # The first example is called so too, and its test has imported it.
+    monkeypatch.delitem(sys.modules, "support", raising=False)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

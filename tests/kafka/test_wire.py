@@ -27,7 +27,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
+from confluent_kafka.schema_registry import avro as confluent_avro
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from antiphon.testing.registry import RegistryServer
@@ -79,22 +79,17 @@ def test_single_object_encoding(kafka: str, namespace: str, triage: Callable[...
     """With fastavro and confluent-kafka alone: the schema goes to its topic, the event to its own."""
     triage()
     opened, triaged, schemas = topics(kafka, namespace)
-    schema = fastavro.parse_schema(TICKET)
-    canonical = fastavro.schema.to_parsing_canonical_form(schema)
-    print_ = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, schema, DATA)
+    fingerprint, value = encoded()
     id = str(uuid.uuid4())
-    publish(kafka, schemas, print_.hex(), json.dumps(TICKET).encode(), {})
-    publish(kafka, opened, id, b"\xc3\x01" + print_ + body.getvalue(), cloud_event(id))
+    publish(kafka, schemas, fingerprint, json.dumps(TICKET).encode(), {})
+    publish(kafka, opened, id, value, cloud_event(id))
 
     answer = first(kafka, triaged)
 
-    value = answer.value() or b""
-    assert value[:2] == b"\xc3\x01"
-    written = first(kafka, schemas, lambda record: record.key() == value[2:10].hex().encode())
-    reading = fastavro.parse_schema(json.loads(written.value() or b""))
-    assert fastavro.schemaless_reader(io.BytesIO(value[10:]), reading, None) == {
+    said = answer.value() or b""
+    assert said[:2] == b"\xc3\x01"
+    written = first(kafka, schemas, lambda record: record.key() == said[2:10].hex().encode())
+    assert decoded(json.loads(written.value() or b""), said[10:]) == {
         "ticket_id": "T-7",
         "queue": "billing",
     }
@@ -105,16 +100,16 @@ def test_confluent_framing(kafka: str, namespace: str, triage: Callable[..., Non
     """With a registry, and the serializers of Confluent's own client."""
     triage("--registry", registry)
     opened, triaged, _ = topics(kafka, namespace)
-    client = SchemaRegistryClient({"url": registry})
-    wanted = client.get_latest_version(f"{opened}-value").schema
-    serialize = AvroSerializer(client, wanted.schema_str)
+    client: Any = SchemaRegistryClient({"url": registry})  # Its types are not complete, nor are the serializers'.
+    avro: Any = confluent_avro
+    serialize = avro.AvroSerializer(client, client.get_latest_version(f"{opened}-value").schema.schema_str)
     value = serialize({"ticket_id": "T-7", "body": "hello"}, SerializationContext(opened, MessageField.VALUE))
     id = str(uuid.uuid4())
-    publish(kafka, opened, id, cast("bytes", value), cloud_event(id))
+    publish(kafka, opened, id, value, cloud_event(id))
 
     answer = first(kafka, triaged)
 
-    read = AvroDeserializer(client)(answer.value(), SerializationContext(triaged, MessageField.VALUE))
+    read = avro.AvroDeserializer(client)(answer.value(), SerializationContext(triaged, MessageField.VALUE))
     assert read == {"ticket_id": "T-7", "queue": "general"}
     assert_answers(answer, id)
 
@@ -124,16 +119,11 @@ def test_kcat(kafka: str, namespace: str, triage: Callable[..., None], tmp_path:
     """A shell is enough: kcat starts the workflow, and reads the headers of its end."""
     triage()
     opened, triaged, schemas = topics(kafka, namespace)
-    schema = fastavro.parse_schema(TICKET)
-    print_ = bytes.fromhex(
-        fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO")
-    )
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, schema, DATA)
-    (tmp_path / "event").write_bytes(b"\xc3\x01" + print_ + body.getvalue())
+    fingerprint, value = encoded()
+    (tmp_path / "event").write_bytes(value)
     (tmp_path / "schema").write_text(json.dumps(TICKET))
     id = str(uuid.uuid4())
-    kcat(kafka, "-P", "-t", schemas, "-k", print_.hex(), tmp_path / "schema")
+    kcat(kafka, "-P", "-t", schemas, "-k", fingerprint, tmp_path / "schema")
     headers = [word for name, value in cloud_event(id).items() for word in ("-H", f"{name}={value}")]
     kcat(kafka, "-P", "-t", opened, "-k", id, *headers, tmp_path / "event")
 
@@ -146,12 +136,26 @@ def test_kcat(kafka: str, namespace: str, triage: Callable[..., None], tmp_path:
     assert (key, read["ce_correlationid"], read["ce_causationid"], read["ce_type"]) == (id, id, id, "ticket.triaged")
 
 
+def encoded() -> tuple[str, bytes]:
+    """Return the schema's fingerprint in hex and the ticket, by Avro's single-object encoding."""
+    avro: Any = fastavro  # Its types are not complete.
+    schema = avro.parse_schema(TICKET)
+    fingerprint: str = avro.schema.fingerprint(avro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    body = io.BytesIO()
+    avro.schemaless_writer(body, schema, DATA)
+    return fingerprint, b"\xc3\x01" + bytes.fromhex(fingerprint) + body.getvalue()
+
+
+def decoded(schema: object, body: bytes) -> object:
+    avro: Any = fastavro  # As above.
+    return avro.schemaless_reader(io.BytesIO(body), avro.parse_schema(schema), None)
+
+
 def topics(kafka: str, namespace: str) -> tuple[str, str, str]:
     """Return the names of the topics, once the agent has made them and stands ready."""
     names = [f"{namespace}.{topic}" for topic in ("ticket.opened", "ticket.triaged", "antiphon.schemas")]
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin: Any = AdminClient({"bootstrap.servers": kafka})
     until(lambda: admin.list_topics(timeout=10).topics.keys() >= {*names}, what="the agent's topics")
-    # Its own schemas are there before it hears anything.
     return names[0], names[1], names[2]
 
 
@@ -175,7 +179,7 @@ def publish(kafka: str, topic: str, key: str, value: bytes, headers: dict[str, s
 def first(kafka: str, topic: str, wanted: Callable[[Message], bool] = lambda _: True) -> Message:
     """Return the first committed record of *topic* that is *wanted*; waits for it."""
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "someone.else", "isolation.level": "read_committed"})
-    metadata = consumer.list_topics(topic, timeout=10)
+    metadata: Any = consumer.list_topics(topic, timeout=10)
     consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.topics[topic].partitions])
     found: list[Message] = []
 

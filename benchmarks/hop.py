@@ -99,6 +99,7 @@ def clients(bootstrap: str, names: Names) -> tuple[Client, Producer]:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
+            "fetch.queue.backoff.ms": 5,
         }
     )
     producer = Producer(
@@ -106,6 +107,7 @@ def clients(bootstrap: str, names: Names) -> tuple[Client, Producer]:
             "bootstrap.servers": bootstrap,
             "transactional.id": names.group("loop"),
             "delivery.report.only.error": True,
+            "retry.backoff.ms": 10,
             "partitioner": "murmur2_random",
         }
     )

@@ -18,15 +18,15 @@ _OWN_TYPE = "Give it a default of its own type"
 
 
 class _NoWordError(Exception):
-    """JSON has no word for a value: NaN, or infinity."""
+    """Avro's JSON has no word for a value: NaN, infinity, or inside a list a union's branch that is not its first."""
 
 
 def default_of(record: Record, field: Field) -> tuple[Any, Shape]:
     """Return the default in Avro's JSON, and the shape with the default's branch first, as Avro wants it.
 
     `PydanticUndefined` where Avro cannot say the default: there is none, it is
-    made anew each time (`default_factory`), or JSON has no word for it (NaN).
-    Our own readers use it all the same.
+    made anew each time (`default_factory`), or Avro has no word for it (NaN,
+    a later branch of a union inside a list). Our own readers use it all the same.
 
     Raises `EventDefinitionError` where the default does not fit its field.
     """
@@ -67,7 +67,9 @@ def avro_default(shape: Shape, value: Any) -> Any:
         case Map():
             return {key: avro_default(shape.values, item) for key, item in value.items()}
         case Alternatives():
-            return avro_default(shape.branches[branch_for(shape.branches, value)], value)
+            if branch_for(shape.branches, value) != 0:
+                raise _NoWordError
+            return avro_default(shape.branches[0], value)
         case Choice():
             return _leaf_default(shape, value)
         case Scalar():

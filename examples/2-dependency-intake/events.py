@@ -89,10 +89,10 @@ class PackageApproved(Event):
 
     name: str
     version: str
+    reason: str
     licence: str | None
     """What was decided on: the SPDX expression where the texts bear it out, else the licence of the text."""
     confidence: float
-    reason: str
 
 
 class PackageRefused(Event, fails=True):
@@ -100,9 +100,9 @@ class PackageRefused(Event, fails=True):
 
     name: str
     version: str
+    reason: str
     licence: str | None
     confidence: float
-    reason: str
 
 
 class ReviewRequested(Event):
@@ -110,6 +110,6 @@ class ReviewRequested(Event):
 
     name: str
     version: str
+    reason: str
     licence: str | None
     confidence: float
-    reason: str

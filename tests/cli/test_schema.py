@@ -26,9 +26,9 @@ def test_a_class_survives_the_way_there_and_back(antiphon: Antiphon, support: Pa
 
     code, source, _ = antiphon("schema", "generate", *exported.out.split())
     assert code == 0
-    (folder / "events.py").write_text(source)
+    (folder / "generated_events.py").write_text(source)
     support.with_name("again.py").write_text(
-        "from antiphon import agent\nfrom events import TicketOpened, TicketTriaged\n\n\n"
+        "from antiphon import agent\nfrom generated_events import TicketOpened, TicketTriaged\n\n\n"
         "@agent\nasync def triage(ticket: TicketOpened) -> TicketTriaged: ...\n"
     )
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import avro.schema
 import pydantic
 import pytest
-from hypothesis import assume, HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 

@@ -55,7 +55,7 @@ class Runner:
         """Jobs whose handlers run now, oldest first."""
         self._watchers: list[tuple[Callable[[Job], bool], asyncio.Future[None]]] = []
         self.on_room: Callable[[Owned], None] = lambda owned: None
-        """Called when a record of a partition is finished."""
+        """Called when a record of a paused partition is finished."""
 
     # Lanes.
 
@@ -164,7 +164,8 @@ class Runner:
             if delay_s is None or job.abandoned:
                 self._lanes.done(lane)
                 job.owned.pending -= 1
-                self.on_room(job.owned)
+                if job.owned.paused:
+                    self.on_room(job.owned)
             else:
                 asyncio.get_running_loop().call_later(delay_s, self._again, lane)
             if self._watchers:
@@ -199,7 +200,10 @@ class Runner:
         )
         current.set(delivery)
         try:
-            produced = await self._call(event)
+            if self._consumer.timeout_s is None:
+                produced = await self._consumer.handler(event)
+            else:
+                produced = await self._in_time(event, self._consumer.timeout_s)
             if self._consumer.emits is None:
                 await self._announce(produced)
             outgoing, emitted = self._outbox.encode(produced)
@@ -218,10 +222,7 @@ class Runner:
             self._settle(job, delivery, Outcome.COMPLETED, outgoing=outgoing, emitted=emitted, changed=changed)
         return None
 
-    async def _call(self, event: Event) -> Sequence[Event]:
-        limit_s = self._consumer.timeout_s
-        if limit_s is None:
-            return await self._consumer.handler(event)
+    async def _in_time(self, event: Event, limit_s: float) -> Sequence[Event]:
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:

@@ -65,6 +65,7 @@ class Agent:
         self._joins: set[str] = set()
         self._undos: dict[str, tuple[type[Event], Call]] = {}
         self._emits: set[type[Event]] = set()
+        self._leads_to: dict[str, frozenset[str]] = {}
         self._emits_undoing: set[type[Event]] = set()
         self._check()
         self._threads = Threads(name, concurrency)
@@ -135,6 +136,7 @@ class Agent:
             # Lineage stands inside, so that the user's middleware sees whole events.
             handler=wrap(dispatch(routes), [*self._middleware, lineage(self.name)]),
             emits=frozenset(self._emits | self._emits_undoing),
+            leads_to=dict(self._leads_to),
             undoes={type: event_class for type, (event_class, _) in self._undos.items()},
             joins=frozenset(self._joins),
             concurrency=self._concurrency,
@@ -157,6 +159,7 @@ class Agent:
                 other = self._heard[type_][2]
                 raise HeardTwiceError(signature.place, self.name, type_, function=signature.name, other=other)
             self._heard[type_] = (event_class, route, signature.name)
+            self._leads_to[type_] = frozenset(said.__event__.type for said in signature.emits)
         if join:
             self._joins |= {event_class.__event__.type for event_class in routes}
         self._emits |= signature.emits

@@ -145,7 +145,12 @@ class Worker:
             interval_s=self._heartbeat_s,
             stopped=stopped,
             hears=[
-                Heard(type=type, topic=event_class.__event__.topic, join=type in consumer.joins)
+                Heard(
+                    type=type,
+                    topic=event_class.__event__.topic,
+                    join=type in consumer.joins,
+                    leads_to=sorted(consumer.leads_to[type]) if type in consumer.leads_to else None,
+                )
                 for type, event_class in sorted(consumer.hears.items())
             ],
             emits=[

@@ -40,6 +40,8 @@ class Consumer:
     """Gets events sealed in their envelopes; returns events, sealed by `lineage`."""
     emits: frozenset[type[Event]] | None = frozenset()
     """What the handler may return; None: anything."""
+    leads_to: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict[str, frozenset[str]])
+    """What each event type it hears may make it say; a type that is not listed: anything it emits."""
     undoes: Mapping[str, type[Event]] = dataclasses.field(default_factory=dict[str, type[Event]])
     """Event types of its own that it can undo. A consumer that undoes anything also hears its undo topic."""
     joins: frozenset[str] = frozenset()

@@ -29,6 +29,8 @@ class Heard(Named):
     """An event type an agent subscribes to."""
 
     join: bool = False
+    leads_to: list[str] | None = None
+    """The event types it may answer with; None: any that the agent emits."""
 
 
 class Said(Named):

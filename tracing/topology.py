@@ -23,6 +23,8 @@ class AgentNode:
     """Event type to topic."""
     says: Mapping[str, str] | None
     """Event type to topic; None: anything."""
+    leads_to: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict[str, frozenset[str]])
+    """What each type it hears may make it say; a type that is not listed: all it says."""
     undoes: frozenset[str] = frozenset()
     joins: frozenset[str] = frozenset()
     fails: frozenset[str] = frozenset()
@@ -73,6 +75,7 @@ def from_consumer(consumer: Consumer) -> AgentNode:
         version=consumer.version,
         hears={type: event_class.__event__.topic for type, event_class in consumer.hears.items()},
         says=None if emits is None else {said.__event__.type: said.__event__.topic for said in emits},
+        leads_to=consumer.leads_to,
         undoes=frozenset(consumer.undoes),
         joins=consumer.joins,
         fails=frozenset(said.__event__.type for said in emits or () if said.__event__.fails),
@@ -93,6 +96,7 @@ def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
             hears={part.type: part.topic for part in seen.hears},
             # The coordinator may say anything, and its heartbeat cannot list that.
             says=None if seen.agent == COORDINATOR else {part.type: part.topic for part in seen.emits},
+            leads_to={part.type: frozenset(part.leads_to) for part in seen.hears if part.leads_to is not None},
             undoes=frozenset(seen.undoes),
             joins=frozenset(part.type for part in seen.hears if part.join),
             fails=frozenset(part.type for part in seen.emits if part.fails),
@@ -245,7 +249,7 @@ def _reachable(mesh: Collection[AgentNode]) -> dict[str, set[str]]:
     next: dict[str, set[str]] = {}
     for agent in mesh:
         for heard in agent.hears:
-            next.setdefault(heard, set()).update(agent.says or ())
+            next.setdefault(heard, set()).update(agent.leads_to.get(heard, agent.says or ()))
     reached: dict[str, set[str]] = {}
     for start, first in next.items():
         seen: set[str] = set()

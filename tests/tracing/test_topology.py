@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from antiphon.agents.agent import Agent
 from antiphon.bus.consumer import Consumer
 from antiphon.schemas.event import Event
 from antiphon.testing.story import Story
@@ -28,6 +29,18 @@ def node(name: str, *, hears: str = "", says: str = "", undoes: str = "", fails:
     )
 
 
+class Seen(Event, type="it.seen"):
+    pass
+
+
+class PutAside(Event, type="it.reserved"):
+    pass
+
+
+class Approved(Event, type="it.approved"):
+    pass
+
+
 def kinds(*agents: AgentNode) -> list[tuple[Kind, str]]:
     return [(finding.kind, finding.about) for finding in lint(agents)]
 
@@ -48,6 +61,23 @@ def test_a_cycle_is_found_once() -> None:
     circle = [node("a", hears="x", says="y"), node("b", hears="y", says="z"), node("c", hears="z", says="x")]
 
     assert kinds(*circle) == [(Kind.CYCLE, "x")]
+
+
+def test_an_agent_that_says_things_about_different_events_makes_no_cycle() -> None:
+    """It reserves when it hears of a package, and only notes the approval: nothing comes round."""
+    catalogue = Agent("catalogue")
+
+    @catalogue.on()
+    async def reserve(seen: Seen) -> PutAside:
+        return PutAside()
+
+    @catalogue.on()
+    async def note(approved: Approved) -> None:
+        pass
+
+    policy = node("policy", hears="it.reserved", says="it.approved")
+
+    assert Kind.CYCLE not in {kind for kind, _ in kinds(from_consumer(catalogue.consumer()), policy)}
 
 
 def test_what_a_failure_leaves_behind_is_found() -> None:

@@ -72,7 +72,6 @@ class Worker:
         )
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
-        await self._beat()
         engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
         life = [asyncio.create_task(self._watch_ready()), asyncio.create_task(self._beat_on())]
         stopping = asyncio.create_task(self._stopping.wait())
@@ -113,12 +112,12 @@ class Worker:
 
     async def _beat_on(self) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat_s)
             try:
                 await self._beat()
             except Exception as error:
                 # A heartbeat that fails is late, nothing more; the engines notice a broker that is gone.
                 log.warning("heartbeat not written", extra={"reason": str(error)})
+            await asyncio.sleep(self._heartbeat_s)
 
     async def _say_goodbye(self) -> None:
         try:

@@ -80,14 +80,15 @@ class Committer:
 
     async def next_batch(self) -> Batch:
         """Wait for something to commit and return it. `committed` or `failed` must follow."""
-        await self._work.wait()
+        while not (self._finished or self._remembered):
+            # What woke this may have been forgotten meanwhile: a partition was lost.
+            self._work.clear()
+            await self._work.wait()
         # A remembered result carries its key's whole state, which must not get
         # ahead of the deliveries that made it: those go with it, however many.
         most = len(self._finished) if self._remembered else self._most
         finished, self._finished = self._finished[:most], self._finished[most:]
         remembered, self._remembered = self._remembered, []
-        if not self._finished:
-            self._work.clear()
         self._committing += 1
         return self._batch(finished, remembered)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import random
 from collections.abc import Collection, Mapping
 
 from antiphon.bus.committer import Committer
@@ -28,6 +29,7 @@ from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Lost, Member, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
 from antiphon.bus.undo import UndoRequested, undo_requested
@@ -53,6 +55,8 @@ class EngineSettings:
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
     revoke_grace_s: float = 5.0
+    commits: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0))
+    """How long to wait after a failed transaction, and after how many in a row to give up."""
 
 
 class Engine:
@@ -73,6 +77,7 @@ class Engine:
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._draining = asyncio.Event()
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self.ready = asyncio.Event()
         """Set once the group has given this member partitions, or has had the time to and gave none: it stands by then."""
 
@@ -257,6 +262,7 @@ class Engine:
     # Commits: what is finished becomes visible.
 
     async def _commit(self, member: Member) -> None:
+        failed = 0
         while True:
             batch = await self._committer.next_batch()
             try:
@@ -267,8 +273,14 @@ class Engine:
                 )
                 self._lose(list(self._owned))
                 self._committer.failed(batch)
+                failed += 1
+                if self._settings.commits.gives_up(failed, error):
+                    reason = f"{failed} transactions in a row failed, the last one with {error.reason}"
+                    raise MemberFailedError(self._names.group(self._consumer.name), reason) from error
+                await asyncio.sleep(self._settings.commits.delay_s(failed, self._random))
                 await member.restart()
             else:
+                failed = 0
                 self._committer.committed(batch)
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)

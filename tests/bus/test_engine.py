@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from antiphon.bus.activity import Activity
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import current
-from antiphon.bus.errors import CommitError, MissingTopicsError, PartitionCountError, PermanentError
+from antiphon.bus.engine import Engine, EngineSettings
+from antiphon.bus.errors import CommitError, MemberFailedError, MissingTopicsError, PartitionCountError, PermanentError
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.middleware.lineage import lineage
@@ -403,10 +405,10 @@ async def test_past_the_grace_period_work_is_given_up_and_handed_out_again(narro
 class FailingCommits(MemoryBus):
     """A broker on which some commits fail, after or before they took effect."""
 
-    def __init__(self, *, lose_answer: bool) -> None:
+    def __init__(self, *, lose_answer: bool, failures: int = 2) -> None:
         super().__init__(partitions=1)
         self.lose_answer = lose_answer
-        self.failures = 2
+        self.failures = failures
 
     async def join(self, membership: Membership) -> MemoryMember:
         member = await super().join(membership)
@@ -439,6 +441,24 @@ async def test_a_commit_that_fails_is_begun_again_from_what_is_committed(lose_an
         await world.place(*range(10))
         await world.until_done(*range(10))
     assert (await world.records("under-test.state"))[-1].value == b'{"count":10}'
+
+
+async def test_commits_that_never_succeed_end_the_worker() -> None:
+    """It does not spin: it waits longer each time, and then leaves the rest to whoever starts it again."""
+    world = World(1, bus=FailingCommits(lose_answer=False, failures=1_000))
+    under_test = consumer(answer)
+    await world.prepare(under_test)
+    await world.place(1)
+    await world.codec.announce([Placed, Done, Activity])
+    engine = Engine(
+        world.bus,
+        under_test,
+        names=world.names,
+        codec=world.codec,
+        settings=EngineSettings(instance="one", partitions=1, commits=QUICK),
+    )
+    with pytest.raises(MemberFailedError, match="3 transactions in a row failed, the last one with REQUEST_TIMED_OUT"):
+        await engine.run()
 
 
 async def test_a_second_worker_takes_its_share_and_nothing_is_repeated(world: World) -> None:

@@ -76,7 +76,8 @@ class Watchdog:
         return any(answered.wait(self._limit_s / _TURNS) or self._stopping.is_set() for _ in range(_TURNS))
 
     def _warn(self) -> None:
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the one way to another thread's stack
+        # The one way to another thread's stack.
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         task = asyncio.current_task(self._loop)
         fields = None if task is None else self._in_hand(task)
         log.warning(

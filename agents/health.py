@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import socketserver
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -19,6 +21,8 @@ from antiphon.agents.metrics import CONTENT_TYPE, Metrics
 from antiphon.agents.worker import Worker
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.telemetry import Status
+
+log = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
@@ -133,12 +137,15 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Request)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        # A probe that did not wait for its answer has had it: that there is none in time.
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            log.error("a question to the endpoint was not answered", exc_info=True)
+
 
 class _Request(BaseHTTPRequestHandler):
     # One who connects and says nothing must not keep a thread.
     timeout = 10.0
-    server_version = "antiphon"
-    sys_version = ""
 
     def do_GET(self) -> None:
         assert isinstance(self.server, _Server)  # noqa: S101 - it makes these, for the type checker
@@ -151,6 +158,10 @@ class _Request(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     do_HEAD = do_GET  # noqa: N815 - the standard library's name
+
+    def version_string(self) -> str:
+        """Name no version: that is for whoever may read more than this port."""
+        return "antiphon"
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a probe every second is no news."""

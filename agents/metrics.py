@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -25,7 +26,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # A handler may add two numbers, or wait minutes for a model.
 _BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-_RETRIED = frozenset((Outcome.RETRIED, Outcome.TIMED_OUT))
+_Labels: TypeAlias = tuple[str, ...]
 
 
 class Metrics(Telemetry):
@@ -33,30 +34,24 @@ class Metrics(Telemetry):
 
     def __init__(self, agents: Iterable[str]) -> None:
         """Count for *agents*: what an alarm asks for is there from the start, at zero."""
-        agents = tuple(agents)
-        self._deliveries = Counter[tuple[str, Outcome]]({(agent, Outcome.COMPLETED): 0 for agent in agents})
-        self._retries = Counter[str](dict.fromkeys(agents, 0))
-        self._dead_letters = Counter[str](dict.fromkeys(agents, 0))
-        self._handling: defaultdict[tuple[str, ...], _Durations] = defaultdict(_Durations)
-        self._waiting: defaultdict[tuple[str, ...], _Durations] = defaultdict(_Durations)
-        self._transactions: defaultdict[tuple[str, ...], _Durations] = defaultdict(_Durations)
+        self._agents = {agent: _Tally() for agent in agents}
+        self._transactions: defaultdict[_Labels, _Durations] = defaultdict(_Durations)
         self._process = ProcessCollector(registry=None)
 
     def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
-        self._deliveries[agent, outcome] += 1
-        if outcome in _RETRIED:
-            self._retries[agent] += 1
-        elif outcome is Outcome.DEAD_LETTERED:
-            self._dead_letters[agent] += 1
-        if delivery is None:
-            return
-        self._handling[(agent,)].add((now_us() - job.started_us) / 1e6)
-        if job.attempt == 1:
-            self._waiting[(agent,)].add((job.started_us - job.envelope.time_us) / 1e6)
+        tally = self._agents[agent]
+        # Apart from the others: the hash of an enumeration's member costs as much as all else here.
+        if outcome is Outcome.COMPLETED:
+            tally.completed += 1
+        else:
+            tally.others[outcome] += 1
+        if delivery is not None:
+            tally.handling.add((now_us() - job.started_us) / 1e6)
+            if job.attempt == 1:
+                tally.waiting.add((job.started_us - job.envelope.time_us) / 1e6)
 
     def unreadable(self, agent: str) -> None:
-        self._deliveries[agent, Outcome.DEAD_LETTERED] += 1
-        self._dead_letters[agent] += 1
+        self._agents[agent].others[Outcome.DEAD_LETTERED] += 1
 
     def committed(self, agent: str, duration_s: float) -> None:
         self._transactions[agent, "committed"].add(duration_s)
@@ -69,15 +64,34 @@ class Metrics(Telemetry):
         return generate_latest(_Families([*self._counted(), *_standing(statuses), *self._process.collect()]))
 
     def _counted(self) -> Iterator[Metric]:
-        deliveries: dict[tuple[str, ...], int] = {
-            (agent, outcome.value): count for (agent, outcome), count in list(self._deliveries.items())
-        }
-        yield _counter("deliveries", "attempts at events that ended, by how", ("agent", "outcome"), deliveries)
-        yield _counter("retries", "attempts that failed and will be made again", ("agent",), _single(self._retries))
-        yield _counter("dead_letters", "records set aside", ("agent",), _single(self._dead_letters))
-        yield _histogram("handler_duration", "from an attempt's start to its end", ("agent",), self._handling)
-        yield _histogram("queue_wait", "from an event's own time to its first attempt", ("agent",), self._waiting)
-        yield _histogram("transaction_duration", "of a commit", ("agent", "outcome"), self._transactions)
+        tallies: list[tuple[_Labels, _Tally]] = [((agent,), tally) for agent, tally in self._agents.items()]
+        outcomes = {(*of, outcome.value): count for of, tally in tallies for outcome, count in tally.outcomes().items()}
+        retries = {of: tally.others[Outcome.RETRIED] + tally.others[Outcome.TIMED_OUT] for of, tally in tallies}
+        letters = {of: tally.others[Outcome.DEAD_LETTERED] for of, tally in tallies}
+        handling = {of: tally.handling for of, tally in tallies}
+        waiting = {of: tally.waiting for of, tally in tallies}
+        transactions = dict(list(self._transactions.items()))
+        yield _counter("deliveries", "attempts at events that ended, by how", ("agent", "outcome"), outcomes)
+        yield _counter("retries", "attempts that failed and will be made again", ("agent",), retries)
+        yield _counter("dead_letters", "records set aside", ("agent",), letters)
+        yield _histogram("handler_duration", "from an attempt's start to its end", ("agent",), handling)
+        yield _histogram("queue_wait", "from an event's own time to its first attempt", ("agent",), waiting)
+        yield _histogram("transaction_duration", "of a commit", ("agent", "outcome"), transactions)
+
+
+class _Tally:
+    """What became of one agent's attempts."""
+
+    __slots__ = ("completed", "handling", "others", "waiting")
+
+    def __init__(self) -> None:
+        self.completed = 0
+        self.others = Counter[Outcome]()
+        self.handling = _Durations()
+        self.waiting = _Durations()
+
+    def outcomes(self) -> dict[Outcome, int]:
+        return {Outcome.COMPLETED: self.completed, **dict(list(self.others.items()))}
 
 
 class _Durations:
@@ -90,8 +104,8 @@ class _Durations:
         self.total_s = 0.0
 
     def add(self, duration_s: float) -> None:
-        # Clocks differ and are set: less than nothing is nothing.
-        duration_s = max(duration_s, 0.0)
+        if duration_s < 0.0:  # clocks differ, and are set  # noqa: PLR1730 - max() costs three times that
+            duration_s = 0.0
         self.counts[bisect_left(_BOUNDS_S, duration_s)] += 1
         self.total_s += duration_s
 
@@ -128,19 +142,15 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         yield family
 
 
-def _counter(name: str, meaning: str, labels: Sequence[str], counts: dict[tuple[str, ...], int]) -> Metric:
+def _counter(name: str, meaning: str, labels: Sequence[str], counts: Mapping[_Labels, int]) -> Metric:
     family = CounterMetricFamily(f"antiphon_{name}", meaning, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)
     return family
 
 
-def _histogram(name: str, meaning: str, labels: Sequence[str], found: dict[tuple[str, ...], _Durations]) -> Metric:
+def _histogram(name: str, meaning: str, labels: Sequence[str], found: Mapping[_Labels, _Durations]) -> Metric:
     family = HistogramMetricFamily(f"antiphon_{name}_seconds", meaning, labels=labels)
-    for values, durations in list(found.items()):
+    for values, durations in found.items():
         family.add_metric(values, durations.cumulative(), durations.total_s)
     return family
-
-
-def _single(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
-    return {(agent,): count for agent, count in list(counts.items())}

@@ -11,7 +11,6 @@ import json
 import logging
 import socket
 import socketserver
-import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -137,15 +136,19 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Request)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        # A probe that did not wait for its answer has had it: that there is none in time.
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
-            log.error("a question to the endpoint was not answered", exc_info=True)
-
 
 class _Request(BaseHTTPRequestHandler):
     # One who connects and says nothing must not keep a thread.
     timeout = 10.0
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, TimeoutError):
+            # A probe that did not wait for its answer knows what it asked for: there is none in time.
+            return
+        except Exception as error:
+            log.error("a question to the endpoint was not answered", exc_info=error)
 
     def do_GET(self) -> None:
         assert isinstance(self.server, _Server)  # noqa: S101 - it makes these, for the type checker

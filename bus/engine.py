@@ -167,8 +167,7 @@ class Engine:
             await asyncio.wait([intake])
             return await self._finish(commits, grace_s)
         finally:
-            if self._standing_by is not None:
-                self._standing_by.cancel()
+            self._stop_waiting()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -192,9 +191,12 @@ class Engine:
     def _await_partitions(self) -> None:
         """Be not ready until partitions are given, or the group has had the time to."""
         self.ready.clear()
+        self._stop_waiting()
+        self._standing_by = asyncio.get_running_loop().call_later(self._settings.session_timeout_s, self.ready.set)
+
+    def _stop_waiting(self) -> None:
         if self._standing_by is not None:
             self._standing_by.cancel()
-        self._standing_by = asyncio.get_running_loop().call_later(self._settings.session_timeout_s, self.ready.set)
 
     async def _settled(self) -> None:
         await self._runner.idle()
@@ -219,6 +221,7 @@ class Engine:
                         self._await_partitions()
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        self._stop_waiting()  # restoring may take longer than that; it is ready after it
         topic = self._names.state(self._consumer.name)
         fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
         restored = await restore(self._bus, topic, fresh)

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.consumer import Consumer
@@ -15,6 +16,7 @@ from antiphon.bus.heartbeat import AgentSeen, Heard, Said
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing
+from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
 from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.codec import Codec
@@ -34,7 +36,7 @@ class Worker:
     `stop`. Agents in one worker share nothing but the process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only ones, and each a choice of its own
         self,
         bus: Bus,
         consumers: Sequence[Consumer],
@@ -46,8 +48,10 @@ class Worker:
         create_topics: bool = True,
         grace_s: float = 30.0,
         heartbeat_s: float = 5.0,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         self._bus = bus
+        self._telemetry = telemetry
         self._consumers = tuple(consumers)
         self._names = names
         self._codec = Codec(store)
@@ -93,9 +97,27 @@ class Worker:
         for engine in self._engines:
             engine.drain()
 
+    # Seen from outside; any thread may ask.
+
+    def statuses(self) -> list[Status]:
+        """Say how each agent stands; none do before `run` has made their topics."""
+        return [engine.status() for engine in self._engines]
+
+    def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
+        """Return the log fields of the event that *task* is handling, if it is handling one."""
+        found = (engine.in_hand(task) for engine in self._engines)
+        return next((fields for fields in found if fields is not None), None)
+
     def _engine(self, consumer: Consumer, width: int) -> Engine:
         settings = EngineSettings(instance=self.instance, partitions=width)
-        return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
+        return Engine(
+            self._bus,
+            consumer,
+            names=self._names,
+            codec=self._codec,
+            settings=settings,
+            telemetry=self._telemetry,
+        )
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}

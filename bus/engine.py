@@ -16,12 +16,14 @@ import asyncio
 import dataclasses
 import logging
 import random
+import time
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
-from antiphon.bus.errors import CommitError
+from antiphon.bus.errors import CommitError, MemberFailedError
 from antiphon.bus.heartbeat import InFlight
 from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
@@ -32,6 +34,7 @@ from antiphon.bus.record import Committed, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
+from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers
@@ -62,8 +65,18 @@ class EngineSettings:
 class Engine:
     """Runs *consumer* until `drain`ed. One engine is one member of one consumer group."""
 
-    def __init__(self, bus: Bus, consumer: Consumer, *, names: Names, codec: Codec, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        consumer: Consumer,
+        *,
+        names: Names,
+        codec: Codec,
+        settings: EngineSettings,
+        telemetry: Telemetry = SILENT,
+    ) -> None:
         self._bus = bus
+        self._telemetry = telemetry
         self._consumer = consumer
         self._names = names
         self._settings = settings
@@ -72,20 +85,42 @@ class Engine:
         if consumer.undoes:
             self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
         self._committer = Committer(consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch)
-        outbox = Outbox(consumer, names=names, codec=codec, partitions=settings.partitions)
+        outbox = Outbox(consumer, names=names, codec=codec, partitions=settings.partitions, telemetry=telemetry)
         self._runner = Runner(consumer, names=names, codec=codec, committer=self._committer, outbox=outbox)
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._standing_by: asyncio.TimerHandle | None = None
         self.ready = asyncio.Event()
-        """Set once the group has given this member partitions, or has had the time to and gave none: it stands by then."""
+        """Set while this member has partitions, or the group has had the time to give it some and gave none: it stands by.
+
+        Not set from when they were lost until others, or the same, are given.
+        """
 
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics it reads, as the cluster calls them."""
         plain = {event_class.__event__.topic for event_class in self._classes.values()}
         return tuple(sorted(self._names.topic(topic) for topic in plain))
+
+    def status(self) -> Status:
+        """Say how it stands. Any thread may ask, also while the event loop is blocked."""
+        owned = list(self._owned.values())  # one step: the loop's thread may change the dictionary meanwhile
+        return Status(
+            agent=self._consumer.name,
+            ready=self.ready.is_set(),
+            draining=self._draining.is_set(),
+            partitions=len(owned),
+            paused=sum(one.paused for one in owned),
+            in_flight=len(self._runner.running),
+            lanes=self._runner.lanes,
+        )
+
+    def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
+        """Return the log fields of the event that *task* is handling. Any thread may ask."""
+        jobs = list(self._runner.running)
+        return next((job.fields(self._consumer.name) for job in jobs if job.runner is task), None)
 
     def in_flight(self) -> list[InFlight]:
         """Return what is being handled right now."""
@@ -124,7 +159,7 @@ class Engine:
             await member.close()
 
     async def _run(self, member: Member, grace_s: float) -> int:
-        standing_by = asyncio.get_running_loop().call_later(self._settings.session_timeout_s, self.ready.set)
+        self._await_partitions()
         intake = asyncio.create_task(self._intake(member), name=f"{self._consumer.name} intake")
         commits = asyncio.create_task(self._commit(member), name=f"{self._consumer.name} commits")
         drained = asyncio.create_task(self._draining.wait())
@@ -137,7 +172,7 @@ class Engine:
             await asyncio.wait([intake])
             return await self._finish(commits, grace_s)
         finally:
-            standing_by.cancel()
+            self._stop_waiting()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -158,6 +193,16 @@ class Engine:
             await asyncio.wait([commits, asyncio.create_task(self._committer.idle())], return_when="FIRST_COMPLETED")
         return abandoned
 
+    def _await_partitions(self) -> None:
+        """Be not ready until partitions are given, or the group has had the time to."""
+        self.ready.clear()
+        self._stop_waiting()
+        self._standing_by = asyncio.get_running_loop().call_later(self._settings.session_timeout_s, self.ready.set)
+
+    def _stop_waiting(self) -> None:
+        if self._standing_by is not None:
+            self._standing_by.cancel()
+
     async def _settled(self) -> None:
         await self._runner.idle()
         await self._committer.idle()
@@ -177,8 +222,11 @@ class Engine:
                     release()
                 case Lost(partitions):
                     self._lose(partitions)
+                    if not self._owned:
+                        self._await_partitions()
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        self._stop_waiting()  # restoring may take longer than that; it is ready after it
         topic = self._names.state(self._consumer.name)
         fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
         restored = await restore(self._bus, topic, fresh)
@@ -239,6 +287,7 @@ class Engine:
                 attempts=0,
             )
             log.warning("a record is no event and was set aside", extra={"reason": str(error), **_place(record)})
+            self._telemetry.unreadable(self._consumer.name)
             self._committer.add(Finished(owned, record.offset, [letter], None))
             return
         event_class: type[Event] | None = self._classes.get(envelope.type)
@@ -265,13 +314,16 @@ class Engine:
         failed = 0
         while True:
             batch = await self._committer.next_batch()
+            began_s = time.perf_counter()
             try:
                 await member.commit(batch.transaction)
             except CommitError as error:
                 log.warning(
                     "a transaction failed; beginning again from what is committed", extra={"reason": error.reason}
                 )
+                self._telemetry.not_committed(self._consumer.name, time.perf_counter() - began_s)
                 self._lose(list(self._owned))
+                self._await_partitions()
                 self._committer.failed(batch)
                 failed += 1
                 if self._settings.commits.gives_up(failed, error):
@@ -281,6 +333,7 @@ class Engine:
                 await member.restart()
             else:
                 failed = 0
+                self._telemetry.committed(self._consumer.name, time.perf_counter() - began_s)
                 self._committer.committed(batch)
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)

@@ -12,6 +12,7 @@ from antiphon.bus.job import Finished, Job
 from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
+from antiphon.bus.telemetry import SILENT, Telemetry
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us, to_headers
 from antiphon.schemas.event import Event, envelope_of
@@ -20,8 +21,11 @@ from antiphon.schemas.event import Event, envelope_of
 class Outbox:
     """Turns what handlers return, and how they end, into what the committer commits."""
 
-    def __init__(self, consumer: Consumer, *, names: Names, codec: Codec, partitions: int) -> None:
+    def __init__(
+        self, consumer: Consumer, *, names: Names, codec: Codec, partitions: int, telemetry: Telemetry = SILENT
+    ) -> None:
         self._consumer = consumer
+        self._telemetry = telemetry
         self._names = names
         self._codec = codec
         self._partitions = partitions
@@ -64,6 +68,7 @@ class Outbox:
         final: bool = False,
     ) -> Finished:
         """Return what one attempt leaves to be committed."""
+        self._telemetry.attempted(self._consumer.name, job, delivery, outcome)
         offset = job.record.offset if final else None
         if job.record.topic in self._unseen:
             return Finished(job.owned, offset, list(records), None)

@@ -59,6 +59,11 @@ class Runner:
 
     # Lanes.
 
+    @property
+    def lanes(self) -> int:
+        """The number of lanes with work."""
+        return len(self._lanes)
+
     def add(self, lane: object, job: Job) -> None:
         """Queue *job*; `wake` starts it."""
         self._lanes.add(lane, job)

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(default=None, ge=1, description="events in hand at once, for each agent")
     grace: float = Field(default=30.0, ge=0, description="seconds that a stop may take to finish what runs")
     instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
+    metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"
     )

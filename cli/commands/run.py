@@ -10,13 +10,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.settings import Settings, load
+from antiphon.bus.telemetry import SILENT
 from antiphon.cli import logs, output
 from antiphon.cli.cluster import opened
 from antiphon.cli.errors import INTERRUPTED, NO
@@ -24,6 +26,10 @@ from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
 from antiphon.cli.reload import supervise
 from antiphon.compensation.coordinator import coordinator
+
+if TYPE_CHECKING:
+    from antiphon.agents.health import Endpoint
+    from antiphon.agents.metrics import Metrics
 
 log = logging.getLogger("antiphon")
 
@@ -46,6 +52,13 @@ def run(
     guarantee: Annotated[
         Guarantee | None, typer.Option(help="exactly_once, or at_least_once for less latency.", metavar="WORD")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Answer /livez, /readyz and /metrics there; 0: nowhere.", metavar="N"),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address to answer on: 127.0.0.1, unless said otherwise.", metavar="HOST")
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a Python file changes.")] = False,
 ) -> None:
     """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
@@ -56,12 +69,19 @@ def run(
     Example:
       antiphon run support:triage
       antiphon run support --concurrency 500 --grace 60
+      antiphon run support --metrics-port 9464
       antiphon run compensation
     """
     if reload:
         raise typer.Exit(supervise(sys.argv[1:]))
     logs.configure(verbose=given().verbose)
-    flags = {"concurrency": concurrency, "instance": instance, "grace": grace}
+    flags = {
+        "concurrency": concurrency,
+        "instance": instance,
+        "grace": grace,
+        "metrics_port": metrics_port,
+        "metrics_host": metrics_host,
+    }
     settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
     consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(targets)]
     raise typer.Exit(asyncio.run(_run(consumers, settings)))
@@ -82,7 +102,8 @@ def _with_options(consumer: Consumer, settings: Settings, guarantee: Guarantee |
 
 
 async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
-    async with opened() as cluster:
+    async with opened() as cluster, contextlib.AsyncExitStack() as watchers:
+        metrics = _metrics(consumers, settings)
         worker = Worker(
             cluster.bus,
             consumers,
@@ -92,7 +113,11 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             partitions=settings.partitions,
             create_topics=settings.create_topics,
             grace_s=settings.grace,
+            telemetry=metrics or SILENT,
         )
+        await watchers.enter_async_context(Watchdog(worker.in_hand))
+        if metrics is not None:
+            await watchers.enter_async_context(_endpoint(worker, metrics, settings))
         _banner(consumers, worker, settings)
         running = asyncio.create_task(worker.run())
         readiness = asyncio.create_task(_say_ready(worker))
@@ -108,6 +133,20 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
         return NO
     log.info("stopped")
     return 0
+
+
+def _metrics(consumers: Sequence[Consumer], settings: Settings) -> Metrics | None:
+    if not settings.metrics_port:
+        return None
+    from antiphon.agents.metrics import Metrics  # noqa: PLC0415 - 0.1 s, for those only who ask for the endpoint
+
+    return Metrics(consumer.name for consumer in consumers)
+
+
+def _endpoint(worker: Worker, metrics: Metrics, settings: Settings) -> Endpoint:
+    from antiphon.agents.health import Endpoint  # noqa: PLC0415 - as above
+
+    return Endpoint(worker, metrics, host=settings.metrics_host, port=settings.metrics_port)
 
 
 async def _say_ready(worker: Worker) -> None:
@@ -161,6 +200,8 @@ def _facts(consumer: Consumer, worker: Worker, settings: Settings) -> dict[str, 
         "guarantee": consumer.guarantee.value,
         "concurrency": consumer.concurrency,
     }
+    if settings.metrics_port:
+        facts["metrics"] = f"{settings.metrics_host}:{settings.metrics_port}"
     if consumer.undoes:
         facts["undoes"] = ", ".join(sorted(consumer.undoes)) + "  (when antiphon run compensation asks it to)"
     return facts

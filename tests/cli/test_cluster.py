@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,28 @@ def test_an_event_is_published_followed_and_told(mesh: Antiphon, worker: Process
     checks = {check["name"]: check["status"] for check in orjson.loads(mesh("doctor", "--json").out)["checks"]}
     assert set(checks.values()) == {"ok"}
     assert mesh("topics", "plan").code == 0
+
+
+def test_a_worker_is_seen_from_outside(mesh: Antiphon, support: Path) -> None:
+    """It says that it is ready, and counts; its port is named where another has it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = Process("run", "support", "--metrics-port", str(port), cwd=support.parent)
+    try:
+        process.wait_for('"ready"')
+        ticket(mesh)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+            assert orjson.loads(answer.read())["agents"]["triage"]["state"] == "ready"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert b'antiphon_deliveries_total{agent="triage",outcome="completed"} 1.0' in answer.read().splitlines()
+
+        code, _, err = mesh("run", "support", "--metrics-port", str(port))
+        assert code != 0
+        assert f"expected metrics_port to be a free port of this machine, got '{port} on 127.0.0.1'" in err
+        assert process.end() == 0
+    finally:
+        process.clean_up()
 
 
 def test_trace_draws(mesh: Antiphon, worker: Process) -> None:

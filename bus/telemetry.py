@@ -1,0 +1,53 @@
+"""What an engine tells of its own work, for whoever counts; by default nobody does."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from antiphon.bus.delivery import Delivery, Outcome
+
+if TYPE_CHECKING:
+    from antiphon.bus.job import Job
+
+
+class Telemetry:
+    """Hears of every attempt and every transaction, and does nothing about it; a subclass counts.
+
+    Called on the event loop, once for each attempt: a method returns at once,
+    and never raises. What is told of an attempt is how it ended, not that it was
+    committed: where a transaction fails its attempts are made again, and told again.
+    """
+
+    def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
+        """An attempt at an event is over. No *delivery*: its handler was not called."""
+
+    def unreadable(self, agent: str) -> None:
+        """A record that is no event was set aside."""
+
+    def committed(self, agent: str, duration_s: float) -> None:
+        """A transaction is visible."""
+
+    def not_committed(self, agent: str, duration_s: float) -> None:
+        """A transaction failed, or nobody knows."""
+
+
+SILENT = Telemetry()
+"""Tells nobody."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How one engine stands at this moment."""
+
+    agent: str
+    ready: bool
+    """It has partitions, with their state restored; or it stands by, as the group gave it none."""
+    draining: bool
+    partitions: int
+    paused: int
+    """Partitions that wait because too much of them is in hand."""
+    in_flight: int
+    """Events whose handlers are running."""
+    lanes: int
+    """Lanes with work: keys whose events are being handled, wait for a retry, or wait for a turn."""

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Sequence
 
 from antiphon.bus.activity import Activity
+from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
@@ -34,13 +35,14 @@ class Worker:
     `stop`. Agents in one worker share nothing but the process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each a thing of its own
         self,
         bus: Bus,
         consumers: Sequence[Consumer],
         *,
         names: Names,
         store: SchemaStore,
+        claims: Claims | None = None,
         instance: str | None = None,
         partitions: int | None = None,
         create_topics: bool = True,
@@ -51,6 +53,7 @@ class Worker:
         self._consumers = tuple(consumers)
         self._names = names
         self._codec = Codec(store)
+        self._claims = claims or Claims()
         self.instance = instance or _new_instance()
         self._partitions = partitions
         self._create_topics = create_topics
@@ -95,7 +98,7 @@ class Worker:
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
         settings = EngineSettings(instance=self.instance, partitions=width)
-        return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
+        return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings, claims=self._claims)
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}

@@ -17,6 +17,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 
+from antiphon.bus.claims import HEADROOM, Claims
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
@@ -58,7 +59,17 @@ class EngineSettings:
 class Engine:
     """Runs *consumer* until `drain`ed. One engine is one member of one consumer group."""
 
-    def __init__(self, bus: Bus, consumer: Consumer, *, names: Names, codec: Codec, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        consumer: Consumer,
+        *,
+        names: Names,
+        codec: Codec,
+        settings: EngineSettings,
+        claims: Claims | None = None,
+    ) -> None:
+        claims = claims or Claims()
         self._bus = bus
         self._consumer = consumer
         self._names = names
@@ -67,9 +78,14 @@ class Engine:
         self._classes = dict(consumer.hears)
         if consumer.undoes:
             self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
-        self._committer = Committer(consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch)
-        outbox = Outbox(consumer, names=names, codec=codec, partitions=settings.partitions)
-        self._runner = Runner(consumer, names=names, codec=codec, committer=self._committer, outbox=outbox)
+        self._largest = claims.limit + HEADROOM
+        self._committer = Committer(
+            consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch, limit=claims.limit
+        )
+        outbox = Outbox(consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions)
+        self._runner = Runner(
+            consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
+        )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._draining = asyncio.Event()
@@ -232,6 +248,7 @@ class Engine:
                 agent=self._consumer.name,
                 reason="undecodable",
                 attempts=0,
+                limit=self._largest,
             )
             log.warning("a record is no event and was set aside", extra={"reason": str(error), **_place(record)})
             self._committer.add(Finished(owned, record.offset, [letter], None))

@@ -120,6 +120,9 @@ class FileClaims:
                 raise ClaimChangedError(str(claim), f"{length} bytes")
             return path.read_bytes()
         except FileNotFoundError:
+            if not self._folder.is_dir():
+                # Not mounted, or misspelt: no reason to set events aside.
+                raise ClaimStoreError(str(self._folder), "there is no such folder") from None
             raise ClaimMissingError(str(claim), str(self._folder)) from None
         except OSError as error:
             raise ClaimStoreError(str(self._folder), str(error)) from error
@@ -139,12 +142,17 @@ class FileClaims:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a folder's own entry: not every file system lets it be synced
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        for folder in (path.parent, self._folder):
+            _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 class Claims:
@@ -180,10 +188,8 @@ class Claims:
         Raises `TooLargeError`.
         """
         key, value = record.key or b"", record.value or b""
-        if len(key) > self.limit // 2:
-            raise TooLargeError(
-                f"the key of {type}", len(key), self.limit // 2, "Use a shorter key, a hash for example"
-            )
+        if len(key) > self.limit:
+            raise TooLargeError(f"the key of {type}", len(key), self.limit, "Use a shorter key, a hash for example")
         header = (DATAREF, bytes(self.claim(type, value)))
         return Outgoing(record.topic, record.key, b"", [*record.headers, header], record.partition)
 
@@ -217,11 +223,17 @@ class Claims:
 
     async def _fetch(self, reference: bytes) -> bytes:
         claim = Claim.parse(reference)
-        if self._store is None:
+        store = self._store
+        if store is None:
             raise NoClaimStoreError(str(claim))
-        content = await asyncio.to_thread(self._store.get, claim)
-        claim.check(content)
-        return content
+
+        def checked() -> bytes:
+            content = store.get(claim)
+            claim.check(content)
+            return content
+
+        # The hash as well: of some megabytes it takes longer than most handlers.
+        return await asyncio.to_thread(checked)
 
 
 async def insisting(work: Callable[[T], Awaitable[U]], argument: T) -> U:

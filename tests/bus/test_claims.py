@@ -121,6 +121,8 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ClaimStoreError, match="See to the folder that ANTIPHON_CLAIMS names"):
         FileClaims(tmp_path / "file").put(CONTENT)
+    with pytest.raises(ClaimStoreError, match="there is no such folder"):
+        FileClaims(tmp_path / "not mounted").get(Claim.of(CONTENT))
 
 
 async def test_without_a_store() -> None:

@@ -34,6 +34,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "concurrency": (None, "default"),
         "grace": (30.0, "default"),
         "instance": (None, "default"),
+        "claims": (None, "default"),
+        "claim_threshold": (900_000, "default"),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.agents.agent import agent
+from antiphon.agents.agent import Agent
 from antiphon.agents.worker import Worker
 from antiphon.bus.connect import claim_check, connect, schema_store
 from antiphon.bus.mesh import Mesh
@@ -37,13 +37,16 @@ class Read(Event, type="large.read"):
     n: int
 
 
-@agent
-async def writer(event: Asked) -> Written:
+writer, reader = Agent("writer"), Agent("reader")
+
+
+@writer.on(Asked)
+async def write(event: Asked) -> Written:
     return Written(text="x" * event.n)
 
 
-@agent
-async def reader(event: Written) -> Read:
+@reader.on(Written)
+async def read(event: Written) -> Read:
     return Read(n=len(event.text))
 
 
@@ -52,7 +55,7 @@ async def running(settings: Settings) -> AsyncGenerator[tuple[Bus, Mesh]]:
     """Run both agents as `antiphon run` does."""
     bus = connect(settings)
     store = schema_store(settings, bus, settings.names, 1)
-    consumers = [writer.agent.consumer(), reader.agent.consumer()]
+    consumers = [writer.consumer(), reader.consumer()]
     worker = Worker(
         bus, consumers, names=settings.names, store=store, claims=claim_check(settings), partitions=settings.partitions
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from antiphon.agents.errors import JoinKeyError
+from antiphon.bus.claim import standing
 from antiphon.bus.delivery import Delivery
 from antiphon.schemas.envelope import from_headers, to_headers
 from antiphon.schemas.event import Event
@@ -82,7 +83,7 @@ def _keep(delivery: Delivery, join: Join, kept: Kept) -> None:
 def _pack(delivery: Delivery) -> dict[str, Any]:
     """Return the event as it stands on the wire: what is kept outlives releases as the wire does."""
     headers = {name: value.decode() for name, value in to_headers(delivery.envelope) if value is not None}
-    return {"headers": headers, "value": base64.b64encode(delivery.record.value or b"").decode()}
+    return {"headers": headers, "value": base64.b64encode(standing(delivery.record)).decode()}
 
 
 async def _unpack(event_class: type[Event], packed: Mapping[str, Any], delivery: Delivery) -> Event:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from antiphon.bus.activity import Activity
+from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
@@ -36,13 +37,14 @@ class Worker:
     `stop`. Agents in one worker share nothing but the process.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only ones, and each a choice of its own
+    def __init__(  # noqa: PLR0913 - keyword-only, each a thing of its own
         self,
         bus: Bus,
         consumers: Sequence[Consumer],
         *,
         names: Names,
         store: SchemaStore,
+        claims: Claims | None = None,
         instance: str | None = None,
         partitions: int | None = None,
         create_topics: bool = True,
@@ -55,6 +57,7 @@ class Worker:
         self._consumers = tuple(consumers)
         self._names = names
         self._codec = Codec(store)
+        self._claims = claims or Claims()
         self.instance = instance or _new_instance()
         self._partitions = partitions
         self._create_topics = create_topics
@@ -116,6 +119,7 @@ class Worker:
             names=self._names,
             codec=self._codec,
             settings=settings,
+            claims=self._claims,
             telemetry=self._telemetry,
         )
 

@@ -38,9 +38,10 @@ class Committer:
     without a timer.
     """
 
-    def __init__(self, consumer: Consumer, *, names: Names, codec: Codec, instance: str, most: int) -> None:
+    def __init__(self, consumer: Consumer, *, names: Names, codec: Codec, instance: str, most: int, limit: int) -> None:
         self._codec = codec
         self._most = most
+        self._limit = limit
         self._activity_topic = names.topic(ACTIVITY)
         self._source = f"/agents/{consumer.name}"
         self._shared = {"agent": consumer.name, "version": consumer.version, "instance": instance}
@@ -127,11 +128,15 @@ class Committer:
             records += side.outgoing
         for partition, deliveries in activity.items():
             for first in range(0, len(deliveries), _MOST_PER_ACTIVITY_RECORD):
-                records.append(self._activity(partition, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD]))
+                records += self._activity(partition, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD])
         offsets: dict[TopicPartition, Committed] = {tp: owned.progress.committed() for tp, owned in touched.items()}
         return Batch(Transaction(records, offsets), frozenset(touched.values()), remembered)
 
-    def _activity(self, partition: int, deliveries: list[dict[str, Any]]) -> Outgoing:
+    def _activity(self, partition: int, deliveries: list[dict[str, Any]]) -> list[Outgoing]:
+        """Return the activity record of *deliveries*, or several where one would outgrow the limit."""
         envelope = Envelope.root(Activity.__event__.type, source=self._source)
         value = self._codec.encode_data(Activity, {**self._shared, "deliveries": deliveries})
-        return Outgoing(self._activity_topic, None, value, to_headers(envelope), partition=partition)
+        if len(value) > self._limit and len(deliveries) > 1:
+            half = len(deliveries) // 2
+            return self._activity(partition, deliveries[:half]) + self._activity(partition, deliveries[half:])
+        return [Outgoing(self._activity_topic, None, value, to_headers(envelope), partition=partition)]

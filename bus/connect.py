@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from antiphon.bus.claims import Claims, FileClaims
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
@@ -23,3 +24,9 @@ def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) ->
 
         return RegistryStore(settings.registry)
     return TopicStore(bus, names, partitions=partitions)
+
+
+def claim_check(settings: Settings) -> Claims:
+    """Return what *settings* say of values too large for a record."""
+    store = FileClaims(settings.claims) if settings.claims else None
+    return Claims(store, limit=settings.claim_threshold)

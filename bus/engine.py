@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from antiphon.bus.claims import HEADROOM, Claims
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
@@ -73,8 +74,10 @@ class Engine:
         names: Names,
         codec: Codec,
         settings: EngineSettings,
+        claims: Claims | None = None,
         telemetry: Telemetry = SILENT,
     ) -> None:
+        claims = claims or Claims()
         self._bus = bus
         self._telemetry = telemetry
         self._consumer = consumer
@@ -84,9 +87,16 @@ class Engine:
         self._classes = dict(consumer.hears)
         if consumer.undoes:
             self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
-        self._committer = Committer(consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch)
-        outbox = Outbox(consumer, names=names, codec=codec, partitions=settings.partitions, telemetry=telemetry)
-        self._runner = Runner(consumer, names=names, codec=codec, committer=self._committer, outbox=outbox)
+        self._largest = claims.limit + HEADROOM
+        self._committer = Committer(
+            consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch, limit=claims.limit
+        )
+        outbox = Outbox(
+            consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions, telemetry=telemetry
+        )
+        self._runner = Runner(
+            consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
+        )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._draining = asyncio.Event()
@@ -285,6 +295,7 @@ class Engine:
                 agent=self._consumer.name,
                 reason="undecodable",
                 attempts=0,
+                limit=self._largest,
             )
             log.warning("a record is no event and was set aside", extra={"reason": str(error), **_place(record)})
             self._telemetry.unreadable(self._consumer.name)

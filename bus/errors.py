@@ -11,18 +11,29 @@ BusError
 ├── MemberFailedError           a group member that can go on no longer
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
 ├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
+├── ClaimStoreError             the store of large values does not answer
 ├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
 PermanentError                  raised by handlers: trying again cannot help
-└── UndeclaredEventError        a handler emitted what it did not declare
+├── UndeclaredEventError        a handler emitted what it did not declare
+└── ClaimError                  a large value cannot be had (a SchemaError too)
+    ├── ClaimMissingError       the store has nothing of that name
+    ├── ClaimChangedError       it has something else
+    ├── UnknownReferenceError   the reference is of a kind that is not known here
+    └── NoClaimStoreError       no store is configured
+
+EncodeError                     (schemas.errors)
+└── TooLargeError               what does not fit into a record
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+
+from antiphon.schemas.errors import EncodeError, SchemaError
 
 
 class BusError(Exception):
@@ -133,6 +144,18 @@ class SettingsError(BusError):
         super().__init__(f"expected {name} to be {expected}, got {got!r} (from {origin})")
 
 
+class ClaimStoreError(BusError):
+    """The store of large values does not answer, or cannot keep any more. It may, later."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place = place
+        self.reason = reason
+        super().__init__(
+            f"expected the store of large values at {place} to answer, got: {reason}. "
+            "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full."
+        )
+
+
 class HandlerTimeoutError(TimeoutError):
     """A handler was cancelled because it took longer than its agent allows."""
 
@@ -161,3 +184,61 @@ class UndeclaredEventError(PermanentError):
             f"agent {agent!r} emitted {emitted}, but declares {', '.join(sorted(declared)) or 'nothing'}. "
             f"Add it to the handler's return annotation."
         )
+
+
+class ClaimError(SchemaError, PermanentError):
+    """An event's value is kept elsewhere, and cannot be had as it was."""
+
+
+class ClaimMissingError(ClaimError):
+    """The store has nothing of that name."""
+
+    def __init__(self, claim: str, place: str) -> None:
+        self.claim = claim
+        self.place = place
+        super().__init__(
+            f"expected {claim} in {place}, got nothing: it was deleted before its event, or is in another store. "
+            "Have ANTIPHON_CLAIMS name the same folder for every agent, and keep files as long as topics keep events."
+        )
+
+
+class ClaimChangedError(ClaimError):
+    """The store has something else under that name."""
+
+    def __init__(self, claim: str, got: str) -> None:
+        self.claim = claim
+        self.got = got
+        super().__init__(
+            f"expected {claim}, got {got}: the file was changed or damaged. Put its content back, from a backup for example."
+        )
+
+
+class UnknownReferenceError(ClaimError):
+    """An event's value is kept where nobody here knows to look."""
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        super().__init__(
+            f"expected ce_dataref to be claim:sha256:<64 hex digits>?length=<bytes>, got {reference[:200]!r}. "
+            "Whoever wrote this record must mend it; see docs/reference/wire.md."
+        )
+
+
+class NoClaimStoreError(ClaimError):
+    """An event's value is kept elsewhere, and no store is configured."""
+
+    def __init__(self, claim: str) -> None:
+        self.claim = claim
+        super().__init__(
+            f"expected a store to fetch {claim} from, got none. "
+            "Set ANTIPHON_CLAIMS to the folder that its writer put it into."
+        )
+
+
+class TooLargeError(EncodeError):
+    """Something does not fit into a record. Trying again cannot help; *remedy* may."""
+
+    def __init__(self, what: str, size: int, limit: int, remedy: str) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(what, "", f"at most {limit} bytes", str(size), remedy)

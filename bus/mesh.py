@@ -8,7 +8,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-from antiphon.bus.connect import connect, schema_store
+from antiphon.bus.claims import Claims
+from antiphon.bus.connect import claim_check, connect, schema_store
 from antiphon.bus.errors import AnswerTimeoutError
 from antiphon.bus.names import Names
 from antiphon.bus.partition import partition_for
@@ -45,11 +46,13 @@ class Mesh:
         *,
         settings: Settings | None = None,
         store: SchemaStore | None = None,
+        claims: Claims | None = None,
         source: str = "/applications",
     ) -> None:
         self._settings = settings or Settings()
         self._given = bus
         self._store = store
+        self._claims = claims or claim_check(self._settings)
         self._source = source
         self._names = Names(self._settings.namespace)
         self._topics: set[str] = set()
@@ -58,7 +61,7 @@ class Mesh:
         self._bus = self._given or connect(self._settings)
         self._width = partitions_of_mesh(await self._bus.topics(), self._names, self._settings.partitions)
         self._codec = Codec(self._store or schema_store(self._settings, self._bus, self._names, self._width))
-        self._publisher = Publisher(self._bus, self._codec, self._names, source=self._source)
+        self._publisher = Publisher(self._bus, self._codec, self._names, source=self._source, claims=self._claims)
         return self
 
     async def __aexit__(
@@ -79,6 +82,7 @@ class Mesh:
         """Publish one event; with *correlation_id* it joins that workflow, else it starts one.
 
         With an *id* of your own, publishing again is recognised as the same event.
+        Raises `TooLargeError` where it is too large for a record, and `ANTIPHON_CLAIMS` is not set.
         """
         [published] = await self.publish_all([event], correlation_id=correlation_id, key=key, id=id, deadline=deadline)
         return published
@@ -134,7 +138,7 @@ class Mesh:
             answer = classes.get(envelope.type)
             if answer is None or envelope.correlation_id != correlation_id:
                 continue
-            return (await self._decode(answer, record.value or b"")).sealed(envelope)
+            return (await self._decode(answer, await self._claims.value_of(record))).sealed(envelope)
         raise AssertionError  # pragma: no cover - a read without a stop does not end
 
     async def _decode(self, event_class: type[E], value: bytes) -> E:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.dead_letter import formatted
+from antiphon.bus.dead_letter import formatted, message_of
 from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.errors import TooLargeError
 from antiphon.bus.job import Finished, Job
 from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS, Names
 from antiphon.bus.partition import partition_for
@@ -17,24 +19,41 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us, to_headers
 from antiphon.schemas.event import Event, envelope_of
 
+# Fewer emitted events than this fit into an entry of the activity record.
+_MANY = 1_000
+
 
 class Outbox:
     """Turns what handlers return, and how they end, into what the committer commits."""
 
     def __init__(
-        self, consumer: Consumer, *, names: Names, codec: Codec, partitions: int, telemetry: Telemetry = SILENT
+        self,
+        consumer: Consumer,
+        *,
+        names: Names,
+        codec: Codec,
+        claims: Claims,
+        partitions: int,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         self._consumer = consumer
         self._telemetry = telemetry
         self._names = names
         self._codec = codec
+        self._claims = claims
         self._partitions = partitions
         self._topics: dict[type[Event], str] = {}
         # What the mesh writes about itself leaves no activity, or its readers would feed themselves.
         self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, SCHEMAS)}
 
-    def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[dict[str, Any]]]:
-        """Return the records of sealed events, and what activity says of them. Raises `EncodeError`."""
+    def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[dict[str, Any]], list[bytes]]:
+        """Return the records of sealed events, what activity says of them, and values that must be kept first.
+
+        Raises `EncodeError`.
+        """
+        limit, undo_room = self._claims.limit, self._claims.undo_room
+        large: list[bytes] = []
+        kept = 0
         records: list[Outgoing] = []
         emitted: list[dict[str, Any]] = []
         for event in produced:
@@ -44,17 +63,38 @@ class Outbox:
             if topic is None:
                 topic = self._topics[event_class] = self._names.topic(event_class.__event__.topic)
             value = self._codec.encode(event)
-            key = envelope.key if envelope.key is not None else envelope.correlation_id
-            records.append(Outgoing(topic, key.encode(), value, to_headers(envelope)))
+            key = (envelope.key if envelope.key is not None else envelope.correlation_id).encode()
+            record = Outgoing(topic, key, value, to_headers(envelope))
+            if len(value) + len(key) > limit:
+                record = self._claims.outgoing(envelope.type, record)
+                large.append(value)
+            records.append(record)
+            undo = value if envelope.type in self._consumer.undoes else None
+            if undo is not None:
+                kept += len(undo)
+                if kept > undo_room:
+                    undo = bytes(self._claims.claim_undo(envelope.type, value, kept))
+                    large.append(value)
+                    kept -= len(value)
             emitted.append(
                 {
                     "id": envelope.id,
                     "type": envelope.type,
                     "fails": event_class.__event__.fails,
-                    "undo": value if envelope.type in self._consumer.undoes else None,
+                    "undo": undo,
                 }
             )
-        return records, emitted
+        if len(emitted) > _MANY:
+            self._check_entry(emitted)
+        return records, emitted, large
+
+    def _check_entry(self, emitted: Sequence[dict[str, Any]]) -> None:
+        """Refuse what is too much to be told in one entry of the activity record."""
+        size = sum(len(one["id"]) + len(one["type"]) + len(one["undo"] or b"") + 8 for one in emitted)
+        if size > self._claims.limit:
+            remedy = "Emit fewer from one handling, for example by way of an event that is handled in turn"
+            what = f"the list of {len(emitted)} events emitted at once"
+            raise TooLargeError(what, size, self._claims.limit, remedy)
 
     def attempt(
         self,
@@ -110,7 +150,7 @@ class Outbox:
             "causes": [] if delivery is None else delivery.causes,
             "error": None
             if error is None
-            else {"type": type(error).__name__, "message": str(error), "traceback": formatted(error)},
+            else {"type": type(error).__name__, "message": message_of(error), "traceback": formatted(error)},
             "usage": []
             if delivery is None
             else [

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
+from antiphon.bus.claims import Claims
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing
@@ -29,11 +30,14 @@ class Published:
 class Publisher:
     """Publishes root events, and events that join a workflow from outside."""
 
-    def __init__(self, bus: Bus, codec: Codec, names: Names, *, source: str = "/applications") -> None:
+    def __init__(
+        self, bus: Bus, codec: Codec, names: Names, *, source: str = "/applications", claims: Claims | None = None
+    ) -> None:
         self._bus = bus
         self._codec = codec
         self._names = names
         self._source = source
+        self._claims = claims or Claims()
 
     async def publish(
         self,
@@ -48,7 +52,8 @@ class Publisher:
 
         Each starts a workflow, unless *correlation_id* names the one it joins.
         With an *id* of the caller's own, publishing twice is recognised as once.
-        Raises `EncodeError` before anything is written.
+        Raises `EncodeError` before anything is written, `TooLargeError` for instance; `ClaimStoreError` where a
+        large one cannot be kept.
         """
         await self._codec.announce({type(event) for event in events}, topic_of=self._names.topic)
         envelopes = [self._envelope(event, correlation_id, key, id, deadline) for event in events]
@@ -61,6 +66,13 @@ class Publisher:
             )
             for event, envelope in zip(events, envelopes, strict=True)
         ]
+        large: list[bytes] = []
+        for number, (record, envelope) in enumerate(zip(records, envelopes, strict=True)):
+            value = record.value or b""
+            if len(value) + len(record.key or b"") > self._claims.limit:
+                records[number] = self._claims.outgoing(envelope.type, record)
+                large.append(value)
+        await self._claims.keep(large)
         positions = await self._bus.publish(records)
         return [
             Published(

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableError
 
+from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.names import Names, is_legal
 
@@ -49,6 +50,13 @@ def _legal(namespace: str) -> str:
         message = "letters, digits, dots, dashes and underscores, starting with a letter or digit"
         raise ValueError(message)
     return namespace
+
+
+def _folder(claims: str | None) -> str | None:
+    if claims is not None and "://" in claims:
+        message = "the path of a folder"
+        raise ValueError(message)
+    return claims
 
 
 class Settings(BaseSettings):
@@ -80,6 +88,12 @@ class Settings(BaseSettings):
     instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
+    claims: Annotated[str | None, AfterValidator(_folder)] = Field(
+        default=None, description="folder that all agents share, for values too large for a record"
+    )
+    claim_threshold: int = Field(
+        default=LIMIT, ge=10_000, description="bytes of key and value above which a value is kept there"
+    )
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"
     )

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator
 
-from antiphon.bus.connect import connect, schema_store
+from antiphon.bus.claims import Claims
+from antiphon.bus.connect import claim_check, connect, schema_store
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.settings import Settings, load
@@ -34,6 +35,11 @@ class Cluster:
     def partitions(self) -> int:
         """How wide the topics of this mesh are."""
         return partitions_of_mesh(self.topics, self.names, self.settings.partitions)
+
+    @property
+    def claims(self) -> Claims:
+        """What becomes of values too large for a record."""
+        return claim_check(self.settings)
 
     def codec(self) -> Codec:
         return Codec(self.store)

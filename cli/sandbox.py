@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
+from antiphon.bus.claims import Claims, MemoryClaims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.memory.bus import MemoryBus
@@ -58,15 +59,18 @@ def _hearers(consumers: Sequence[Consumer]) -> dict[str, list[str]]:
 class Sandbox:
     """A running mesh in memory. Made by `running`."""
 
-    def __init__(self, bus: MemoryBus, codec: Codec, worker: asyncio.Task[int], consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self, bus: MemoryBus, codec: Codec, claims: Claims, worker: asyncio.Task[int], consumers: Sequence[Consumer]
+    ) -> None:
         self._bus = bus
         self._codec = codec
+        self._claims = claims
         self._worker = worker
         self._ledger = Ledger(consumers)
 
     async def publish(self, events: Sequence[Event]) -> list[Published]:
         """Publish *events*, each the root of a workflow."""
-        publisher = Publisher(self._bus, self._codec, _NAMES, source="/cli/try")
+        publisher = Publisher(self._bus, self._codec, _NAMES, source="/cli/try", claims=self._claims)
         published = await publisher.publish(events)
         for root in published:
             self._ledger.published(root.id, root.type, root.correlation_id)
@@ -116,7 +120,7 @@ class Sandbox:
                 waiting.discard(id)
 
     async def _workflow(self, correlation_id: str) -> Workflow:
-        workflow = await read_workflow(self._bus, _NAMES, self._codec, correlation_id)
+        workflow = await read_workflow(self._bus, _NAMES, self._codec, correlation_id, claims=self._claims)
         if workflow is None:
             message = f"the workflow {correlation_id} that was just published is gone"
             raise RuntimeError(message)
@@ -127,8 +131,18 @@ class Sandbox:
 async def running(consumers: Sequence[Consumer]) -> AsyncGenerator[Sandbox]:
     """Run *consumers* on a broker in memory while the context lasts."""
     bus, store = MemoryBus(partitions=_PARTITIONS), MemoryStore()
+    # Whatever is configured: large events go through, and leave nothing behind.
+    claims = Claims(MemoryClaims())
     worker = Worker(
-        bus, consumers, names=_NAMES, store=store, instance="try", partitions=_PARTITIONS, create_topics=True, grace_s=0
+        bus,
+        consumers,
+        names=_NAMES,
+        store=store,
+        claims=claims,
+        instance="try",
+        partitions=_PARTITIONS,
+        create_topics=True,
+        grace_s=0,
     )
     task = asyncio.create_task(worker.run())
     ready = asyncio.create_task(worker.ready.wait())
@@ -136,7 +150,7 @@ async def running(consumers: Sequence[Consumer]) -> AsyncGenerator[Sandbox]:
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task
-        yield Sandbox(bus, Codec(store), task, consumers)
+        yield Sandbox(bus, Codec(store), claims, task, consumers)
     finally:
         ready.cancel()
         task.cancel()

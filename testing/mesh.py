@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from antiphon.agents.agent import Agent, agent_of
 from antiphon.agents.worker import Worker
 from antiphon.bus.activity import Activity, Handled
+from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import ACTIVITY, Names
@@ -38,13 +39,14 @@ class MemoryMesh:
     The engine, the codec and the wire are those that run on Kafka.
     """
 
-    def __init__(self, partitions: int = 4, *, bus: Bus | None = None) -> None:
+    def __init__(self, partitions: int = 4, *, bus: Bus | None = None, claims: Claims | None = None) -> None:
         self.partitions = partitions
         self.bus: Bus = bus or MemoryBus(partitions=partitions)
         self.names = Names()
         self.store = MemoryStore()
         self.codec = Codec(self.store)
-        self.publisher = Publisher(self.bus, self.codec, self.names)
+        self.claims = claims or Claims()
+        self.publisher = Publisher(self.bus, self.codec, self.names, claims=self.claims)
 
     async def prepare(self, *agents: object) -> None:
         """Make the topics, so that events may be published before a worker starts."""
@@ -57,6 +59,7 @@ class MemoryMesh:
             _consumers(agents),
             names=self.names,
             store=self.store,
+            claims=self.claims,
             partitions=self.partitions,
             heartbeat_s=60,
             **more,
@@ -90,7 +93,7 @@ class MemoryMesh:
         return [
             (
                 from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms),
-                self.codec.decode(event_class, record.value or b""),
+                self.codec.decode(event_class, await self.claims.value_of(record)),
             )
             for record in await self.records(event_class.__event__.topic)
         ]

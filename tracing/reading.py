@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 
 from antiphon.bus.activity import Activity, Handled
+from antiphon.bus.claims import Claims
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import ACTIVITY, AGENTS, Names
 from antiphon.bus.partition import partition_for
@@ -28,7 +29,9 @@ from antiphon.tracing.workflow import Workflow, stitch
 _RESTITCH_S = 1.0
 
 
-async def read_workflow(bus: Bus, names: Names, codec: Codec, correlation_id: str) -> Workflow | None:
+async def read_workflow(
+    bus: Bus, names: Names, codec: Codec, correlation_id: str, *, claims: Claims | None = None
+) -> Workflow | None:
     """Read and stitch one workflow; None where no topic holds anything of it.
 
     Costs one partition of the activity topic and of each event topic, from the
@@ -40,20 +43,20 @@ async def read_workflow(bus: Bus, names: Names, codec: Codec, correlation_id: st
     An event published from outside, on another partition, shows once it was handled.
     Raises `BusError`, and `RegistryError` where schemas cannot be had.
     """
-    reader = _Reader(bus, names, codec, correlation_id)
+    reader = _Reader(bus, names, codec, correlation_id, claims)
     await reader.catch_up()
     return reader.stitched()
 
 
 async def follow(
-    bus: Bus, names: Names, codec: Codec, correlation_id: str, *, every_s: float = 0.2
+    bus: Bus, names: Names, codec: Codec, correlation_id: str, *, every_s: float = 0.2, claims: Claims | None = None
 ) -> AsyncGenerator[Workflow, None]:
     """Yield the workflow as it is, and again whenever it has changed, until it has ended or is parked.
 
     Looks every *every_s* seconds, and reads only what is new. Waits for a
     workflow of which there is nothing yet; so bound it by a time-out.
     """
-    reader = _Reader(bus, names, codec, correlation_id)
+    reader = _Reader(bus, names, codec, correlation_id, claims)
     shown: Workflow | None = None
     stitched_at = -_RESTITCH_S
     while True:
@@ -72,11 +75,12 @@ async def follow(
 class _Reader:
     """What was read of one workflow, and how far. Reading on reads only what is new."""
 
-    def __init__(self, bus: Bus, names: Names, codec: Codec, correlation_id: str) -> None:
+    def __init__(self, bus: Bus, names: Names, codec: Codec, correlation_id: str, claims: Claims | None) -> None:
         self._bus = bus
         self._names = names
         self._codec = codec
         self._id = correlation_id
+        self._claims = claims
         self._next: dict[TopicPartition, int] = {}
         self._agents: dict[bytes | None, AgentSeen] = {}
         self._activity: list[Activity] = []
@@ -215,7 +219,7 @@ class _Reader:
         at = self._events.setdefault(TopicPartition(record.topic, record.partition), {})
         if record.offset in at or not belongs(record, self._id):
             return False
-        event = await event_in(record, self._names, self._codec)
+        event = await event_in(record, self._names, self._codec, self._claims)
         if event is None or event.envelope.correlation_id != self._id:
             return False
         at[record.offset] = event

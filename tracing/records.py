@@ -7,6 +7,9 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, TypeVar
 
+from antiphon.bus.claim import reference_in
+from antiphon.bus.claims import Claims
+from antiphon.bus.errors import ClaimStoreError
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import AGENTS, Names, undo_topic
 from antiphon.bus.port import Bus
@@ -68,13 +71,16 @@ def belongs(record: Record, correlation_id: str) -> bool:
     return found.get("ce_correlationid", found.get("ce_id")) == wanted
 
 
-async def event_in(record: Record, names: Names, codec: Codec) -> SeenEvent | None:
-    """Return the event that *record* holds, or None where it holds none."""
+async def event_in(record: Record, names: Names, codec: Codec, claims: Claims | None = None) -> SeenEvent | None:
+    """Return the event that *record* holds, or None where it holds none.
+
+    A large value is fetched from where *claims* says; without, it counts as one that cannot be read.
+    """
     try:
         envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
     except NotAnEventError:
         return None
-    data, problem = await _json(codec, record.value)
+    data, problem = await _json(codec, record, claims or Claims())
     return SeenEvent(
         envelope=envelope,
         topic=names.plain(record.topic),
@@ -85,17 +91,18 @@ async def event_in(record: Record, names: Names, codec: Codec) -> SeenEvent | No
     )
 
 
-async def _json(codec: Codec, value: bytes | None) -> tuple[Any, str | None]:
+async def _json(codec: Codec, record: Record, claims: Claims) -> tuple[Any, str | None]:
     """Return the data as JSON, or why there is none: an event whose data cannot be read is still an event."""
-    if value is None:
+    if record.value is None and reference_in(record) is None:
         return None, "the record has no value"
     try:
+        value = await claims.value_of(record)
         try:
             return to_json(codec.read(value)[1]), None
         except UnknownSchemaError as error:
             await codec.learn(error.reference)
             return to_json(codec.read(value)[1]), None
-    except SchemaError as error:
+    except (SchemaError, ClaimStoreError) as error:
         return None, str(error)
 
 

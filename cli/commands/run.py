@@ -109,6 +109,7 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             consumers,
             names=cluster.names,
             store=cluster.store,
+            claims=cluster.claims,
             instance=settings.instance,
             partitions=settings.partitions,
             create_topics=settings.create_topics,

@@ -87,7 +87,7 @@ async def _tail(wanted: Wanted) -> None:
         shown = 0
         async with contextlib.aclosing(_records(cluster, wanted)) as records:
             async for record in records:
-                event = await event_in(record, cluster.names, codec)
+                event = await event_in(record, cluster.names, codec, cluster.claims)
                 if event is None or not wanted.has(event):
                     continue
                 _show(event, fails=event.envelope.type in failing)

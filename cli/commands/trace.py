@@ -93,4 +93,4 @@ def _listing(found: list[Candidate]) -> list[str]:
 
 
 async def _read(cluster: Cluster, id: str) -> Workflow | None:
-    return await read_workflow(cluster.bus, cluster.names, cluster.codec(), id)
+    return await read_workflow(cluster.bus, cluster.names, cluster.codec(), id, claims=cluster.claims)

@@ -52,7 +52,7 @@ class Follower:
                 yield package
 
     async def _events(self, record: Record) -> list[Package]:
-        seen = await event_in(record, self._cluster.names, self._codec)
+        seen = await event_in(record, self._cluster.names, self._codec, self._cluster.claims)
         if seen is None or not isinstance(seen.data, dict):
             return []
         envelope, data = seen.envelope, cast("dict[str, Any]", seen.data)

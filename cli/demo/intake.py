@@ -153,5 +153,7 @@ class Intake:
 
     async def _read(self, correlation_id: str) -> dict[str, Any] | None:
         cluster = self._cluster
-        workflow = await read_workflow(cluster.bus, cluster.names, cluster.codec(), correlation_id)
+        workflow = await read_workflow(
+            cluster.bus, cluster.names, cluster.codec(), correlation_id, claims=cluster.claims
+        )
         return None if workflow is None else workflow.document()

@@ -36,6 +36,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "instance": (None, "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
+        "claims": (None, "default"),
+        "claim_threshold": (900_000, "default"),
     }
 
 

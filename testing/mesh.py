@@ -50,13 +50,13 @@ class MemoryMesh:
 
     async def prepare(self, *agents: object) -> None:
         """Make the topics, so that events may be published before a worker starts."""
-        await ensure(self.bus, _consumers(agents), self.names, partitions=self.partitions, may_create=True)
+        await ensure(self.bus, consumers_of(agents), self.names, partitions=self.partitions, may_create=True)
 
     def worker(self, *agents: object, **more: Any) -> Worker:
         """Make a worker for *agents*: decorated functions, `Agent`s or `Consumer`s."""
         return Worker(
             self.bus,
-            _consumers(agents),
+            consumers_of(agents),
             names=self.names,
             store=self.store,
             claims=self.claims,
@@ -118,7 +118,8 @@ class MemoryMesh:
         return found
 
 
-def _consumers(agents: Iterable[object]) -> list[Consumer]:
+def consumers_of(agents: Iterable[object]) -> list[Consumer]:
+    """Return *agents*, decorated functions, `Agent`s or `Consumer`s, as the engine runs them."""
     return [found if isinstance(found, Consumer) else _agent(found).consumer() for found in agents]
 
 

@@ -74,7 +74,7 @@ class MemoryBus:
         logs = {partition: self.log(partition) for partition in sorted(start)}
         wake = asyncio.Event()
         for log in logs.values():
-            log.watchers.add(wake)
+            log.watchers[wake] = None
         try:
             while logs:
                 wake.clear()
@@ -89,7 +89,7 @@ class MemoryBus:
                 await self.schedule.turn()
         finally:
             for partition in start:
-                self.log(partition).watchers.discard(wake)
+                self.log(partition).watchers.pop(wake, None)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end of each partition, the stable one or the last; unknown topics are left out."""

@@ -20,8 +20,8 @@ class PartitionLog:
         self.partition = partition
         self.first = 0
         """The lowest offset that is still there."""
-        self.watchers: set[asyncio.Event] = set()
-        """Set whenever readers may see more than before."""
+        self.watchers: dict[asyncio.Event, None] = {}
+        """Set whenever readers may see more than before, in the order in which they came: a set's would be another each run."""
         # By offset, from `first` on; None is where nobody may read anything: a
         # transaction's end, or a record of one that was aborted.
         self._entries: list[Record | None] = []

@@ -246,7 +246,7 @@ class MemoryMember:
         if isinstance(change, Assigned):
             for partition, committed in change.partitions.items():
                 log = self._cluster.log(partition)
-                log.watchers.add(self._wake)
+                log.watchers[self._wake] = None
                 self._positions[partition] = log.first if committed is None else committed.offset
                 self._grants[partition] = grant
         else:
@@ -264,7 +264,7 @@ class MemoryMember:
 
     def _stop(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
-            self._cluster.log(partition).watchers.discard(self._wake)
+            self._cluster.log(partition).watchers.pop(self._wake, None)
             self._positions.pop(partition, None)
             self._flowing.discard(partition)
 

@@ -81,10 +81,15 @@ class _Worker(Worker):
         self._codec = codec
         self._batch = chance.choice((1, 3, 1_000))
         self._most_pending = chance.choice((1, 2_000))
+        self._commits = _Drawn(of=RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0), chance=chance)
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
         settings = EngineSettings(
-            instance=self.instance, partitions=width, batch=self._batch, most_pending=self._most_pending
+            instance=self.instance,
+            partitions=width,
+            batch=self._batch,
+            most_pending=self._most_pending,
+            commits=self._commits,
         )
         return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 
-from antiphon.bus.errors import BusError
+from antiphon.bus.errors import BusError, CommitError
 from antiphon.bus.kafka.chatter import log
 from antiphon.bus.kafka.committing import Committing
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
@@ -17,6 +17,7 @@ from antiphon.bus.record import TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
+_ANSWER_S = 5.0
 
 
 class KafkaMember:
@@ -54,12 +55,21 @@ class KafkaMember:
     async def commit(self, transaction: Transaction) -> None:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
-                await self._committing.commit(transaction)
+                await self._commit(transaction)
             return
         if transaction.records:
             await self._committing.write(transaction.records)
         if transaction.offsets:
             await asyncio.wrap_future(self._polling.commit(transaction.offsets))
+
+    async def _commit(self, transaction: Transaction) -> None:
+        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
+        bound_s = _ANSWER_S + 2 * self._membership.transaction_timeout_s
+        try:
+            async with asyncio.timeout(bound_s):
+                await self._committing.commit(transaction)
+        except TimeoutError:
+            raise CommitError(f"no answer within {bound_s:g} s") from None
 
     async def restart(self) -> None:
         await self._committing.renew()

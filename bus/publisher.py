@@ -51,10 +51,14 @@ class Publisher:
         """Publish *events* and return when every replica has them.
 
         Each starts a workflow, unless *correlation_id* names the one it joins.
-        With an *id* of the caller's own, publishing twice is recognised as once.
+        With an *id* of the caller's own, publishing twice is recognised as once;
+        it names one event, so more raise `ValueError`.
         Raises `EncodeError` before anything is written, `TooLargeError` for instance; `ClaimStoreError` where a
         large one cannot be kept.
         """
+        if id is not None and len(events) != 1:
+            message = f"expected one event where an id is given, got {len(events)}. Publish each with an id of its own."
+            raise ValueError(message)
         await self._codec.announce({type(event) for event in events}, topic_of=self._names.topic)
         envelopes = [self._envelope(event, correlation_id, key, id, deadline) for event in events]
         records = [

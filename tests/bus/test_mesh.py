@@ -103,3 +103,12 @@ async def test_nothing_is_published_where_one_event_does_not_fit() -> None:
         with pytest.raises(EncodeError, match="n"):
             await mesh.publish_all([Counted(n=1), Counted(n=2**70)])
     assert await world.records("thing.counted") == []
+
+
+async def test_an_id_names_one_event() -> None:
+    """Two events of one id would be taken for one, and the other lost to whoever dedupes."""
+    world = MemoryMesh()
+    async with mesh_on(world) as mesh:
+        with pytest.raises(ValueError, match=r"expected one event where an id is given, got 2\."):
+            await mesh.publish_all([Asked(text="rain?"), Asked(text="snow?")], id="mine")
+    assert await world.records("question.asked") == []

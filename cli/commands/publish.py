@@ -69,6 +69,8 @@ def publish(  # noqa: PLR0913 - each is an option
     """
     if source is not None and (source != "-" or file is not None):
         raise UsageError(f"expected `-`, --data or --file, got {source!r}", "try: antiphon publish TYPE --data JSON")
+    if id is not None and data is None:
+        raise UsageError("expected --id with --data, got it with a file", "an id names one event: leave it out")
     found = items(data, "-" if source else file)
     order = Order(type, correlation_id, key, id, wait, timeout, rate)
     if wait is not None and (correlation_id or key or id):

@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
+from antiphon.bus import entry
 from antiphon.bus.activity import Activity
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.job import Finished, Owned, Remembered
@@ -44,7 +44,7 @@ class Committer:
         self._limit = limit
         self._activity_topic = names.topic(ACTIVITY)
         self._source = f"/agents/{consumer.name}"
-        self._shared = {"agent": consumer.name, "version": consumer.version, "instance": instance}
+        self._shared = (consumer.name, consumer.version, instance)
         self._finished: list[Finished] = []
         self._remembered: list[Remembered] = []
         self._committing = 0
@@ -115,7 +115,7 @@ class Committer:
     def _batch(self, finished: list[Finished], remembered: list[Remembered]) -> Batch:
         records: list[Outgoing] = []
         touched: dict[TopicPartition, Owned] = {}
-        activity: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        activity: defaultdict[int, list[bytes]] = defaultdict(list)
         for done in finished:
             records += done.outgoing
             if done.offset is not None:
@@ -132,10 +132,10 @@ class Committer:
         offsets: dict[TopicPartition, Committed] = {tp: owned.progress.committed() for tp, owned in touched.items()}
         return Batch(Transaction(records, offsets), frozenset(touched.values()), remembered)
 
-    def _activity(self, partition: int, deliveries: list[dict[str, Any]]) -> list[Outgoing]:
+    def _activity(self, partition: int, deliveries: list[bytes]) -> list[Outgoing]:
         """Return the activity record of *deliveries*, or several where one would outgrow the limit."""
         envelope = Envelope.root(Activity.__event__.type, source=self._source)
-        value = self._codec.encode_data(Activity, {**self._shared, "deliveries": deliveries})
+        value = self._codec.framed(Activity, entry.activity(*self._shared, deliveries))
         if len(value) > self._limit and len(deliveries) > 1:
             half = len(deliveries) // 2
             return self._activity(partition, deliveries[:half]) + self._activity(partition, deliveries[half:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 from antiphon.bus.offsets import Progress
 from antiphon.bus.record import Outgoing, Record, TopicPartition
@@ -67,8 +67,9 @@ class Finished:
     owned: Owned
     offset: int | None
     """None: the attempt was not the last one; its offset stays unfinished."""
-    outgoing: list[Outgoing]
-    activity: dict[str, Any] | None
+    outgoing: Sequence[Outgoing]
+    activity: bytes | None
+    """Its entry in the activity record, written."""
     activity_partition: int = 0
 
 

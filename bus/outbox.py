@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from antiphon.bus import entry
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.dead_letter import formatted, message_of
@@ -46,8 +46,8 @@ class Outbox:
         # What the mesh writes about itself leaves no activity, or its readers would feed themselves.
         self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, SCHEMAS)}
 
-    def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[dict[str, Any]], list[bytes]]:
-        """Return the records of sealed events, what activity says of them, and values that must be kept first.
+    def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[bytes], list[bytes]]:
+        """Return the records of sealed events, what activity says of each, and values that must be kept first.
 
         Raises `EncodeError`.
         """
@@ -55,7 +55,7 @@ class Outbox:
         large: list[bytes] = []
         kept = 0
         records: list[Outgoing] = []
-        emitted: list[dict[str, Any]] = []
+        emitted: list[bytes] = []
         for event in produced:
             envelope = envelope_of(event)
             event_class = type(event)
@@ -76,21 +76,14 @@ class Outbox:
                     undo = bytes(self._claims.claim_undo(envelope.type, value, kept))
                     large.append(value)
                     kept -= len(value)
-            emitted.append(
-                {
-                    "id": envelope.id,
-                    "type": envelope.type,
-                    "fails": event_class.__event__.fails,
-                    "undo": undo,
-                }
-            )
+            emitted.append(entry.emitted(envelope.id, envelope.type, fails=event_class.__event__.fails, undo=undo))
         if len(emitted) > _MANY:
             self._check_entry(emitted)
         return records, emitted, large
 
-    def _check_entry(self, emitted: Sequence[dict[str, Any]]) -> None:
+    def _check_entry(self, emitted: Sequence[bytes]) -> None:
         """Refuse what is too much to be told in one entry of the activity record."""
-        size = sum(len(one["id"]) + len(one["type"]) + len(one["undo"] or b"") + 8 for one in emitted)
+        size = sum(map(len, emitted))
         if size > self._claims.limit:
             remedy = "Emit fewer from one handling, for example by way of an event that is handled in turn"
             what = f"the list of {len(emitted)} events emitted at once"
@@ -104,16 +97,16 @@ class Outbox:
         *,
         error: BaseException | None = None,
         records: Sequence[Outgoing] = (),
-        emitted: Sequence[dict[str, Any]] = (),
+        emitted: list[bytes] | None = None,
         final: bool = False,
     ) -> Finished:
         """Return what one attempt leaves to be committed."""
         self._telemetry.attempted(self._consumer.name, job, delivery, outcome)
         offset = job.record.offset if final else None
         if job.record.topic in self._unseen:
-            return Finished(job.owned, offset, list(records), None)
-        entry = self._entry(job, delivery, outcome, error, emitted)
-        return Finished(job.owned, offset, list(records), entry, self._activity_partition(job))
+            return Finished(job.owned, offset, records, None)
+        said = self._entry(job, delivery, outcome, error, emitted or [])
+        return Finished(job.owned, offset, records, said, self._activity_partition(job))
 
     def _activity_partition(self, job: Job) -> int:
         """The workflow's partition. What an agent emitted without a key of its own lies there already."""
@@ -129,39 +122,25 @@ class Outbox:
         delivery: Delivery | None,
         outcome: Outcome,
         error: BaseException | None,
-        emitted: Sequence[dict[str, Any]],
-    ) -> dict[str, Any]:
+        emitted: list[bytes],
+    ) -> bytes:
         envelope, record = job.envelope, job.record
-        # As a dictionary in the shape of `activity.Handled`: it goes straight to the Avro writer.
-        return {
-            "event_id": envelope.id,
-            "event_type": envelope.type,
-            "correlation_id": envelope.correlation_id,
-            "key": envelope.key,
-            "topic": self._names.plain(record.topic),
-            "partition": record.partition,
-            "offset": record.offset,
-            "attempt": job.attempt,
-            "outcome": outcome.value,
-            "started_us": job.started_us,
-            "duration_us": now_us() - job.started_us,
-            "queue_us": job.started_us - envelope.time_us,
-            "emitted": emitted,
-            "causes": [] if delivery is None else delivery.causes,
-            "error": None
-            if error is None
-            else {"type": type(error).__name__, "message": message_of(error), "traceback": formatted(error)},
-            "usage": []
-            if delivery is None
-            else [
-                {
-                    "model": spent.model,
-                    "input_tokens": spent.input_tokens,
-                    "output_tokens": spent.output_tokens,
-                    "cost": spent.cost,
-                    "currency": spent.currency,
-                }
-                for spent in delivery.usage
-            ],
-            "confidence": None if delivery is None else delivery.confidence,
-        }
+        return entry.handled(
+            event_id=envelope.id,
+            event_type=envelope.type,
+            correlation_id=envelope.correlation_id,
+            key=envelope.key,
+            topic=self._names.plain(record.topic),
+            partition=record.partition,
+            offset=record.offset,
+            attempt=job.attempt,
+            outcome=outcome.value,
+            started_us=job.started_us,
+            duration_us=now_us() - job.started_us,
+            queue_us=job.started_us - envelope.time_us,
+            emitted=emitted,
+            causes=() if delivery is None else delivery.causes,
+            error=None if error is None else entry.failure(type(error).__name__, message_of(error), formatted(error)),
+            usage=() if delivery is None else delivery.usage,
+            confidence=None if delivery is None else delivery.confidence,
+        )

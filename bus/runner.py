@@ -23,7 +23,7 @@ from antiphon.bus.state import REMEMBERED, dump
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import EncodeError, RegistryError, SchemaError, UnknownSchemaError
-from antiphon.schemas.event import Event
+from antiphon.schemas.event import Event, seal
 
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
@@ -147,10 +147,11 @@ class Runner:
     async def _drain(self) -> None:
         turns = 0
         lanes = self._lanes
+        task = asyncio.current_task()
         while True:
             while lanes.ready:
                 lane = lanes.take()
-                await self._attempt(lane)
+                await self._attempt(lane, task)
                 turns += 1
                 if turns % _TURN == 0:
                     await asyncio.sleep(0)
@@ -160,10 +161,10 @@ class Runner:
 
     # One attempt.
 
-    async def _attempt(self, lane: LaneQueue[Job]) -> None:
-        """Handle the lane's first job once: finished, or held back for a retry."""
+    async def _attempt(self, lane: LaneQueue[Job], task: asyncio.Task[None] | None) -> None:
+        """Handle the lane's first job once, in *task*: finished, or held back for a retry."""
         job = lane.jobs[0]
-        job.runner = asyncio.current_task()
+        job.runner = task
         job.started_us = now_us()
         self.running[job] = None
         delay_s: float | None = None
@@ -201,7 +202,11 @@ class Runner:
             return None
         try:
             value = job.record.value or await insisting(self.claims.value_of, job.record)
-            event = (await self.decode(job.event_class, value)).sealed(job.envelope)
+            try:
+                event = self._codec.decode(job.event_class, value)
+            except UnknownSchemaError:
+                event = await self.decode(job.event_class, value)
+            seal(event, job.envelope)
         except SchemaError as error:
             self._set_aside(job, None, error, "undecodable")
             return None
@@ -314,7 +319,7 @@ class Runner:
         outcome: Outcome,
         *,
         outgoing: Sequence[Outgoing] = (),
-        emitted: Sequence[dict[str, Any]] = (),
+        emitted: list[bytes] | None = None,
         changed: Mapping[str, bytes | None] | None = None,
         error: BaseException | None = None,
     ) -> None:

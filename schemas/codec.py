@@ -82,12 +82,9 @@ class Codec:
             )
         return writer.write(event)
 
-    def encode_data(self, event_class: type[Event], data: Mapping[str, Any]) -> bytes:
-        """Write *data*, already in the shape that fastavro takes, as an event of an announced class.
-
-        For what is written for every delivery: making models of it first would cost more than writing it.
-        """
-        return self._writers[event_class].write_data(data)
+    def framed(self, event_class: type[Event], data: bytes) -> bytes:
+        """Put the header of an announced class before *data*, which is Avro of its schema already."""
+        return self._writers[event_class].header + data
 
     def decode(self, event_class: type[E], value: bytes) -> E:
         """Read *value* as an *event_class*, whoever wrote it, by Avro's rules of resolution.
@@ -262,17 +259,11 @@ class _Writer:
         self._written, self._limits = written, limits
         self._shape = shape_of(event_class)
         self._plan = writing_plan(self._shape)
-        self._header = header_of(reference)
-
-    def write_data(self, data: Mapping[str, Any]) -> bytes:
-        stream = BytesIO()
-        stream.write(self._header)
-        binary.write(stream, self._written.parsed, data)
-        return stream.getvalue()
+        self.header = header_of(reference)
 
     def write(self, event: Event) -> bytes:
         stream = BytesIO()
-        stream.write(self._header)
+        stream.write(self.header)
         try:
             binary.write(stream, self._written.parsed, self._plan(event))
         except Exception as error:
@@ -287,7 +278,7 @@ class _Writer:
         try:
             if len(value) > self._limits.size:
                 raise LimitError(self._type, "bytes in a value", self._limits.size, str(len(value)))
-            self._written.guard.scan(value, len(self._header))
+            self._written.guard.scan(value, len(self.header))
         except LimitError as error:
             expected = f"at most {error.limit} {error.what}"
             raise EncodeError(

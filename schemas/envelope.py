@@ -25,6 +25,8 @@ from antiphon.schemas.errors import NotAnEventError
 from antiphon.schemas.ids import root_id
 
 CONTENT_TYPE = b"application/avro"
+_SPECVERSION: tuple[str, bytes | None] = ("ce_specversion", b"1.0")
+_CONTENT: tuple[str, bytes | None] = ("content-type", CONTENT_TYPE)
 _OURS = len("2025-11-22T10:00:00.000123Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,13 +72,13 @@ def now_us() -> int:
 def to_headers(envelope: Envelope) -> list[tuple[str, bytes | None]]:
     """Write *envelope* as CloudEvents headers; what is not set is left out."""
     headers: list[tuple[str, bytes | None]] = [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         ("ce_id", envelope.id.encode()),
-        ("ce_type", envelope.type.encode()),
-        ("ce_source", envelope.source.encode()),
+        _recurring("ce_type", envelope.type),
+        _recurring("ce_source", envelope.source),
         ("ce_time", format_time(envelope.time_us).encode()),
         ("ce_correlationid", envelope.correlation_id.encode()),
-        ("content-type", CONTENT_TYPE),
+        _CONTENT,
     ]
     if envelope.parent_id is not None:
         headers.append(("ce_causationid", envelope.parent_id.encode()))
@@ -159,6 +161,11 @@ def format_time(us: int) -> str:
     """
     seconds, rest = divmod(us, 1_000_000)
     return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _recurring(name: str, text: str) -> tuple[str, bytes | None]:
+    return name, text.encode()
 
 
 @lru_cache(maxsize=1_024)

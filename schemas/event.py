@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -75,7 +76,7 @@ class Event(BaseModel):
     def sealed(self, envelope: Envelope) -> Self:
         """Return this event in *envelope*; a copy if it has one already, so nobody's event changes under him."""
         event = self if envelope_or_none(self) is None else self.model_copy()
-        object.__setattr__(event, "__envelope__", envelope)
+        seal(event, envelope)
         return event
 
 
@@ -127,6 +128,8 @@ def envelope_or_none(event: Event) -> Envelope | None:
 
 
 _slot = Event.__dict__["__envelope__"]
+seal: Callable[[Event, Envelope], None] = _slot.__set__
+"""Put an event that nobody else has yet into its envelope; for all others there is `Event.sealed`."""
 
 
 def event_type(name: str) -> str:

@@ -1,0 +1,81 @@
+"""Entries of the activity record: what is written by hand is what fastavro reads under the record's own schema."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import fastavro
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.bus import entry
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.delivery import Usage
+from antiphon.schemas.avro import schema_of
+
+texts = st.text(max_size=40)
+longs = st.integers(-(2**63), 2**63 - 1)
+spent = st.builds(
+    Spent,
+    model=texts,
+    input_tokens=longs,
+    output_tokens=longs,
+    cost=st.floats(allow_nan=False),
+    currency=texts,
+)
+handled = st.builds(
+    Handled,
+    event_id=texts,
+    event_type=texts,
+    correlation_id=texts,
+    key=st.none() | texts,
+    topic=texts,
+    partition=longs,
+    offset=longs,
+    attempt=longs,
+    outcome=texts,
+    started_us=longs,
+    duration_us=longs,
+    queue_us=longs,
+    emitted=st.lists(
+        st.builds(Emitted, id=texts, type=texts, fails=st.booleans(), undo=st.none() | st.binary(max_size=200)),
+        max_size=3,
+    ),
+    causes=st.lists(texts, max_size=3),
+    error=st.none() | st.builds(Failure, type=texts, message=texts, traceback=texts),
+    usage=st.lists(spent, max_size=3),
+    confidence=st.none() | st.floats(allow_nan=False),
+)
+SCHEMA: Any = fastavro.parse_schema(dict(schema_of(Activity)))
+
+
+def written(delivery: Handled) -> bytes:
+    """Write *delivery* as a worker does."""
+    fields: dict[str, Any] = dict(delivery)
+    fields["emitted"] = [entry.emitted(e.id, e.type, fails=e.fails, undo=e.undo) for e in delivery.emitted]
+    fields["usage"] = [
+        Usage(
+            model=call.model,
+            input_tokens=call.input_tokens,
+            output_tokens=call.output_tokens,
+            cost=call.cost,
+            currency=call.currency,
+        )
+        for call in delivery.usage
+    ]
+    if delivery.error is not None:
+        fields["error"] = entry.failure(delivery.error.type, delivery.error.message, delivery.error.traceback)
+    return entry.handled(**fields)
+
+
+@given(st.lists(handled, max_size=4))
+def test_what_is_written_by_hand_is_avro_of_the_records_schema(deliveries: list[Handled]) -> None:
+    """Every field, every union's branch, every length of number."""
+    value = entry.activity("stock", "1.2.0", "stock-1", [written(delivery) for delivery in deliveries])
+    stream = BytesIO(value)
+    read = Activity.model_validate(fastavro.schemaless_reader(stream, SCHEMA, None))
+    assert (read, stream.read()) == (
+        Activity(agent="stock", version="1.2.0", instance="stock-1", deliveries=deliveries),
+        b"",
+    )

@@ -50,6 +50,7 @@ class Worker:
         create_topics: bool = True,
         grace_s: float = 30.0,
         heartbeat_s: float = 5.0,
+        session_timeout_s: float = 10.0,
         telemetry: Telemetry = SILENT,
     ) -> None:
         self._bus = bus
@@ -63,6 +64,7 @@ class Worker:
         self._create_topics = create_topics
         self._grace_s = grace_s
         self._heartbeat_s = heartbeat_s
+        self._session_timeout_s = session_timeout_s
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
@@ -112,7 +114,13 @@ class Worker:
         return next((fields for fields in found if fields is not None), None)
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
-        settings = EngineSettings(instance=self.instance, partitions=width)
+        settings = EngineSettings(
+            instance=self.instance,
+            partitions=width,
+            session_timeout_s=self._session_timeout_s,
+            # A dead worker's transaction must be over when its partitions move on.
+            transaction_timeout_s=0.8 * self._session_timeout_s,
+        )
         return Engine(
             self._bus,
             consumer,

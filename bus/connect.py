@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.bus.claims import Claims, FileClaims
 from antiphon.bus.kafka.bus import KafkaBus
-from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.schema_topic import TopicStore
@@ -14,7 +14,15 @@ from antiphon.schemas.store import SchemaStore
 
 def connect(settings: Settings) -> Bus:
     """Return the broker *settings* name. Nothing is asked of it yet."""
-    return KafkaBus(KafkaConfig(bootstrap_servers=settings.bootstrap_servers, options=settings.client))
+    protocol = settings.group_protocol
+    return KafkaBus(
+        KafkaConfig(
+            bootstrap_servers=settings.bootstrap_servers,
+            options=settings.client,
+            group_protocol=None if protocol is None else GroupProtocol(protocol),
+            give_up_s=settings.give_up,
+        )
+    )
 
 
 def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -86,6 +86,15 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(default=None, ge=1, description="events in hand at once, for each agent")
     grace: float = Field(default=30.0, ge=0, description="seconds that a stop may take to finish what runs")
     instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
+    group_protocol: Literal["consumer", "classic"] | None = Field(
+        default=None, description="how workers agree on who reads what; unset: consumer where brokers have it"
+    )
+    session_timeout: float = Field(
+        default=10.0, ge=2, le=1_800, description="seconds until a silent worker's transaction, and place, are given up"
+    )
+    give_up: float = Field(
+        default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"
+    )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
     claims: Annotated[str | None, AfterValidator(_folder)] = Field(
@@ -215,6 +224,8 @@ def _expectation(problem: Any) -> str:
         return f"at least {context['ge']:g}"
     if kind == "less_than_equal":
         return f"at most {context['le']:g}"
+    if kind == "literal_error":
+        return str(context["expected"]).replace("'", "")
     if kind == "value_error":
         return str(context["error"])
     return _EXPECTED.get(kind, str(problem["msg"]))

@@ -114,6 +114,7 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             partitions=settings.partitions,
             create_topics=settings.create_topics,
             grace_s=settings.grace,
+            session_timeout_s=settings.session_timeout,
             telemetry=metrics or SILENT,
         )
         await watchers.enter_async_context(Watchdog(worker.in_hand))

@@ -15,7 +15,7 @@ from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
 from antiphon.bus.names import AGENTS, Names
-from antiphon.bus.port import Bus
+from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
@@ -49,6 +49,7 @@ class Worker:
         partitions: int | None = None,
         create_topics: bool = True,
         grace_s: float = 30.0,
+        on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST,
         heartbeat_s: float = 5.0,
         session_timeout_s: float = 10.0,
         telemetry: Telemetry = SILENT,
@@ -63,6 +64,7 @@ class Worker:
         self._partitions = partitions
         self._create_topics = create_topics
         self._grace_s = grace_s
+        self._on_missing_offsets = on_missing_offsets
         self._heartbeat_s = heartbeat_s
         self._session_timeout_s = session_timeout_s
         self._started_us = now_us()
@@ -120,6 +122,7 @@ class Worker:
             session_timeout_s=self._session_timeout_s,
             # A dead worker's transaction must be over when its partitions move on.
             transaction_timeout_s=0.8 * self._session_timeout_s,
+            on_missing_offsets=self._on_missing_offsets,
         )
         return Engine(
             self._bus,

@@ -30,7 +30,7 @@ from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
-from antiphon.bus.port import Assigned, Bus, Lost, Member, Membership, Records, Revoked
+from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
@@ -59,6 +59,7 @@ class EngineSettings:
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
     revoke_grace_s: float = 5.0
+    on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
     commits: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0))
     """How long to wait after a failed transaction, and after how many in a row to give up."""
 
@@ -160,6 +161,7 @@ class Engine:
                 session_timeout_s=self._settings.session_timeout_s,
                 transaction_timeout_s=self._settings.transaction_timeout_s,
                 revoke_grace_s=self._settings.revoke_grace_s,
+                on_missing_offsets=self._settings.on_missing_offsets,
             )
         )
         try:
@@ -234,6 +236,8 @@ class Engine:
                     self._lose(partitions)
                     if not self._owned:
                         self._await_partitions()
+                case Jumped() as jumped:
+                    self._tell_of(jumped)
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._stop_waiting()  # restoring may take longer than that; it is ready after it
@@ -268,6 +272,23 @@ class Engine:
         if gone:
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
+
+    def _tell_of(self, jumped: Jumped) -> None:
+        self._telemetry.jumped(self._consumer.name)
+        topic, partition = jumped.partition
+        log.error(
+            "events are gone that were not read; going on elsewhere",
+            extra={
+                "agent": self._consumer.name,
+                "topic": topic,
+                "partition": partition,
+                "expected_offset": jumped.expected,
+                "first_offset": jumped.first,
+                "end_offset": jumped.end,
+                "goes_on_at": jumped.to,
+                "gone": "unknown: the topic was made anew" if jumped.gone is None else f"up to {jumped.gone}",
+            },
+        )
 
     def _accept(self, records: Collection[Record]) -> None:
         for record in records:

@@ -9,6 +9,7 @@ BusError
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
 ├── MemberFailedError           a group member that can go on no longer
+├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
 ├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
 ├── ClaimStoreError             the store of large values does not answer
@@ -131,6 +132,27 @@ class MemberFailedError(BusError):
         self.group = group
         self.reason = reason
         super().__init__(f"member of group {group!r} had to stop: {reason}. Start the worker again.")
+
+
+class OffsetsGoneError(BusError):
+    """What a group was to read next is not there any more, and its agents shall stop rather than skip it."""
+
+    def __init__(self, group: str, topic: str, partition: int, *, expected: int, first: int, end: int) -> None:
+        self.group = group
+        self.topic = topic
+        self.partition = partition
+        self.expected = expected
+        self.first = first
+        self.end = end
+        if expected < first:
+            what = f"{first - expected} offsets are gone, by retention for example"
+        else:
+            what = "the topic was deleted and made anew, or lost its end"
+        super().__init__(
+            f"expected group {group!r} to go on at offset {expected} of {topic}[{partition}], got {first} to {end}: {what}. "
+            "Find out what was lost; then start it with ANTIPHON_ON_MISSING_OFFSETS=earliest, which goes on with the "
+            "first event that is there, or =latest, which goes on with what comes from now on."
+        )
 
 
 class SettingsError(BusError):

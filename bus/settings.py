@@ -31,6 +31,7 @@ from pydantic_settings import SettingsError as UnreadableError
 from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.names import Names, is_legal
+from antiphon.bus.port import MissingOffsets
 
 _PREFIX = "ANTIPHON_"
 _SECRET = re.compile(r"password|secret|token|credential|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     )
     give_up: float = Field(
         default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"
+    )
+    on_missing_offsets: MissingOffsets = Field(
+        default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
     )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
@@ -224,7 +228,7 @@ def _expectation(problem: Any) -> str:
         return f"at least {context['ge']:g}"
     if kind == "less_than_equal":
         return f"at most {context['le']:g}"
-    if kind == "literal_error":
+    if kind in {"literal_error", "enum"}:
         return str(context["expected"]).replace("'", "")
     if kind == "value_error":
         return str(context["error"])

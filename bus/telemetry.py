@@ -25,6 +25,9 @@ class Telemetry:
     def unreadable(self, agent: str) -> None:
         """A record that is no event was set aside."""
 
+    def jumped(self, agent: str) -> None:
+        """A partition goes on elsewhere than where the agent had come to: what stood between is gone."""
+
     def committed(self, agent: str, duration_s: float) -> None:
         """A transaction is visible."""
 

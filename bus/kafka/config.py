@@ -61,7 +61,8 @@ def member_consumer(
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
+        # Never by the client, which says nothing of it: see `Polling._go_on_elsewhere`.
+        "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
         "enable.partition.eof": rests,
         "group.protocol": protocol.value,

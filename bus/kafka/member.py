@@ -56,11 +56,13 @@ class KafkaMember:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
                 await self._commit(transaction)
+                self._polling.note(transaction.offsets)
             return
         if transaction.records:
             await self._committing.write(transaction.records)
         if transaction.offsets:
             await asyncio.wrap_future(self._polling.commit(transaction.offsets))
+            self._polling.note(transaction.offsets)
 
     async def _commit(self, transaction: Transaction) -> None:
         # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.

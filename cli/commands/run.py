@@ -115,6 +115,7 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             create_topics=settings.create_topics,
             grace_s=settings.grace,
             session_timeout_s=settings.session_timeout,
+            on_missing_offsets=settings.on_missing_offsets,
             telemetry=metrics or SILENT,
         )
         await watchers.enter_async_context(Watchdog(worker.in_hand))

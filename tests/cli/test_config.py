@@ -34,6 +34,7 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "concurrency": (None, "default"),
         "grace": (30.0, "default"),
         "instance": (None, "default"),
+        "on_missing_offsets": ("earliest", "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),

@@ -36,6 +36,8 @@ from collections.abc import Collection
 
 from antiphon.schemas.errors import EncodeError, SchemaError
 
+_SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
+
 
 class BusError(Exception):
     """Base of every error this package raises."""
@@ -169,13 +171,10 @@ class SettingsError(BusError):
 class ClaimStoreError(BusError):
     """The store of large values does not answer, or cannot keep any more. It may, later."""
 
-    def __init__(self, place: str, reason: str) -> None:
+    def __init__(self, place: str, reason: str, remedy: str = _SEE_TO_THE_FOLDER) -> None:
         self.place = place
         self.reason = reason
-        super().__init__(
-            f"expected the store of large values at {place} to answer, got: {reason}. "
-            "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full."
-        )
+        super().__init__(f"expected the store of large values at {place} to answer, got: {reason}. {remedy}.")
 
 
 class HandlerTimeoutError(TimeoutError):
@@ -220,7 +219,7 @@ class ClaimMissingError(ClaimError):
         self.place = place
         super().__init__(
             f"expected {claim} in {place}, got nothing: it was deleted before its event, or is in another store. "
-            "Have ANTIPHON_CLAIMS name the same folder for every agent, and keep files as long as topics keep events."
+            "Have ANTIPHON_CLAIMS name the same place for every agent, and keep values as long as topics keep events."
         )
 
 
@@ -231,7 +230,7 @@ class ClaimChangedError(ClaimError):
         self.claim = claim
         self.got = got
         super().__init__(
-            f"expected {claim}, got {got}: the file was changed or damaged. Put its content back, from a backup for example."
+            f"expected {claim}, got {got}: it was changed or damaged. Put its content back, from a backup for example."
         )
 
 
@@ -253,7 +252,7 @@ class NoClaimStoreError(ClaimError):
         self.claim = claim
         super().__init__(
             f"expected a store to fetch {claim} from, got none. "
-            "Set ANTIPHON_CLAIMS to the folder that its writer put it into."
+            "Set ANTIPHON_CLAIMS to the folder or bucket that its writer put it into."
         )
 
 

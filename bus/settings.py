@@ -35,6 +35,7 @@ from antiphon.bus.port import MissingOffsets
 
 _PREFIX = "ANTIPHON_"
 _SECRET = re.compile(r"password|secret|token|credential|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?")
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -53,9 +54,9 @@ def _legal(namespace: str) -> str:
     return namespace
 
 
-def _folder(claims: str | None) -> str | None:
-    if claims is not None and "://" in claims:
-        message = "the path of a folder"
+def _place(claims: str | None) -> str | None:
+    if claims is not None and "://" in claims and not _BUCKET.fullmatch(claims):
+        message = "the path of a folder, or s3://bucket/prefix"
         raise ValueError(message)
     return claims
 
@@ -101,8 +102,9 @@ class Settings(BaseSettings):
     )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
-    claims: Annotated[str | None, AfterValidator(_folder)] = Field(
-        default=None, description="folder that all agents share, for values too large for a record"
+    claims: Annotated[str | None, AfterValidator(_place)] = Field(
+        default=None,
+        description="folder or s3://bucket/prefix that all agents share, for values too large for a record",
     )
     claim_threshold: int = Field(
         default=LIMIT, ge=10_000, description="bytes of key and value above which a value is kept there"

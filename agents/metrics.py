@@ -138,6 +138,7 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
     now = (
         ("in_flight", "events whose handlers are running", {status.agent: status.in_flight for status in statuses}),
         ("lanes", "keys with work", {status.agent: status.lanes for status in statuses}),
+        ("in_hand_bytes", "taken and not finished", {status.agent: status.in_hand_bytes for status in statuses}),
         ("partitions", "partitions owned", {status.agent: status.partitions for status in statuses}),
         ("paused_partitions", "of those, not read for now", {status.agent: status.paused for status in statuses}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import platform
@@ -12,7 +13,7 @@ from typing import Any
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.engine import Engine, EngineSettings
+from antiphon.bus.engine import Bounds, Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
@@ -50,6 +51,7 @@ class Worker:
         create_topics: bool = True,
         grace_s: float = 30.0,
         on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         heartbeat_s: float = 5.0,
         session_timeout_s: float = 10.0,
         telemetry: Telemetry = SILENT,
@@ -65,6 +67,7 @@ class Worker:
         self._create_topics = create_topics
         self._grace_s = grace_s
         self._on_missing_offsets = on_missing_offsets
+        self._bounds = bounds
         self._heartbeat_s = heartbeat_s
         self._session_timeout_s = session_timeout_s
         self._started_us = now_us()
@@ -123,6 +126,7 @@ class Worker:
             # A dead worker's transaction must be over when its partitions move on.
             transaction_timeout_s=0.8 * self._session_timeout_s,
             on_missing_offsets=self._on_missing_offsets,
+            **dataclasses.asdict(self._bounds),
         )
         return Engine(
             self._bus,

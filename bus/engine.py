@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from antiphon.bus.claim import in_full
 from antiphon.bus.claims import HEADROOM, Claims
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
@@ -46,14 +47,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """Bounds. Counts are records; times are seconds."""
+class Bounds:
+    """How much may be in hand, taken and not finished, before partitions are paused; they are resumed at the half.
+
+    What is on its way when a bound is reached still comes: a few hundred small records, or some megabytes.
+    """
+
+    most_pending: int = 2_000
+    """Records of one partition; at least twice the concurrency."""
+    most_pending_bytes: int = 32 * 1024 * 1024
+    """Of one partition. A value that is kept by reference counts in full."""
+    most_in_hand: int = 20_000
+    """Records of all partitions; at least twice the concurrency."""
+    most_in_hand_bytes: int = 128 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSettings(Bounds):
+    """Bounds, and what else differs between workers. Times are seconds."""
 
     instance: str
     partitions: int
     """Of every topic of the mesh."""
-    most_pending: int = 2_000
-    """Records of one partition taken and unfinished, before it is paused; at least twice the concurrency."""
     batch: int = 1_000
     """Deliveries in one transaction, at most."""
     session_timeout_s: float = 10.0
@@ -100,6 +115,9 @@ class Engine:
         )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
+        self._most_in_hand = max(settings.most_in_hand, 2 * consumer.concurrency)
+        self._crowded = False
+        """Too much is in hand of all partitions together; none is resumed until half of it is finished."""
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
@@ -126,6 +144,7 @@ class Engine:
             paused=sum(one.paused for one in owned),
             in_flight=len(self._runner.running),
             lanes=self._runner.lanes,
+            in_hand_bytes=sum(one.progress.size for one in owned),
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
@@ -272,6 +291,7 @@ class Engine:
         if gone:
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
+            self._uncrowd()
 
     def _tell_of(self, jumped: Jumped) -> None:
         self._telemetry.jumped(self._consumer.name)
@@ -295,15 +315,31 @@ class Engine:
             owned = self._owned.get(TopicPartition(record.topic, record.partition))
             # A record of a partition that is not owned any more was on its way
             # when that was lost; its new owner gets it too.
-            if owned is None or owned.closing or not owned.progress.take(record.offset):
+            if owned is None or owned.closing or not owned.progress.take(record.offset, in_full(record)):
                 continue
             self._enqueue(owned, record)
+        self._crowded = self._crowded or self._exceeds(1)
         for owned in [owned for owned in self._owned.values() if not owned.paused]:
-            # Past either limit a partition waits: memory, and what the commit's metadata can say.
-            if owned.pending >= self._most_pending or owned.progress.full:
+            # Past any limit a partition waits: memory, and what the commit's metadata can say.
+            if self._crowded or owned.progress.full or self._is_full(owned, 1):
                 owned.paused = True
                 self._member.pause([owned.tp])
         self._runner.wake()
+
+    def _exceeds(self, share: int) -> bool:
+        """Say whether more is in hand than one *share*-th of what may be, of all partitions together."""
+        all_owned = self._owned.values()
+        return (
+            sum(owned.pending for owned in all_owned) * share >= self._most_in_hand
+            or sum(owned.progress.size for owned in all_owned) * share >= self._settings.most_in_hand_bytes
+        )
+
+    def _is_full(self, owned: Owned, share: int) -> bool:
+        """Say whether more of *owned* is in hand than one *share*-th of what may be."""
+        return (
+            owned.pending * share >= self._most_pending
+            or owned.progress.size * share >= self._settings.most_pending_bytes
+        )
 
     def _enqueue(self, owned: Owned, record: Record) -> None:
         try:
@@ -334,11 +370,17 @@ class Engine:
         self._runner.add(lane, Job(owned, record, envelope, event_class))
 
     def _resume_where_there_is_room(self, owned: Owned) -> None:
-        if not owned.paused or owned.pending > self._most_pending // 2 or owned.progress.full:
+        if not owned.paused or self._crowded or self._is_full(owned, 2) or owned.progress.full:
             return
         if self._owned.get(owned.tp) is owned:
             owned.paused = False
             self._member.resume([owned.tp])
+
+    def _uncrowd(self) -> None:
+        if self._crowded and not self._exceeds(2):
+            self._crowded = False
+            for owned in list(self._owned.values()):
+                self._resume_where_there_is_room(owned)
 
     # Commits: what is finished becomes visible.
 
@@ -367,6 +409,7 @@ class Engine:
                 failed = 0
                 self._telemetry.committed(self._consumer.name, time.perf_counter() - began_s)
                 self._committer.committed(batch)
+                self._uncrowd()
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)
 

@@ -34,6 +34,7 @@ from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
 
 _PREFIX = "ANTIPHON_"
+_MIB = 1024 * 1024
 _SECRET = re.compile(r"password|secret|token|credential|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?")
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -97,6 +98,10 @@ class Settings(BaseSettings):
     give_up: float = Field(
         default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"
     )
+    pending: int = Field(default=2_000, ge=1, description="events of one partition in hand before it is paused")
+    pending_bytes: int = Field(default=32 * _MIB, ge=1, description="bytes of one partition in hand, likewise")
+    in_hand: int = Field(default=20_000, ge=1, description="events of all partitions in hand, for each agent")
+    in_hand_bytes: int = Field(default=128 * _MIB, ge=1, description="bytes of all partitions in hand, likewise")
     on_missing_offsets: MissingOffsets = Field(
         default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
     )

@@ -54,3 +54,5 @@ class Status:
     """Events whose handlers are running."""
     lanes: int
     """Lanes with work: keys whose events are being handled, wait for a retry, or wait for a turn."""
+    in_hand_bytes: int
+    """Bytes of the records taken and not finished."""

@@ -42,6 +42,8 @@ class KafkaConfig:
     """Records taken from the client at a time."""
     prefetch: int = 4_000
     """Records waiting for `Member.take` before fetching is held up."""
+    prefetch_bytes: int = 16 * 1024 * 1024
+    """Bytes of them, likewise."""
 
 
 def member_consumer(

@@ -26,11 +26,14 @@ from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.port import Assigned, Jumped, Lost, Membership, MissingOffsets, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.record import Committed, Record, TopicPartition, size_of
 
 # How long one look for records may take: a command waits for it.
 _LOOK_S = 0.02
 _LOOK_AT_LEAST_ONCE_S = 0.005
+# How much it may bring, and how many records while nobody knows how large they are.
+_LOOK_BYTES = 4 * 1024 * 1024
+_CAUTIOUS = 50
 # How long the taker may be behind before fetching is paused. Pausing drops what the client has fetched ahead.
 _PATIENCE_S = 0.1
 _ASK_S = 2.0
@@ -55,7 +58,7 @@ class Polling(threading.Thread):
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
         self.wake = threading.Event()
-        self.inbox = Inbox(ownership, config.prefetch, self.wake.set)
+        self.inbox = Inbox(ownership, config.prefetch, config.prefetch_bytes, self.wake.set)
         self._config = config
         self._membership = membership
         self._protocol = protocol
@@ -81,6 +84,8 @@ class Polling(threading.Thread):
         """The broker does not have what comes next."""
         self._left: set[str] = set()
         """Topics of which every partition was taken away: perhaps there is no such topic any more."""
+        self._most = min(_CAUTIOUS, config.batch)
+        """Records taken from the client at a time: fewer of large ones."""
         self._throttled = False
         self._refused = False
         self._down_since: float | None = None
@@ -196,11 +201,13 @@ class Polling(threading.Thread):
         first = self._consumer.poll(wait_s)
         if first is not None:
             # `consume` alone would wait its whole time for a full batch.
-            batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
+            batch = [first, *self._consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
             records = self._records(batch)
             if records:
                 self._note(records)
-                self.inbox.put(Records(records))
+                size = sum(map(size_of, records))
+                self._most = min(self._config.batch, max(1, _LOOK_BYTES * len(records) // (size or 1)))
+                self.inbox.put(Records(records), size)
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
         if self.inbox.full and not self._throttled:

@@ -141,6 +141,7 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         ("in_hand_bytes", "taken and not finished", {status.agent: status.in_hand_bytes for status in statuses}),
         ("partitions", "partitions owned", {status.agent: status.partitions for status in statuses}),
         ("paused_partitions", "of those, not read for now", {status.agent: status.paused for status in statuses}),
+        ("stopped_partitions", "of those, standing still", {status.agent: status.stopped for status in statuses}),
     )
     for name, meaning, figures in now:
         family = GaugeMetricFamily(f"antiphon_{name}", meaning, labels=["agent"])

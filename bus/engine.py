@@ -36,6 +36,7 @@ from antiphon.bus.record import Committed, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
+from antiphon.bus.stopped import Stopped
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.schemas.codec import Codec
@@ -77,6 +78,8 @@ class EngineSettings(Bounds):
     on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
     commits: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0))
     """How long to wait after a failed transaction, and after how many in a row to give up."""
+    letters: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(base_s=1.0, cap_s=30.0, jitter=False))
+    """How long to wait between tries of dead letters that are refused."""
 
 
 class Engine:
@@ -116,6 +119,8 @@ class Engine:
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
         self._most_in_hand = max(settings.most_in_hand, 2 * consumer.concurrency)
+        self._stopped = Stopped(consumer.name, names.dead(consumer.name))
+        self._reopening: asyncio.Task[None] | None = None
         self._crowded = False
         """Too much is in hand of all partitions together; none is resumed until half of it is finished."""
         self._draining = asyncio.Event()
@@ -144,6 +149,7 @@ class Engine:
             paused=sum(one.paused for one in owned),
             in_flight=len(self._runner.running),
             lanes=self._runner.lanes,
+            stopped=sum(one.tp in self._stopped for one in owned),
             in_hand_bytes=sum(one.progress.size for one in owned),
         )
 
@@ -204,6 +210,8 @@ class Engine:
             return await self._finish(commits, grace_s)
         finally:
             self._stop_waiting()
+            if self._reopening is not None:
+                self._reopening.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -268,7 +276,7 @@ class Engine:
         states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
-        member.resume(list(partitions))
+        member.resume([tp for tp in partitions if tp not in self._stopped])
         self.ready.set()
 
     async def _revoke(self, partitions: Collection[TopicPartition]) -> None:
@@ -372,7 +380,7 @@ class Engine:
     def _resume_where_there_is_room(self, owned: Owned) -> None:
         if not owned.paused or self._crowded or self._is_full(owned, 2) or owned.progress.full:
             return
-        if self._owned.get(owned.tp) is owned:
+        if self._owned.get(owned.tp) is owned and owned.tp not in self._stopped:
             owned.paused = False
             self._member.resume([owned.tp])
 
@@ -399,7 +407,10 @@ class Engine:
                 self._lose(list(self._owned))
                 self._await_partitions()
                 self._committer.failed(batch)
-                failed += 1
+                if self._stopped.stop(batch.transaction.records, error):
+                    self._reopen(member)
+                else:
+                    failed += 1
                 if self._settings.commits.gives_up(failed, error):
                     reason = f"{failed} transactions in a row failed, the last one with {error.reason}"
                     raise MemberFailedError(self._names.group(self._consumer.name), reason) from error
@@ -412,6 +423,22 @@ class Engine:
                 self._uncrowd()
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)
+
+    def _reopen(self, member: Member) -> None:
+        """Let stopped partitions go on once their letters are taken; they are tried out again and again."""
+
+        async def reopen() -> None:
+            tries = 0
+            while self._stopped:
+                tries += 1
+                await asyncio.sleep(self._settings.letters.delay_s(tries, self._random))
+                for tp in await self._stopped.try_out(member.try_out):
+                    if (owned := self._owned.get(tp)) is not None:
+                        owned.paused = False
+                        member.resume([tp])
+
+        if self._reopening is None or self._reopening.done():
+            self._reopening = asyncio.create_task(reopen(), name=f"{self._consumer.name} letters")
 
 
 def _place(record: Record) -> dict[str, object]:

@@ -107,11 +107,13 @@ class PartitionCountError(BusError):
 class CommitError(BusError):
     """A transaction did not become visible, or nobody knows whether it did.
 
-    *reason* is the broker's own word (for example ILLEGAL_GENERATION).
+    *reason* is the broker's own word (for example ILLEGAL_GENERATION), *topic*
+    the one that refused a record, where that was why.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, topic: str | None = None) -> None:
         self.reason = reason
+        self.topic = topic
         super().__init__(f"a transaction was not committed ({reason}); its work will be done again")
 
 

@@ -159,6 +159,13 @@ class Member(Protocol):
         """
         ...
 
+    async def try_out(self, records: Sequence[Outgoing]) -> None:
+        """Write *records* and take them back; nobody sees them, unless the membership knows no transactions.
+
+        Raises `CommitError` where they would not be taken. What is committed meanwhile waits.
+        """
+        ...
+
     async def restart(self) -> None:
         """Begin again after a failed commit: a new producer, older ones fenced.
 

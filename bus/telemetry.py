@@ -54,5 +54,7 @@ class Status:
     """Events whose handlers are running."""
     lanes: int
     """Lanes with work: keys whose events are being handled, wait for a retry, or wait for a turn."""
+    stopped: int
+    """Partitions that stand still because their dead letters are refused."""
     in_hand_bytes: int
     """Bytes of the records taken and not finished."""

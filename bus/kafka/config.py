@@ -89,6 +89,8 @@ def member_producer(config: KafkaConfig, membership: Membership) -> Options:
         # A transaction that begins at once after another is put off while the broker closes that one: it takes
         # a few milliseconds, and the default waits a hundred.
         "retry.backoff.ms": 10,
+        # How long a topic may be unknown before records to it fail: within a transaction, or nobody would learn which.
+        "topic.metadata.propagation.max.ms": 5_000,
         **_shared(config),
         "client.id": membership.instance,
         "enable.idempotence": True,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from antiphon.bus.errors import CommitError, MemberFailedError, OffsetsGoneError
+from antiphon.bus.errors import CommitError, MemberFailedError, OffsetsGoneError, UnknownTopicError
 from antiphon.bus.memory.groups import Group
 from antiphon.bus.memory.log import PartitionLog
 from antiphon.bus.memory.schedule import Schedule
@@ -141,6 +141,15 @@ class MemoryMember:
         else:
             await self._commit_in_turn(placed, commit_offsets)
         await self._reach(Point.COMMITTED)
+
+    async def try_out(self, records: Sequence[Outgoing]) -> None:
+        """Raise `CommitError` where a topic of *records* does not exist: all that this bus refuses."""
+        self._refuse_if_over()
+        for outgoing in records:
+            try:
+                self._cluster.place(outgoing)
+            except UnknownTopicError as error:
+                raise CommitError(str(error), topic=outgoing.topic) from error
 
     async def restart(self) -> None:
         """Begin again: older producers fenced, every partition given as `Lost`, and the owned ones as `Assigned`."""

@@ -53,6 +53,9 @@ class Metrics(Telemetry):
     def unreadable(self, agent: str) -> None:
         self._agents[agent].others[Outcome.DEAD_LETTERED] += 1
 
+    def jumped(self, agent: str) -> None:
+        self._agents[agent].jumps += 1
+
     def committed(self, agent: str, duration_s: float) -> None:
         self._transactions[agent, "committed"].add(duration_s)
 
@@ -68,12 +71,14 @@ class Metrics(Telemetry):
         outcomes = {(*of, outcome.value): count for of, tally in tallies for outcome, count in tally.outcomes().items()}
         retries = {of: tally.others[Outcome.RETRIED] + tally.others[Outcome.TIMED_OUT] for of, tally in tallies}
         letters = {of: tally.others[Outcome.DEAD_LETTERED] for of, tally in tallies}
+        jumps = {of: tally.jumps for of, tally in tallies}
         handling = {of: tally.handling for of, tally in tallies}
         waiting = {of: tally.waiting for of, tally in tallies}
         transactions = dict(list(self._transactions.items()))
         yield _counter("deliveries", "attempts at events that ended, by how", ("agent", "outcome"), outcomes)
         yield _counter("retries", "attempts that failed and will be made again", ("agent",), retries)
         yield _counter("dead_letters", "records set aside", ("agent",), letters)
+        yield _counter("offset_jumps", "partitions whose next events were gone", ("agent",), jumps)
         yield _histogram("handler_duration", "from an attempt's start to its end", ("agent",), handling)
         yield _histogram("queue_wait", "from an event's own time to its first attempt", ("agent",), waiting)
         yield _histogram("transaction_duration", "of a commit", ("agent", "outcome"), transactions)
@@ -82,10 +87,11 @@ class Metrics(Telemetry):
 class _Tally:
     """What became of one agent's attempts."""
 
-    __slots__ = ("completed", "handling", "others", "waiting")
+    __slots__ = ("completed", "handling", "jumps", "others", "waiting")
 
     def __init__(self) -> None:
         self.completed = 0
+        self.jumps = 0
         self.others = Counter[Outcome]()
         self.handling = _Durations()
         self.waiting = _Durations()
@@ -132,8 +138,10 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
     now = (
         ("in_flight", "events whose handlers are running", {status.agent: status.in_flight for status in statuses}),
         ("lanes", "keys with work", {status.agent: status.lanes for status in statuses}),
+        ("in_hand_bytes", "taken and not finished", {status.agent: status.in_hand_bytes for status in statuses}),
         ("partitions", "partitions owned", {status.agent: status.partitions for status in statuses}),
         ("paused_partitions", "of those, not read for now", {status.agent: status.paused for status in statuses}),
+        ("stopped_partitions", "of those, standing still", {status.agent: status.stopped for status in statuses}),
     )
     for name, meaning, figures in now:
         family = GaugeMetricFamily(f"antiphon_{name}", meaning, labels=["agent"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import platform
@@ -12,10 +13,10 @@ from typing import Any
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.engine import Engine, EngineSettings
+from antiphon.bus.engine import Bounds, Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
 from antiphon.bus.names import AGENTS, Names
-from antiphon.bus.port import Bus
+from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
@@ -49,7 +50,10 @@ class Worker:
         partitions: int | None = None,
         create_topics: bool = True,
         grace_s: float = 30.0,
+        on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         heartbeat_s: float = 5.0,
+        session_timeout_s: float = 10.0,
         telemetry: Telemetry = SILENT,
     ) -> None:
         self._bus = bus
@@ -62,7 +66,10 @@ class Worker:
         self._partitions = partitions
         self._create_topics = create_topics
         self._grace_s = grace_s
+        self._on_missing_offsets = on_missing_offsets
+        self._bounds = bounds
         self._heartbeat_s = heartbeat_s
+        self._session_timeout_s = session_timeout_s
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
@@ -112,7 +119,15 @@ class Worker:
         return next((fields for fields in found if fields is not None), None)
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
-        settings = EngineSettings(instance=self.instance, partitions=width)
+        settings = EngineSettings(
+            instance=self.instance,
+            partitions=width,
+            session_timeout_s=self._session_timeout_s,
+            # A dead worker's transaction must be over when its partitions move on.
+            transaction_timeout_s=0.8 * self._session_timeout_s,
+            on_missing_offsets=self._on_missing_offsets,
+            **dataclasses.asdict(self._bounds),
+        )
         return Engine(
             self._bus,
             consumer,

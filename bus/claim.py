@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from antiphon.bus.errors import ClaimChangedError, UnknownReferenceError
-from antiphon.bus.record import Record
+from antiphon.bus.record import Record, size_of
 
 DATAREF = "ce_dataref"
 """CloudEvents' `dataref` extension: where the data is, of an event that does not carry it."""
@@ -63,6 +63,15 @@ def reference_in(record: Record) -> bytes | None:
         if name == DATAREF:
             found = value
     return found
+
+
+def in_full(record: Record) -> int:
+    """Return how many bytes *record* takes in memory while it is handled, its value fetched."""
+    size = size_of(record)
+    if not record.value and (reference := reference_in(record)) is not None:
+        found = _REFERENCE.fullmatch(reference.decode(errors="replace"))
+        size += int(found[2]) if found is not None else 0
+    return size
 
 
 def standing(record: Record) -> bytes:

@@ -40,8 +40,8 @@ HEADROOM = 90_000
 """Bytes that a record may have beyond the limit: its headers."""
 _UNDO_ROOM = 100_000
 _REMEDY = (
-    "Set ANTIPHON_CLAIMS to a folder that all agents share, and larger ones go by reference; or put less into one "
-    "event. Where brokers and clients take larger records, raise ANTIPHON_CLAIM_THRESHOLD"
+    "Set ANTIPHON_CLAIMS to a folder that all agents share, or to s3://bucket/prefix, and larger ones go by reference; "
+    "or put less into one event. Where brokers and clients take larger records, raise ANTIPHON_CLAIM_THRESHOLD"
 )
 _RETRY_S = 1.0
 

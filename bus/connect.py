@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from antiphon.bus.claims import Claims, FileClaims
+from importlib.util import find_spec
+
+from antiphon.bus.claims import Claims, ClaimStore, FileClaims
+from antiphon.bus.errors import SettingsError
 from antiphon.bus.kafka.bus import KafkaBus
-from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.schema_topic import TopicStore
@@ -14,7 +17,15 @@ from antiphon.schemas.store import SchemaStore
 
 def connect(settings: Settings) -> Bus:
     """Return the broker *settings* name. Nothing is asked of it yet."""
-    return KafkaBus(KafkaConfig(bootstrap_servers=settings.bootstrap_servers, options=settings.client))
+    protocol = settings.group_protocol
+    return KafkaBus(
+        KafkaConfig(
+            bootstrap_servers=settings.bootstrap_servers,
+            options=settings.client,
+            group_protocol=None if protocol is None else GroupProtocol(protocol),
+            give_up_s=settings.give_up,
+        )
+    )
 
 
 def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:
@@ -28,5 +39,15 @@ def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) ->
 
 def claim_check(settings: Settings) -> Claims:
     """Return what *settings* say of values too large for a record."""
-    store = FileClaims(settings.claims) if settings.claims else None
-    return Claims(store, limit=settings.claim_threshold)
+    return Claims(_claim_store(settings.claims) if settings.claims else None, limit=settings.claim_threshold)
+
+
+def _claim_store(place: str) -> ClaimStore:
+    if not place.startswith("s3://"):
+        return FileClaims(place)
+    if find_spec("botocore") is None:
+        expected = "a folder, as the client for object stores is not installed (pip install 'antiphon[s3]')"
+        raise SettingsError("claims", expected, place, "ANTIPHON_CLAIMS")
+    from antiphon.bus.claims_s3 import S3Claims  # noqa: PLC0415 - 0.3 s of every start, and an extra
+
+    return S3Claims(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from antiphon.bus.record import Outgoing, Record
+from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.schemas.envelope import format_time, now_us
 
 PREFIX = "antiphon_dead_"
@@ -41,6 +41,13 @@ def dead_letter(
     ours = {PREFIX + name: text.encode(errors="replace") for name, text in added.items()}
     letter = Outgoing(topic, record.key, record.value, [*record.headers, *ours.items()], partition=record.partition)
     return letter if _size(letter) <= limit else _shortened(letter, record, ours, limit)
+
+
+def origin_of(letter: Outgoing) -> TopicPartition:
+    """Return where the record stood that *letter* is of."""
+    said = dict(letter.headers)
+    topic, partition = said[PREFIX + "topic"] or b"", said[PREFIX + "partition"] or b""
+    return TopicPartition(topic.decode(), int(partition))
 
 
 def _shortened(letter: Outgoing, record: Record, ours: dict[str, bytes], limit: int) -> Outgoing:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from antiphon.bus.claim import in_full
 from antiphon.bus.claims import HEADROOM, Claims
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
@@ -30,11 +31,12 @@ from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
-from antiphon.bus.port import Assigned, Bus, Lost, Member, Membership, Records, Revoked
+from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
+from antiphon.bus.stopped import Stopped
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.schemas.codec import Codec
@@ -46,21 +48,38 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """Bounds. Counts are records; times are seconds."""
+class Bounds:
+    """How much may be in hand, taken and not finished, before partitions are paused; they are resumed at the half.
+
+    What is on its way when a bound is reached still comes: a few hundred small records, or some megabytes.
+    """
+
+    most_pending: int = 2_000
+    """Records of one partition; at least twice the concurrency."""
+    most_pending_bytes: int = 32 * 1024 * 1024
+    """Of one partition. A value that is kept by reference counts in full."""
+    most_in_hand: int = 20_000
+    """Records of all partitions; at least twice the concurrency."""
+    most_in_hand_bytes: int = 128 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSettings(Bounds):
+    """Bounds, and what else differs between workers. Times are seconds."""
 
     instance: str
     partitions: int
     """Of every topic of the mesh."""
-    most_pending: int = 2_000
-    """Records of one partition taken and unfinished, before it is paused; at least twice the concurrency."""
     batch: int = 1_000
     """Deliveries in one transaction, at most."""
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
     revoke_grace_s: float = 5.0
+    on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
     commits: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0))
     """How long to wait after a failed transaction, and after how many in a row to give up."""
+    letters: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(base_s=1.0, cap_s=30.0, jitter=False))
+    """How long to wait between tries of dead letters that are refused."""
 
 
 class Engine:
@@ -99,6 +118,11 @@ class Engine:
         )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
+        self._most_in_hand = max(settings.most_in_hand, 2 * consumer.concurrency)
+        self._stopped = Stopped(consumer.name, names.dead(consumer.name))
+        self._reopening: asyncio.Task[None] | None = None
+        self._crowded = False
+        """Too much is in hand of all partitions together; none is resumed until half of it is finished."""
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
@@ -125,6 +149,8 @@ class Engine:
             paused=sum(one.paused for one in owned),
             in_flight=len(self._runner.running),
             lanes=self._runner.lanes,
+            stopped=sum(one.tp in self._stopped for one in owned),
+            in_hand_bytes=sum(one.progress.size for one in owned),
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
@@ -160,6 +186,7 @@ class Engine:
                 session_timeout_s=self._settings.session_timeout_s,
                 transaction_timeout_s=self._settings.transaction_timeout_s,
                 revoke_grace_s=self._settings.revoke_grace_s,
+                on_missing_offsets=self._settings.on_missing_offsets,
             )
         )
         try:
@@ -183,6 +210,8 @@ class Engine:
             return await self._finish(commits, grace_s)
         finally:
             self._stop_waiting()
+            if self._reopening is not None:
+                self._reopening.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -234,6 +263,8 @@ class Engine:
                     self._lose(partitions)
                     if not self._owned:
                         self._await_partitions()
+                case Jumped() as jumped:
+                    self._tell_of(jumped)
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._stop_waiting()  # restoring may take longer than that; it is ready after it
@@ -245,7 +276,7 @@ class Engine:
         states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
-        member.resume(list(partitions))
+        member.resume([tp for tp in partitions if tp not in self._stopped])
         self.ready.set()
 
     async def _revoke(self, partitions: Collection[TopicPartition]) -> None:
@@ -268,21 +299,55 @@ class Engine:
         if gone:
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
+            self._uncrowd()
+
+    def _tell_of(self, jumped: Jumped) -> None:
+        self._telemetry.jumped(self._consumer.name)
+        topic, partition = jumped.partition
+        log.error(
+            "events are gone that were not read; going on elsewhere",
+            extra={
+                "agent": self._consumer.name,
+                "topic": topic,
+                "partition": partition,
+                "expected_offset": jumped.expected,
+                "first_offset": jumped.first,
+                "end_offset": jumped.end,
+                "goes_on_at": jumped.to,
+                "gone": "unknown: the topic was made anew" if jumped.gone is None else f"up to {jumped.gone}",
+            },
+        )
 
     def _accept(self, records: Collection[Record]) -> None:
         for record in records:
             owned = self._owned.get(TopicPartition(record.topic, record.partition))
             # A record of a partition that is not owned any more was on its way
             # when that was lost; its new owner gets it too.
-            if owned is None or owned.closing or not owned.progress.take(record.offset):
+            if owned is None or owned.closing or not owned.progress.take(record.offset, in_full(record)):
                 continue
             self._enqueue(owned, record)
+        self._crowded = self._crowded or self._exceeds(1)
         for owned in [owned for owned in self._owned.values() if not owned.paused]:
-            # Past either limit a partition waits: memory, and what the commit's metadata can say.
-            if owned.pending >= self._most_pending or owned.progress.full:
+            # Past any limit a partition waits: memory, and what the commit's metadata can say.
+            if self._crowded or owned.progress.full or self._is_full(owned, 1):
                 owned.paused = True
                 self._member.pause([owned.tp])
         self._runner.wake()
+
+    def _exceeds(self, share: int) -> bool:
+        """Say whether more is in hand than one *share*-th of what may be, of all partitions together."""
+        all_owned = self._owned.values()
+        return (
+            sum(owned.pending for owned in all_owned) * share >= self._most_in_hand
+            or sum(owned.progress.size for owned in all_owned) * share >= self._settings.most_in_hand_bytes
+        )
+
+    def _is_full(self, owned: Owned, share: int) -> bool:
+        """Say whether more of *owned* is in hand than one *share*-th of what may be."""
+        return (
+            owned.pending * share >= self._most_pending
+            or owned.progress.size * share >= self._settings.most_pending_bytes
+        )
 
     def _enqueue(self, owned: Owned, record: Record) -> None:
         try:
@@ -313,11 +378,17 @@ class Engine:
         self._runner.add(lane, Job(owned, record, envelope, event_class))
 
     def _resume_where_there_is_room(self, owned: Owned) -> None:
-        if not owned.paused or owned.pending > self._most_pending // 2 or owned.progress.full:
+        if not owned.paused or self._crowded or self._is_full(owned, 2) or owned.progress.full:
             return
-        if self._owned.get(owned.tp) is owned:
+        if self._owned.get(owned.tp) is owned and owned.tp not in self._stopped:
             owned.paused = False
             self._member.resume([owned.tp])
+
+    def _uncrowd(self) -> None:
+        if self._crowded and not self._exceeds(2):
+            self._crowded = False
+            for owned in list(self._owned.values()):
+                self._resume_where_there_is_room(owned)
 
     # Commits: what is finished becomes visible.
 
@@ -336,7 +407,10 @@ class Engine:
                 self._lose(list(self._owned))
                 self._await_partitions()
                 self._committer.failed(batch)
-                failed += 1
+                if self._stopped.stop(batch.transaction.records, error):
+                    self._reopen(member)
+                else:
+                    failed += 1
                 if self._settings.commits.gives_up(failed, error):
                     reason = f"{failed} transactions in a row failed, the last one with {error.reason}"
                     raise MemberFailedError(self._names.group(self._consumer.name), reason) from error
@@ -346,8 +420,25 @@ class Engine:
                 failed = 0
                 self._telemetry.committed(self._consumer.name, time.perf_counter() - began_s)
                 self._committer.committed(batch)
+                self._uncrowd()
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)
+
+    def _reopen(self, member: Member) -> None:
+        """Let stopped partitions go on once their letters are taken; they are tried out again and again."""
+
+        async def reopen() -> None:
+            tries = 0
+            while self._stopped:
+                tries += 1
+                await asyncio.sleep(self._settings.letters.delay_s(tries, self._random))
+                for tp in await self._stopped.try_out(member.try_out):
+                    if (owned := self._owned.get(tp)) is not None:
+                        owned.paused = False
+                        member.resume([tp])
+
+        if self._reopening is None or self._reopening.done():
+            self._reopening = asyncio.create_task(reopen(), name=f"{self._consumer.name} letters")
 
 
 def _place(record: Record) -> dict[str, object]:

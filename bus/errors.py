@@ -9,6 +9,7 @@ BusError
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
 ├── MemberFailedError           a group member that can go on no longer
+├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
 ├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
 ├── ClaimStoreError             the store of large values does not answer
@@ -34,6 +35,8 @@ import difflib
 from collections.abc import Collection
 
 from antiphon.schemas.errors import EncodeError, SchemaError
+
+_SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
 
 
 class BusError(Exception):
@@ -104,11 +107,13 @@ class PartitionCountError(BusError):
 class CommitError(BusError):
     """A transaction did not become visible, or nobody knows whether it did.
 
-    *reason* is the broker's own word (for example ILLEGAL_GENERATION).
+    *reason* is the broker's own word (for example ILLEGAL_GENERATION), *topic*
+    the one that refused a record, where that was why.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, topic: str | None = None) -> None:
         self.reason = reason
+        self.topic = topic
         super().__init__(f"a transaction was not committed ({reason}); its work will be done again")
 
 
@@ -133,6 +138,27 @@ class MemberFailedError(BusError):
         super().__init__(f"member of group {group!r} had to stop: {reason}. Start the worker again.")
 
 
+class OffsetsGoneError(BusError):
+    """What a group was to read next is not there any more, and its agents shall stop rather than skip it."""
+
+    def __init__(self, group: str, topic: str, partition: int, *, expected: int, first: int, end: int) -> None:
+        self.group = group
+        self.topic = topic
+        self.partition = partition
+        self.expected = expected
+        self.first = first
+        self.end = end
+        if expected < first:
+            what = f"{first - expected} offsets are gone, by retention for example"
+        else:
+            what = "the topic was deleted and made anew, or lost its end"
+        super().__init__(
+            f"expected group {group!r} to go on at offset {expected} of {topic}[{partition}], got {first} to {end}: {what}. "
+            "Find out what was lost; then start it with ANTIPHON_ON_MISSING_OFFSETS=earliest, which goes on with the "
+            "first event that is there, or =latest, which goes on with what comes from now on."
+        )
+
+
 class SettingsError(BusError):
     """A setting is not what it must be."""
 
@@ -147,13 +173,10 @@ class SettingsError(BusError):
 class ClaimStoreError(BusError):
     """The store of large values does not answer, or cannot keep any more. It may, later."""
 
-    def __init__(self, place: str, reason: str) -> None:
+    def __init__(self, place: str, reason: str, remedy: str = _SEE_TO_THE_FOLDER) -> None:
         self.place = place
         self.reason = reason
-        super().__init__(
-            f"expected the store of large values at {place} to answer, got: {reason}. "
-            "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full."
-        )
+        super().__init__(f"expected the store of large values at {place} to answer, got: {reason}. {remedy}.")
 
 
 class HandlerTimeoutError(TimeoutError):
@@ -198,7 +221,7 @@ class ClaimMissingError(ClaimError):
         self.place = place
         super().__init__(
             f"expected {claim} in {place}, got nothing: it was deleted before its event, or is in another store. "
-            "Have ANTIPHON_CLAIMS name the same folder for every agent, and keep files as long as topics keep events."
+            "Have ANTIPHON_CLAIMS name the same place for every agent, and keep values as long as topics keep events."
         )
 
 
@@ -209,7 +232,7 @@ class ClaimChangedError(ClaimError):
         self.claim = claim
         self.got = got
         super().__init__(
-            f"expected {claim}, got {got}: the file was changed or damaged. Put its content back, from a backup for example."
+            f"expected {claim}, got {got}: it was changed or damaged. Put its content back, from a backup for example."
         )
 
 
@@ -231,7 +254,7 @@ class NoClaimStoreError(ClaimError):
         self.claim = claim
         super().__init__(
             f"expected a store to fetch {claim} from, got none. "
-            "Set ANTIPHON_CLAIMS to the folder that its writer put it into."
+            "Set ANTIPHON_CLAIMS to the folder or bucket that its writer put it into."
         )
 
 

@@ -61,7 +61,9 @@ class Progress:
     def __init__(self, start: int, finished: Sequence[Run] = ()) -> None:
         # Rising, because offsets are taken so. Of all dictionaries only this
         # one finds its first key in constant time after deletions at the front.
-        self._unfinished: OrderedDict[int, None] = OrderedDict()
+        self._unfinished: OrderedDict[int, int] = OrderedDict()
+        self.size = 0
+        """Bytes of what is taken and not finished."""
         self._begun = False
         self._next = start  # one past the last taken
         self._highest_finished = -1  # of those taken
@@ -77,8 +79,8 @@ class Progress:
             return cls(0)
         return cls(committed.offset, decode(committed))
 
-    def take(self, offset: int) -> bool:
-        """Note that the record at *offset* has come; False when it was finished before, or has been taken already."""
+    def take(self, offset: int, size: int = 0) -> bool:
+        """Note that the record at *offset* has come, of *size* bytes; False when it was finished, or taken, already."""
         if offset < self._next:
             if self._begun:
                 return False
@@ -91,12 +93,13 @@ class Progress:
         if self._inherited and self._inherited[-1][0] <= offset:
             self._highest_finished = offset
             return False
-        self._unfinished[offset] = None
+        self._unfinished[offset] = size
+        self.size += size
         return True
 
     def finish(self, offset: int) -> None:
         """Note that the taken *offset* is done with; `KeyError` for one that is not in hand."""
-        del self._unfinished[offset]
+        self.size -= self._unfinished.pop(offset)
         self._highest_finished = max(self._highest_finished, offset)
 
     @property

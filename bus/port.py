@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
@@ -25,6 +26,17 @@ class Features:
     """Old records of a compacted topic are removed in time. Readers must cope either way."""
 
 
+class MissingOffsets(StrEnum):
+    """What becomes of a partition that no longer has the offset at which a group is to go on. None of it is silent."""
+
+    STOP = "stop"
+    """`Member.take` raises `OffsetsGoneError`: a person decides."""
+    EARLIEST = "earliest"
+    """Go on with the first record that is there."""
+    LATEST = "latest"
+    """Go on with what comes from now on."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Membership:
     """How one worker takes part in a consumer group."""
@@ -40,6 +52,7 @@ class Membership:
     """Below the session's: when a dead worker's partitions move on, its transaction is over."""
     revoke_grace_s: float = 5.0
     """How long a rebalance may wait for `Revoked.release`."""
+    on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +60,8 @@ class Assigned:
     """Partitions this member now owns. They are paused until the member is told to `resume` them.
 
     Reading starts at the committed offset, or at the partition's beginning
-    where the group has none.
+    where the group has none. Where there is no such offset any more it starts
+    as `Membership.on_missing_offsets` says, and `Jumped` tells of it.
     """
 
     partitions: Mapping[TopicPartition, Committed | None]
@@ -75,7 +89,33 @@ class Records:
     records: Sequence[Record]
 
 
-Taken: TypeAlias = Records | Assigned | Revoked | Lost
+@dataclasses.dataclass(frozen=True)
+class Jumped:
+    """Reading goes on elsewhere than where the group had come to: what was to be read next is gone.
+
+    Retention was quicker than the group, or the topic was deleted and made
+    anew. In the second case a partition that is owned is given as `Lost`
+    before, and as `Assigned` after.
+    """
+
+    partition: TopicPartition
+    expected: int
+    """The offset at which the group was to go on."""
+    first: int
+    """The first one there is."""
+    end: int
+    to: int
+    """Where it goes on."""
+    anew: bool = False
+    """The topic was made anew, or lost its end: offsets mean other records now."""
+
+    @property
+    def gone(self) -> int | None:
+        """How many offsets nobody will read, markers of transactions among them; None where nobody can tell."""
+        return None if self.anew else self.to - self.expected
+
+
+Taken: TypeAlias = Records | Assigned | Revoked | Lost | Jumped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +137,8 @@ class Member(Protocol):
         """Return what came next; waits until something does.
 
         Bounded: what is not taken is not fetched. Raises `BusError` when the
-        member can go on no longer (for example, no broker answers).
+        member can go on no longer (for example, no broker answers), and
+        `OffsetsGoneError` where it shall not.
         """
         ...
 
@@ -115,6 +156,13 @@ class Member(Protocol):
         Raises `CommitError`, after which the outcome may be unknown: the caller
         forgets everything uncommitted and calls `restart`. In particular it is
         raised when a partition in *offsets* is not this member's any more.
+        """
+        ...
+
+    async def try_out(self, records: Sequence[Outgoing]) -> None:
+        """Write *records* and take them back; nobody sees them, unless the membership knows no transactions.
+
+        Raises `CommitError` where they would not be taken. What is committed meanwhile waits.
         """
         ...
 
@@ -150,7 +198,10 @@ class Bus(Protocol):
     def features(self) -> Features: ...
 
     async def join(self, membership: Membership) -> Member:
-        """Join a group. Returns when the group has been asked, not when partitions are assigned."""
+        """Join a group. Returns when the group has been asked, not when partitions are assigned.
+
+        Raises `UnknownTopicError` rather than waiting for a topic that may never be.
+        """
         ...
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:

@@ -24,7 +24,7 @@ class Position(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Record:
-    """One record as a broker handed it over. A value: nobody changes one."""
+    """One record as a broker handed it over. A value: nobody changes one, but for noting its size."""
 
     topic: str
     partition: int
@@ -33,6 +33,16 @@ class Record:
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
+    size: int = dataclasses.field(default=0, compare=False)
+    """Bytes, headers included, where whoever took it has counted them; see `size_of`."""
+
+
+def size_of(record: Record) -> int:
+    """Return how many bytes *record* holds, headers included; their names, of a few bytes, are not counted."""
+    if not record.size:
+        headers = sum([len(value) for _, value in record.headers if value])
+        record.size = len(record.value or b"") + len(record.key or b"") + headers
+    return record.size
 
 
 @dataclasses.dataclass(slots=True)

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -31,9 +31,12 @@ from pydantic_settings import SettingsError as UnreadableError
 from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.names import Names, is_legal
+from antiphon.bus.port import MissingOffsets
 
 _PREFIX = "ANTIPHON_"
+_MIB = 1024 * 1024
 _SECRET = re.compile(r"password|secret|token|credential|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?")
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -52,9 +55,9 @@ def _legal(namespace: str) -> str:
     return namespace
 
 
-def _folder(claims: str | None) -> str | None:
-    if claims is not None and "://" in claims:
-        message = "the path of a folder"
+def _place(claims: str | None) -> str | None:
+    if claims is not None and "://" in claims and not _BUCKET.fullmatch(claims):
+        message = "the path of a folder, or s3://bucket/prefix"
         raise ValueError(message)
     return claims
 
@@ -86,10 +89,27 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(default=None, ge=1, description="events in hand at once, for each agent")
     grace: float = Field(default=30.0, ge=0, description="seconds that a stop may take to finish what runs")
     instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
+    group_protocol: Literal["consumer", "classic"] | None = Field(
+        default=None, description="how workers agree on who reads what; unset: consumer where brokers have it"
+    )
+    session_timeout: float = Field(
+        default=10.0, ge=2, le=1_800, description="seconds until a silent worker's transaction, and place, are given up"
+    )
+    give_up: float = Field(
+        default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"
+    )
+    pending: int = Field(default=2_000, ge=1, description="events of one partition in hand before it is paused")
+    pending_bytes: int = Field(default=32 * _MIB, ge=1, description="bytes of one partition in hand, likewise")
+    in_hand: int = Field(default=20_000, ge=1, description="events of all partitions in hand, for each agent")
+    in_hand_bytes: int = Field(default=128 * _MIB, ge=1, description="bytes of all partitions in hand, likewise")
+    on_missing_offsets: MissingOffsets = Field(
+        default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
+    )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
-    claims: Annotated[str | None, AfterValidator(_folder)] = Field(
-        default=None, description="folder that all agents share, for values too large for a record"
+    claims: Annotated[str | None, AfterValidator(_place)] = Field(
+        default=None,
+        description="folder or s3://bucket/prefix that all agents share, for values too large for a record",
     )
     claim_threshold: int = Field(
         default=LIMIT, ge=10_000, description="bytes of key and value above which a value is kept there"
@@ -215,6 +235,8 @@ def _expectation(problem: Any) -> str:
         return f"at least {context['ge']:g}"
     if kind == "less_than_equal":
         return f"at most {context['le']:g}"
+    if kind in {"literal_error", "enum"}:
+        return str(context["expected"]).replace("'", "")
     if kind == "value_error":
         return str(context["error"])
     return _EXPECTED.get(kind, str(problem["msg"]))

@@ -25,6 +25,9 @@ class Telemetry:
     def unreadable(self, agent: str) -> None:
         """A record that is no event was set aside."""
 
+    def jumped(self, agent: str) -> None:
+        """A partition goes on elsewhere than where the agent had come to: what stood between is gone."""
+
     def committed(self, agent: str, duration_s: float) -> None:
         """A transaction is visible."""
 
@@ -51,3 +54,7 @@ class Status:
     """Events whose handlers are running."""
     lanes: int
     """Lanes with work: keys whose events are being handled, wait for a retry, or wait for a turn."""
+    stopped: int
+    """Partitions that stand still because their dead letters are refused."""
+    in_hand_bytes: int
+    """Bytes of the records taken and not finished."""

@@ -21,7 +21,7 @@ from antiphon.bus.topics import ensure
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, from_headers
 from antiphon.schemas.event import Event
-from antiphon.schemas.store import MemoryStore
+from antiphon.schemas.store import MemoryStore, SchemaStore
 from antiphon.testing.waiting import eventually
 
 E = TypeVar("E", bound=Event)
@@ -36,14 +36,23 @@ class MemoryMesh:
                 await mesh.publish(TicketOpened(ticket_id="7", body="refund?"))
                 [triaged] = await mesh.eventually(TicketTriaged, count=1)
 
-    The engine, the codec and the wire are those that run on Kafka.
+    The engine, the codec and the wire are those that run on Kafka. With a *bus*
+    and *names* of your own it is a mesh on a real broker, agents in this process.
     """
 
-    def __init__(self, partitions: int = 4, *, bus: Bus | None = None, claims: Claims | None = None) -> None:
+    def __init__(
+        self,
+        partitions: int = 4,
+        *,
+        bus: Bus | None = None,
+        claims: Claims | None = None,
+        names: Names | None = None,
+        store: SchemaStore | None = None,
+    ) -> None:
         self.partitions = partitions
         self.bus: Bus = bus or MemoryBus(partitions=partitions)
-        self.names = Names()
-        self.store = MemoryStore()
+        self.names = names or Names()
+        self.store = store or MemoryStore()
         self.codec = Codec(self.store)
         self.claims = claims or Claims()
         self.publisher = Publisher(self.bus, self.codec, self.names, claims=self.claims)
@@ -83,8 +92,8 @@ class MemoryMesh:
             await self.publisher.publish([event], key=key)
 
     async def records(self, topic: str) -> list[Record]:
-        """Return all that is committed on *topic*."""
-        bounds = await self.bus.bounds([topic])
+        """Return all that is committed on *topic*, its plain name."""
+        bounds = await self.bus.bounds([self.names.topic(topic)])
         stop = {tp: end for tp, (_, end) in bounds.items()}
         return [record async for record in self.bus.read({tp: first for tp, (first, _) in bounds.items()}, stop)]
 

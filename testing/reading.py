@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from antiphon.bus.port import Assigned, Lost, Member, Records, Revoked
+from antiphon.bus.port import Assigned, Jumped, Lost, Member, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition
 from antiphon.testing.waiting import eventually
 
@@ -28,6 +28,8 @@ class Reading:
         """What is assigned now, with what was committed when it was."""
         self.changes: list[Assigned | Revoked | Lost] = []
         """Everything else that was taken, in the order it came."""
+        self.jumps: list[Jumped] = []
+        """Where reading went on elsewhere."""
         self._resumes = resumes
         self._releases = releases
         self._task: asyncio.Task[None] | None = None
@@ -106,6 +108,9 @@ class Reading:
             taken = await self.member.take()
             if isinstance(taken, Records):
                 self.records.extend(taken.records)
+                continue
+            if isinstance(taken, Jumped):
+                self.jumps.append(taken)
                 continue
             self.changes.append(taken)
             match taken:

@@ -41,6 +41,24 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def kafka_cluster(request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
+    """Three brokers of one Apache Kafka, for tests that stop one: each leaves all three running.
+
+    As `kafka` where none can be started; it takes Java, and starts when first asked for.
+    """
+    cluster = KafkaCluster(3)
+    try:
+        cluster.start()
+    except (FileNotFoundError, NoKafkaError) as error:
+        if os.environ.get("ANTIPHON_REQUIRE_KAFKA"):
+            pytest.fail(f"Java and Maven are required here: {error}")
+        pytest.skip(f"needs Java and Maven: {error}")
+    failed = request.session.testsfailed
+    yield cluster
+    cluster.stop(keep_logs=request.session.testsfailed > failed)
+
+
+@pytest.fixture(scope="session")
 def embedded() -> Iterator[str]:
     """The address of an embedded broker that every test may share."""
     if find_spec("noida_db") is None:

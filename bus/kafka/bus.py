@@ -40,6 +40,8 @@ class KafkaBus:
         )
 
     async def join(self, membership: Membership) -> Member:
+        # The client itself would wait for them for ever, and say nothing.
+        await self._require({*membership.topics})
         protocol = await asyncio.to_thread(self._administration.protocol)
         return KafkaMember(
             self._config,

@@ -23,6 +23,15 @@ from antiphon.bus.record import Outgoing
 # The group has moved on, but not with these partitions: the same work may be committed under its new generation.
 _STALE = frozenset((KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.ILLEGAL_GENERATION))
 _STALE_TRIES = 3
+# Why a record may not arrive that has nothing to do with where it was to go.
+_NOT_ITS_TOPICS = NO_ANSWER | {
+    KafkaError._PURGE_QUEUE,  # noqa: SLF001 - librdkafka's own errors are spelt so
+    KafkaError._PURGE_INFLIGHT,  # noqa: SLF001 - as above
+    KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above
+    KafkaError._FENCED,  # noqa: SLF001 - as above
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+}
 # How long one blocking call may last before somebody looks whether the member is being closed.
 _STEP_S = 2.0
 
@@ -49,7 +58,8 @@ class Committing(threading.Thread):
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._producer: Producer | None = None
-        self._undelivered: KafkaError | None = None
+        self._undelivered: tuple[KafkaError, str | None] | None = None
+        """Why a record was not written, the first one, and the topic it was for if that is what refused it."""
 
     # The event loop's side.
 
@@ -60,6 +70,10 @@ class Committing(threading.Thread):
     async def write(self, records: Iterable[Outgoing]) -> None:
         """Write *records* outside a transaction; raises `CommitError` where one did not arrive."""
         await self._do(lambda: self._write(records))
+
+    async def try_out(self, records: Iterable[Outgoing]) -> None:
+        """Write *records* and abort; raises `CommitError` where one is refused. Without transactions they stay."""
+        await self._do(lambda: self._try_out(records) if self._membership.exactly_once else self._write(records))
 
     async def renew(self) -> None:
         """Have a new producer, older ones fenced; raises `BrokerUnreachableError` where that takes too long."""
@@ -106,6 +120,7 @@ class Committing(threading.Thread):
             ticket = self._ownership.ticket(transaction.offsets)
             if self._producer is None:
                 raise CommitError("there is no producer")
+            self._undelivered = None
             try:
                 _transact(self._producer, transaction, ticket.metadata, self._timeout_s)
             except KafkaException as exception:
@@ -115,10 +130,27 @@ class Committing(threading.Thread):
                 again = undone and error.code() in _STALE and attempt < _STALE_TRIES
                 if not (again and self._ownership.newer(ticket, within_s=1.0)):
                     self._discard()
-                    raise CommitError(f"{error.name()}: {error.str()}") from exception
+                    raise self._failed(error) from exception
                 log.info("the group moved on during a commit; trying again under its new generation")
             else:
                 return
+
+    def _try_out(self, records: Iterable[Outgoing]) -> None:
+        if self._producer is None:
+            raise CommitError("there is no producer")
+        self._undelivered = None
+        try:
+            self._producer.begin_transaction()
+            produce(self._producer, records, self._producer.poll)
+            self._producer.flush(self._timeout_s)
+        except KafkaException as exception:
+            failure: CommitError | None = self._failed(error_of(exception))
+        else:
+            failure = self._refusal()
+        if not self._abort():
+            self._discard()
+        if failure is not None:
+            raise failure
 
     def _write(self, records: Iterable[Outgoing]) -> None:
         if self._producer is None:
@@ -127,10 +159,21 @@ class Committing(threading.Thread):
         try:
             produce(self._producer, records, self._producer.poll)
         except KafkaException as exception:
-            raise CommitError(str(error_of(exception))) from exception
-        if self._producer.flush(self._timeout_s) or self._undelivered is not None:
+            raise self._failed(error_of(exception)) from exception
+        left = self._producer.flush(self._timeout_s)
+        if left or self._undelivered is not None:
             self._discard()
-            raise CommitError(str(self._undelivered) if self._undelivered is not None else "time-out")
+            raise self._refusal() or CommitError("time-out")
+
+    def _refusal(self) -> CommitError | None:
+        """Say which topic refused a record, if one did."""
+        if self._undelivered is None:
+            return None
+        error, topic = self._undelivered
+        return CommitError(f"{error.name()}: {error.str()}", topic=topic)
+
+    def _failed(self, error: KafkaError) -> CommitError:
+        return self._refusal() or CommitError(f"{error.name()}: {error.str()}")
 
     def _renew(self) -> None:
         self._discard()
@@ -171,8 +214,9 @@ class Committing(threading.Thread):
         if producer is not None:
             producer.purge(blocking=False)
 
-    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
-        self._undelivered = self._undelivered or error
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._undelivered is None:
+            self._undelivered = error, None if error.code() in _NOT_ITS_TOPICS else message.topic()
 
 
 def _transact(producer: Producer, transaction: Transaction, metadata: GroupMetadata, timeout_s: float) -> None:

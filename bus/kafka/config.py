@@ -42,6 +42,8 @@ class KafkaConfig:
     """Records taken from the client at a time."""
     prefetch: int = 4_000
     """Records waiting for `Member.take` before fetching is held up."""
+    prefetch_bytes: int = 16 * 1024 * 1024
+    """Bytes of them, likewise."""
 
 
 def member_consumer(
@@ -61,7 +63,8 @@ def member_consumer(
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
+        # Never by the client, which says nothing of it: see `Polling._go_on_elsewhere`.
+        "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
         "enable.partition.eof": rests,
         "group.protocol": protocol.value,
@@ -86,6 +89,8 @@ def member_producer(config: KafkaConfig, membership: Membership) -> Options:
         # A transaction that begins at once after another is put off while the broker closes that one: it takes
         # a few milliseconds, and the default waits a hundred.
         "retry.backoff.ms": 10,
+        # How long a topic may be unknown before records to it fail: within a transaction, or nobody would learn which.
+        "topic.metadata.propagation.max.ms": 5_000,
         **_shared(config),
         "client.id": membership.instance,
         "enable.idempotence": True,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.port import Assigned, Lost, Records, Taken
-from antiphon.bus.record import Record, TopicPartition
+from antiphon.bus.record import Record, TopicPartition, size_of
 
 Waiter: TypeAlias = "asyncio.Future[None]"
 
@@ -24,14 +24,17 @@ class Inbox:
     first once resumed.
     """
 
-    def __init__(self, ownership: Ownership, room: int, on_room: Callable[[], None]) -> None:
+    def __init__(self, ownership: Ownership, room: int, room_bytes: int, on_room: Callable[[], None]) -> None:
         self._ownership = ownership
         self._room = room
+        self._room_bytes = room_bytes
         self._on_room = on_room
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._items: deque[tuple[Taken, int]] = deque()
+        """What is to be taken, with the term that an `Assigned` begins, or the bytes of `Records`."""
         self._waiting = 0
+        self._waiting_bytes = 0
         self._paused: set[TopicPartition] = set()
         self._held: dict[TopicPartition, list[Record]] = {}
         self._waiter: Waiter | None = None
@@ -41,14 +44,15 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        return self._waiting >= self._room
+        return self._waiting >= self._room or self._waiting_bytes >= self._room_bytes
 
-    def put(self, taken: Taken, term: int = 0) -> None:
-        """Queue *taken*; *term* is the one that an `Assigned` begins."""
+    def put(self, taken: Taken, number: int = 0) -> None:
+        """Queue *taken*; *number* is the term that an `Assigned` begins, or the bytes of `Records`."""
         with self._lock:
             if isinstance(taken, Records):
                 self._waiting += len(taken.records)
-            self._items.append((taken, term))
+                self._waiting_bytes += number
+            self._items.append((taken, number))
             self._wake()
 
     def void(self, partitions: Collection[TopicPartition]) -> None:
@@ -57,15 +61,17 @@ class Inbox:
             for partition in partitions:
                 self._held.pop(partition, None)
             kept: deque[tuple[Taken, int]] = deque()
-            self._waiting = 0
-            for taken, term in self._items:
+            self._waiting = self._waiting_bytes = 0
+            for taken, number in self._items:
                 if not isinstance(taken, Records):
-                    kept.append((taken, term))
+                    kept.append((taken, number))
                     continue
                 left = [record for record in taken.records if (record.topic, record.partition) not in partitions]
                 if left:
+                    size = sum(map(size_of, left))
                     self._waiting += len(left)
-                    kept.append((Records(left), term))
+                    self._waiting_bytes += size
+                    kept.append((Records(left), size))
             self._items = kept
 
     def fail(self, error: BusError) -> None:
@@ -99,24 +105,27 @@ class Inbox:
             self._paused.difference_update(partitions)
             held = [record for partition in partitions for record in self._held.pop(partition, ())]
             if held:
+                size = sum(map(size_of, held))
                 self._waiting += len(held)
-                self._items.appendleft((Records(held), 0))
+                self._waiting_bytes += size
+                self._items.appendleft((Records(held), size))
                 self._wake()
 
     def _next(self) -> Taken | None:
         while self._items:
-            taken, term = self._items.popleft()
+            taken, number = self._items.popleft()
             match taken:
                 case Records(records):
                     was_full = self.full
                     self._waiting -= len(records)
+                    self._waiting_bytes -= number
                     if was_full and not self.full:
                         self._on_room()
                     if self._paused and not (records := self._let_through(records)):
                         continue
                     return Records(records)
                 case Assigned(partitions):
-                    self._ownership.tell(partitions, term)
+                    self._ownership.tell(partitions, number)
                     self._paused.update(partitions)
                 case Lost(partitions):
                     self._ownership.untell(partitions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 
 from antiphon.bus.errors import BusError, CommitError
@@ -13,7 +13,7 @@ from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.polling import Polling
 from antiphon.bus.port import Membership, Taken, Transaction
-from antiphon.bus.record import TopicPartition
+from antiphon.bus.record import Outgoing, TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
@@ -56,11 +56,13 @@ class KafkaMember:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
                 await self._commit(transaction)
+                self._polling.note(transaction.offsets)
             return
         if transaction.records:
             await self._committing.write(transaction.records)
         if transaction.offsets:
             await asyncio.wrap_future(self._polling.commit(transaction.offsets))
+            self._polling.note(transaction.offsets)
 
     async def _commit(self, transaction: Transaction) -> None:
         # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
@@ -70,6 +72,9 @@ class KafkaMember:
                 await self._committing.commit(transaction)
         except TimeoutError:
             raise CommitError(f"no answer within {bound_s:g} s") from None
+
+    async def try_out(self, records: Sequence[Outgoing]) -> None:
+        await self._committing.try_out(records)
 
     async def restart(self) -> None:
         await self._committing.renew()

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Offset
 
-from antiphon.bus.errors import BusError, CommitError, MemberFailedError
+from antiphon.bus.errors import BusError, CommitError, MemberFailedError, OffsetsGoneError, UnknownTopicError
 from antiphon.bus.kafka.chatter import library, log
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, member_consumer
 from antiphon.bus.kafka.failures import REFUSED, error_of, unreachable
@@ -25,12 +25,15 @@ from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
-from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.port import Assigned, Jumped, Lost, Membership, MissingOffsets, Records, Revoked
+from antiphon.bus.record import Committed, Record, TopicPartition, size_of
 
 # How long one look for records may take: a command waits for it.
 _LOOK_S = 0.02
 _LOOK_AT_LEAST_ONCE_S = 0.005
+# How much it may bring, and how many records while nobody knows how large they are.
+_LOOK_BYTES = 4 * 1024 * 1024
+_CAUTIOUS = 50
 # How long the taker may be behind before fetching is paused. Pausing drops what the client has fetched ahead.
 _PATIENCE_S = 0.1
 _ASK_S = 2.0
@@ -55,7 +58,7 @@ class Polling(threading.Thread):
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
         self.wake = threading.Event()
-        self.inbox = Inbox(ownership, config.prefetch, self.wake.set)
+        self.inbox = Inbox(ownership, config.prefetch, config.prefetch_bytes, self.wake.set)
         self._config = config
         self._membership = membership
         self._protocol = protocol
@@ -73,6 +76,16 @@ class Polling(threading.Thread):
         self._flowing: set[TopicPartition] = set()
         self._at: dict[TopicPartition, int] = {}
         """What comes next of each partition that the taker knows."""
+        self._committed: dict[TopicPartition, int] = {}
+        """The last offset that this member knows to be committed, of any partition it ever had."""
+        self._begun_at: dict[TopicPartition, int] = {}
+        """Where each began when it was assigned."""
+        self._adrift: set[TopicPartition] = set()
+        """The broker does not have what comes next."""
+        self._left: set[str] = set()
+        """Topics of which every partition was taken away: perhaps there is no such topic any more."""
+        self._most = min(_CAUTIOUS, config.batch)
+        """Records taken from the client at a time: fewer of large ones."""
         self._throttled = False
         self._refused = False
         self._down_since: float | None = None
@@ -91,6 +104,10 @@ class Polling(threading.Thread):
     def restart(self) -> None:
         """Void what was taken and begin every partition again where it is truly committed."""
         self._command(lambda: self._while_open(self._restart))
+
+    def note(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Note that *offsets* are committed, by whomever."""
+        self._committed.update({partition: committed.offset for partition, committed in offsets.items()})
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
         """Commit *offsets* outside a transaction; the future raises `CommitError`."""
@@ -129,6 +146,10 @@ class Polling(threading.Thread):
                 self._run_commands()
                 self._announce()
                 self._look()
+                if self._adrift:
+                    self._go_on_elsewhere()
+                if self._left:
+                    self._look_for_topics()
                 self._probe()
                 self._fall_back()
             reason = "it was closed"
@@ -180,11 +201,13 @@ class Polling(threading.Thread):
         first = self._consumer.poll(wait_s)
         if first is not None:
             # `consume` alone would wait its whole time for a full batch.
-            batch = [first, *self._consumer.consume(self._config.batch - 1, 0)]
+            batch = [first, *self._consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
             records = self._records(batch)
             if records:
                 self._note(records)
-                self.inbox.put(Records(records))
+                size = sum(map(size_of, records))
+                self._most = min(self._config.batch, max(1, _LOOK_BYTES * len(records) // (size or 1)))
+                self.inbox.put(Records(records), size)
         if self._assigned:
             self._ownership.hear(self._consumer.consumer_group_metadata())
         if self.inbox.full and not self._throttled:
@@ -222,6 +245,8 @@ class Polling(threading.Thread):
             if error is not None:
                 if self._rest is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
                     self._rest.ended(TopicPartition(message.topic() or "", message.partition() or 0))
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
+                    self._adrift.add(TopicPartition(message.topic() or "", message.partition() or 0))
                 else:
                     self._on_error(error)
                 continue
@@ -252,12 +277,120 @@ class Polling(threading.Thread):
             for answer in answers
             if answer.error is None
         }
-        for partition, committed in known.items():
-            self._at[partition] = OFFSET_BEGINNING if committed is None else committed.offset
+        jumps = self._forgotten(known)
+        begin = {
+            partition: OFFSET_BEGINNING if committed is None else committed.offset
+            for partition, committed in known.items()
+        }
+        self._at |= begin
+        self._begun_at |= begin
+        self.note({partition: committed for partition, committed in known.items() if committed is not None})
         self._fresh -= known.keys()
         if known:
             self._ownership.hear(self._consumer.consumer_group_metadata())
             self.inbox.put(Assigned(known), self._ownership.begin(known))
+        for jumped in jumps:
+            self.inbox.put(jumped)
+
+    # Where the broker does not have what comes next.
+
+    def _forgotten(self, known: dict[TopicPartition, Committed | None]) -> list[Jumped]:
+        """Find partitions of which the group forgot what it had committed: it does so when a topic is deleted."""
+        jumps: list[Jumped] = []
+        for partition, committed in [*known.items()]:
+            if committed is None and (expected := self._committed.get(partition, 0)) > 0:
+                jumped = self._jump(partition, expected, anew=True)
+                if jumped is None:
+                    del known[partition]
+                    continue
+                known[partition] = Committed(jumped.to)
+                self._keep(jumped)
+                jumps.append(jumped)
+        return jumps
+
+    def _go_on_elsewhere(self) -> None:
+        """Let partitions go on whose next offset the broker does not have, as the membership says, and tell of it."""
+        # What is not being fetched is found out again once it is: resuming seeks.
+        adrift, self._adrift = self._adrift & self._flowing, set()
+        for partition in adrift:
+            expected = self._at[partition]
+            if expected < 0:
+                continue  # it had none when it was assigned, and has been sent to the beginning since
+            jumped = self._jump(partition, expected)
+            if jumped is None:
+                self._adrift.add(partition)
+            elif jumped.first <= expected <= jumped.end:
+                self._revive(partition)  # it is there by now
+            elif jumped.anew:
+                self._begin_anew(jumped)
+            else:
+                if expected == self._begun_at[partition]:
+                    self._keep(jumped)
+                self._at[partition] = jumped.to
+                self.inbox.put(jumped)
+                self._revive(partition)
+
+    def _begin_anew(self, jumped: Jumped) -> None:
+        """Give a partition back to the taker as another one: what it has in hand has offsets of another log."""
+        partition = jumped.partition
+        self._ownership.end([partition])
+        self._flowing.discard(partition)
+        self.inbox.void([partition])
+        self.inbox.put(Lost(frozenset([partition])))
+        self._keep(jumped)
+        self.inbox.put(jumped)
+        self._at[partition] = self._begun_at[partition] = jumped.to
+        self._revive(partition)
+        self.inbox.put(Assigned({partition: Committed(jumped.to)}), self._ownership.begin([partition]))
+
+    def _revive(self, partition: TopicPartition) -> None:
+        """Have the client fetch *partition* again, where it is to go on: after such an error it refuses to seek."""
+        if self._protocol is GroupProtocol.CONSUMER:
+            self._consumer.incremental_unassign(named([partition]))
+            self._consumer.incremental_assign([Offset(*partition, self._at[partition])])
+        else:
+            self._consumer.assign([Offset(*one, self._at.get(one, OFFSET_BEGINNING)) for one in self._assigned])
+        if held := (self._assigned if self._throttled else self._assigned - self._flowing):
+            self._consumer.pause(named(held))
+
+    def _keep(self, jumped: Jumped) -> None:
+        """Commit where a partition goes on, or whoever is next would jump again. Nothing of it may be in hand."""
+        self._committed[jumped.partition] = jumped.to
+        try:
+            self._consumer.commit(offsets=[Offset(*jumped.partition, jumped.to)], asynchronous=False)
+        except KafkaException as exception:
+            log.info("where a partition goes on is not committed yet", extra={"reason": error_of(exception).str()})
+
+    def _jump(self, partition: TopicPartition, expected: int, *, anew: bool = False) -> Jumped | None:
+        """Say where *partition* goes on; None where no broker says so now. Raises `OffsetsGoneError`."""
+        try:
+            first, end = self._consumer.get_watermark_offsets(Offset(*partition), timeout=_ASK_S)
+        except KafkaException as exception:
+            log.info("a partition's offsets are not known yet", extra={"reason": error_of(exception).str()})
+            return None
+        policy = self._membership.on_missing_offsets
+        anew = anew or expected > end
+        if policy is MissingOffsets.STOP and (anew or expected < first):
+            raise OffsetsGoneError(self._membership.group, *partition, expected=expected, first=first, end=end)
+        to = end if policy is MissingOffsets.LATEST else first
+        return Jumped(partition, expected, first, end, to, anew=anew)
+
+    def _look_for_topics(self) -> None:
+        """Say so where a topic that was taken away whole is there no more. Raises `UnknownTopicError` by policy."""
+        left, self._left = self._left - {topic for topic, _ in self._assigned}, set()
+        for topic in left:
+            try:
+                metadata = self._consumer.list_topics(topic, timeout=1.0)
+            except KafkaException:
+                continue  # nobody answers, which is looked after elsewhere
+            found = metadata.topics.get(topic)
+            if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+                if self._membership.on_missing_offsets is MissingOffsets.STOP:
+                    raise UnknownTopicError(topic, ())
+                log.error(
+                    "a topic does not exist any more; waiting for it to be made anew",
+                    extra={"topic": topic, "group": self._membership.group},
+                )
 
     # Commands.
 
@@ -309,12 +442,15 @@ class Polling(threading.Thread):
     # What the client calls from within `poll` and `close`.
 
     def _on_assign(self, consumer: Consumer, partitions: list[Offset]) -> None:
-        if self._protocol is GroupProtocol.CONSUMER:
-            consumer.incremental_assign(partitions)
-        else:
-            consumer.assign(partitions)
-        consumer.pause(partitions)
         fresh = partitions_of(partitions)
+        # Anywhere: what is committed is asked for later, and sought. Without an offset the client would look
+        # it up itself, and stop for good where there is none.
+        anywhere = [Offset(*partition, OFFSET_BEGINNING) for partition in fresh]
+        if self._protocol is GroupProtocol.CONSUMER:
+            consumer.incremental_assign(anywhere)
+        else:
+            consumer.assign(anywhere)
+        consumer.pause(partitions)
         self._assigned |= fresh
         self._fresh |= fresh
         self._down_since = None
@@ -328,6 +464,7 @@ class Polling(threading.Thread):
             self._ownership.hear(consumer.consumer_group_metadata())
             self._await_release(told)
         self._forget(revoked)
+        self._left |= {topic for topic, _ in revoked}
         if self._protocol is GroupProtocol.CONSUMER:
             consumer.incremental_unassign(partitions)
         else:

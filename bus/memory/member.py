@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from antiphon.bus.errors import CommitError, MemberFailedError
+from antiphon.bus.errors import CommitError, MemberFailedError, OffsetsGoneError, UnknownTopicError
 from antiphon.bus.memory.groups import Group
 from antiphon.bus.memory.log import PartitionLog
 from antiphon.bus.memory.schedule import Schedule
 from antiphon.bus.memory.transactions import Coordinator
-from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked, Taken, Transaction
+from antiphon.bus.port import (
+    Assigned,
+    Jumped,
+    Lost,
+    Membership,
+    MissingOffsets,
+    Records,
+    Revoked,
+    Taken,
+    Transaction,
+)
 from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition
 
 
@@ -30,7 +40,7 @@ class Point(StrEnum):
     """All is visible; the answer is on its way."""
 
 
-Change: TypeAlias = Assigned | Revoked | Lost
+Change: TypeAlias = Assigned | Revoked | Lost | Jumped
 
 
 class Cluster(Protocol):
@@ -132,6 +142,15 @@ class MemoryMember:
             await self._commit_in_turn(placed, commit_offsets)
         await self._reach(Point.COMMITTED)
 
+    async def try_out(self, records: Sequence[Outgoing]) -> None:
+        """Raise `CommitError` where a topic of *records* does not exist: all that this bus refuses."""
+        self._refuse_if_over()
+        for outgoing in records:
+            try:
+                self._cluster.place(outgoing)
+            except UnknownTopicError as error:
+                raise CommitError(str(error), topic=outgoing.topic) from error
+
     async def restart(self) -> None:
         """Begin again: older producers fenced, every partition given as `Lost`, and the owned ones as `Assigned`."""
         self._fail_if_over()
@@ -224,7 +243,12 @@ class MemoryMember:
 
         return commit
 
-    def _fetch(self) -> Records | None:
+    def _fetch(self) -> Records | Jumped | None:
+        for partition in sorted(self._flowing):
+            # Retention may be quicker than whoever reads.
+            if (jumped := self._jumped(partition, self._positions[partition])) is not None:
+                self._positions[partition] = jumped.to
+                return jumped
         logs = {partition: self._cluster.log(partition) for partition in sorted(self._flowing)}
         ready = [partition for partition, log in logs.items() if log.stable > self._positions[partition]]
         if not ready:
@@ -243,18 +267,44 @@ class MemoryMember:
 
     def _changed(self, change: Change, grant: int) -> Change:
         # Only now: until it is told, a caller speaks of the former grant.
-        if isinstance(change, Assigned):
-            for partition, committed in change.partitions.items():
-                log = self._cluster.log(partition)
-                log.watchers[self._wake] = None
-                self._positions[partition] = log.first if committed is None else committed.offset
-                self._grants[partition] = grant
-        else:
-            self._stop(change.partitions)
-            if isinstance(change, Lost):
-                for partition in change.partitions:
+        match change:
+            case Assigned(partitions):
+                return self._assigned(partitions, grant)
+            case Revoked(partitions):
+                self._stop(partitions)
+            case Lost(partitions):
+                self._stop(partitions)
+                for partition in partitions:
                     self._grants.pop(partition, None)
+            case Jumped():
+                pass
         return change
+
+    def _assigned(self, partitions: Mapping[TopicPartition, Committed | None], grant: int) -> Assigned:
+        given = {**partitions}
+        for partition, committed in partitions.items():
+            log = self._cluster.log(partition)
+            log.watchers[self._wake] = None
+            self._positions[partition] = log.first if committed is None else committed.offset
+            self._grants[partition] = grant
+            if committed is not None and (jumped := self._jumped(partition, committed.offset)) is not None:
+                # Kept at once: whoever is next shall not jump again.
+                given[partition] = self._group.committed[partition] = Committed(jumped.to)
+                self._positions[partition] = jumped.to
+                self._tell(jumped)
+        return Assigned(given)
+
+    def _jumped(self, partition: TopicPartition, expected: int) -> Jumped | None:
+        """Say where *partition* goes on if there is no *expected* offset any more. Raises `OffsetsGoneError`."""
+        log = self._cluster.log(partition)
+        first, end = log.first, log.next
+        if first <= expected <= end:
+            return None
+        policy = self.membership.on_missing_offsets
+        if policy is MissingOffsets.STOP:
+            raise OffsetsGoneError(self.membership.group, *partition, expected=expected, first=first, end=end)
+        to = log.stable if policy is MissingOffsets.LATEST else first
+        return Jumped(partition, expected, first, end, to, anew=expected > end)
 
     def _forget(self) -> None:
         self._changes.clear()

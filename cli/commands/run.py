@@ -17,6 +17,7 @@ import typer
 from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker
 from antiphon.bus.consumer import Consumer, Guarantee
+from antiphon.bus.engine import Bounds
 from antiphon.bus.settings import Settings, load
 from antiphon.bus.telemetry import SILENT
 from antiphon.cli import logs, output
@@ -114,6 +115,9 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             partitions=settings.partitions,
             create_topics=settings.create_topics,
             grace_s=settings.grace,
+            session_timeout_s=settings.session_timeout,
+            on_missing_offsets=settings.on_missing_offsets,
+            bounds=_bounds(settings),
             telemetry=metrics or SILENT,
         )
         await watchers.enter_async_context(Watchdog(worker.in_hand))
@@ -134,6 +138,15 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
         return NO
     log.info("stopped")
     return 0
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        most_pending=settings.pending,
+        most_pending_bytes=settings.pending_bytes,
+        most_in_hand=settings.in_hand,
+        most_in_hand_bytes=settings.in_hand_bytes,
+    )
 
 
 def _metrics(consumers: Sequence[Consumer], settings: Settings) -> Metrics | None:

@@ -8,8 +8,8 @@ import asyncio
 
 import pytest
 
-from antiphon.bus.errors import CommitError
-from antiphon.bus.port import Assigned, Bus, Transaction
+from antiphon.bus.errors import CommitError, OffsetsGoneError, UnknownTopicError
+from antiphon.bus.port import Assigned, Bus, Jumped, MissingOffsets, Transaction
 from antiphon.bus.record import Committed, TopicPartition
 from antiphon.testing.conformance.world import (
     Promises,
@@ -95,6 +95,45 @@ class GroupPromises(Promises):
         async with Reading(await bus.join(membership(group, topic, instance="two"))) as reading:
             assert values(await reading.got(2)) == [b"3", b"4"]
             assert reading.owned == {partition: Committed(3, "beside it")}
+
+    @pytest.mark.parametrize(
+        ("policy", "came"), [(MissingOffsets.EARLIEST, [b"0", b"1", b"2", b"3"]), (MissingOffsets.LATEST, [b"3"])]
+    )
+    async def test_an_offset_that_is_not_there(self, bus: Bus, policy: MissingOffsets, came: list[bytes]) -> None:
+        """Reading goes on where the membership says, says that it does, and does not do so twice."""
+        topic, group = await new_topic(bus, "orders"), fresh("group")
+        partition = TopicPartition(topic, 0)
+        await bus.publish(numbered(topic, 3))
+        await self._commit(bus, group, partition, Committed(100, "of another log"))
+        async with Reading(await bus.join(membership(group, topic, on_missing_offsets=policy))) as reading:
+            await reading.until(lambda: bool(reading.jumps) and bool(reading.owned), "the jump")
+            await bus.publish(numbered(topic, 1, first=3))
+            assert values(await reading.got(len(came))) == came
+            to = 0 if policy is MissingOffsets.EARLIEST else 3
+            assert reading.jumps == [Jumped(partition, 100, 0, 3, to, anew=True)]
+        async with Reading(await bus.join(membership(group, topic, on_missing_offsets=policy))) as again:
+            assert values(await again.got(len(came))) == came
+            assert (again.jumps, again.owned) == ([], {partition: Committed(to)})
+
+    async def test_stopping_at_an_offset_that_is_not_there(self, bus: Bus) -> None:
+        """A person decides; the error says what was expected, what is there and what can be done."""
+        topic, group = await new_topic(bus, "orders"), fresh("group")
+        await bus.publish(numbered(topic, 3))
+        await self._commit(bus, group, TopicPartition(topic, 0), Committed(100))
+        stops = membership(group, topic, on_missing_offsets=MissingOffsets.STOP)
+        async with Reading(await bus.join(stops)) as reading:
+            with pytest.raises(OffsetsGoneError, match=r"at offset 100 of orders-\w+\[0\], got 0 to 3: .*=earliest"):
+                await reading.got(1)
+
+    async def test_joining_for_a_topic_that_does_not_exist(self, bus: Bus) -> None:
+        """Is an error at once, not a wait for ever."""
+        with pytest.raises(UnknownTopicError):
+            await bus.join(membership(fresh("group"), fresh("nothing")))
+
+    async def _commit(self, bus: Bus, group: str, partition: TopicPartition, committed: Committed) -> None:
+        async with Reading(await bus.join(membership(group, partition.topic))) as reading:
+            await reading.owns([partition])
+            await reading.member.commit(Transaction([], {partition: committed}))
 
     async def test_metadata_of_four_thousand_characters(self, bus: Bus) -> None:
         """There is room for which events above the committed offset are finished."""

@@ -179,6 +179,15 @@ class TransactionPromises(Promises):
         await eventually(lambda: _count(bus, shipped, 1), what="what was committed after the restart")
         assert values(await everything(bus, shipped)) == [b"done"]
 
+    async def test_trying_out(self, bus: Bus) -> None:
+        """Nobody sees what was tried out, and what is committed after it counts."""
+        topic, group = await new_topic(bus, "orders"), fresh("group")
+        async with Reading(await bus.join(membership(group, topic))) as reading:
+            await reading.owns(partitions(topic, 1))
+            await reading.member.try_out([outgoing(topic, b"tried")])
+            await reading.member.commit(Transaction([outgoing(topic, b"committed")], {}))
+            assert values(await everything(bus, topic)) == [b"committed"]
+
     async def _assert_nothing_came_of_it(self, bus: Bus, group: str, orders: str, shipped: str) -> None:
         """What is written behind an aborted transaction can be read, the aborted cannot, and no offset has moved."""
         await bus.publish([outgoing(shipped, b"behind")])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from antiphon.bus.port import Bus, Membership, TopicSpec
+from antiphon.bus.port import Bus, Membership, MissingOffsets, TopicSpec
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 
 
@@ -63,7 +63,13 @@ def membership(
     instance: str = "one",
     exactly_once: bool = True,
     revoke_grace_s: float = 20.0,
+    on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST,
 ) -> Membership:
     return Membership(
-        group=group, topics=topics, instance=instance, exactly_once=exactly_once, revoke_grace_s=revoke_grace_s
+        group=group,
+        topics=topics,
+        instance=instance,
+        exactly_once=exactly_once,
+        revoke_grace_s=revoke_grace_s,
+        on_missing_offsets=on_missing_offsets,
     )

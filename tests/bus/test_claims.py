@@ -70,7 +70,7 @@ async def test_content_is_checked(tmp_path: Path) -> None:
     claims, reference = Claims(FileClaims(tmp_path)), bytes(FileClaims(tmp_path).put(CONTENT))
     [file] = on_disk(tmp_path)
     file.write_bytes(CONTENT[:-1] + b"y")
-    with pytest.raises(ClaimChangedError, match="the file was changed or damaged"):
+    with pytest.raises(ClaimChangedError, match="it was changed or damaged"):
         await claims.resolve(reference)
     file.write_bytes(CONTENT + b"y")
     with pytest.raises(ClaimChangedError, match="got 3003 bytes"):
@@ -131,15 +131,19 @@ async def test_without_a_store() -> None:
         Claims(limit=10).claim("report.written", CONTENT)
     assert str(refused.value) == (
         "report.written: expected at most 10 bytes, got 3002. Set ANTIPHON_CLAIMS to a folder that all agents share, "
-        "and larger ones go by reference; or put less into one event. Where brokers and clients take larger records, "
-        "raise ANTIPHON_CLAIM_THRESHOLD."
+        "or to s3://bucket/prefix, and larger ones go by reference; or put less into one event. Where brokers and "
+        "clients take larger records, raise ANTIPHON_CLAIM_THRESHOLD."
     )
-    with pytest.raises(NoClaimStoreError, match="Set ANTIPHON_CLAIMS to the folder that its writer put it into"):
+    with pytest.raises(
+        NoClaimStoreError, match="Set ANTIPHON_CLAIMS to the folder or bucket that its writer put it into"
+    ):
         await Claims().resolve(bytes(Claim.of(CONTENT)))
 
 
 def test_settings() -> None:
-    """A folder; what looks like an address is refused rather than taken for one."""
+    """A folder or a bucket; what looks like another address is refused rather than taken for a folder."""
     assert (load().claims, load().claim_threshold) == (None, 900_000)
-    with pytest.raises(SettingsError, match="expected claims to be the path of a folder, got 's3://bucket'"):
-        load({"claims": "s3://bucket"})
+    assert load({"claims": "s3://bucket/large"}).claims == "s3://bucket/large"
+    for address in ("gs://bucket", "s3://", "s3://Bucket", "https://bucket.example.com"):
+        with pytest.raises(SettingsError, match=r"claims to be the path of a folder, or s3://bucket/prefix, got"):
+            load({"claims": address})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from antiphon.bus.errors import CommitError, MemberFailedError, TopicCreationRefusedError, UnknownTopicError
 from antiphon.bus.memory import MemoryBus, MemoryMember, Point
 from antiphon.bus.memory.groups import assign
-from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked, TopicSpec, Transaction
+from antiphon.bus.port import Assigned, Jumped, Lost, Membership, Records, Revoked, TopicSpec, Transaction
 from antiphon.bus.record import Committed, Outgoing, TopicPartition
 from antiphon.testing import FakeClock, eventually
 from antiphon.testing.reading import Reading
@@ -324,7 +324,7 @@ async def trace(seed: int | None) -> list[tuple[str, int, int]]:
                     member.resume([*partitions])
                 case Revoked(_, release):
                     release()
-                case Lost():
+                case Lost() | Jumped():
                     pass
                 case Records(records):
                     seen.extend((member.instance, record.partition, record.offset) for record in records)

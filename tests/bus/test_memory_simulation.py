@@ -8,7 +8,7 @@ import pytest
 from antiphon.bus.errors import CommitError, MemberFailedError
 from antiphon.bus.memory import MemoryBus, MemoryMember, Point
 from antiphon.bus.offsets import Progress
-from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked, TopicSpec, Transaction
+from antiphon.bus.port import Assigned, Jumped, Lost, Membership, Records, Revoked, TopicSpec, Transaction
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.testing import eventually
 from antiphon.testing.virtual import run_virtually
@@ -45,6 +45,8 @@ class Copier:
                     release()
                 case Lost(partitions):
                     self._forget(partitions)
+                case Jumped():
+                    pass
                 case Records(records):
                     for record in records:
                         if self._progress[TopicPartition(record.topic, record.partition)].take(record.offset):

@@ -19,9 +19,9 @@ def records(partition: int, *offsets: int) -> list[Record]:
     return [Record("orders", partition, offset, None, None, [], 0) for offset in offsets]
 
 
-def inbox(room: int = 100) -> tuple[Inbox, list[str]]:
+def inbox(room: int = 100, room_bytes: int = 1_000_000) -> tuple[Inbox, list[str]]:
     said: list[str] = []
-    return Inbox(Ownership(), room, lambda: said.append("room")), said
+    return Inbox(Ownership(), room, room_bytes, lambda: said.append("room")), said
 
 
 async def test_order() -> None:
@@ -80,6 +80,24 @@ async def test_full_and_room_again() -> None:
     await box.take()
     await box.take()
     assert (full, box.full, said) == (True, False, ["room"])
+
+
+async def test_full_by_bytes() -> None:
+    """A few large records fill it as many small ones do; what is held back or void takes no room."""
+    box, said = inbox(room_bytes=3_000)
+    large = [Record("orders", 0, offset, None, b"x" * 1_000, [("h", b"y" * 500)], 0) for offset in range(2)]
+    box.put(Records(large), 3_000)
+    full = box.full
+    box.void([P0])
+    voided = box.full
+    box.put(Records(large), 3_000)
+    box.pause([P0])
+    waiting = asyncio.create_task(box.take())
+    await asyncio.sleep(0)
+    held = box.full
+    box.resume([P0])
+    assert (full, voided, held, box.full, said) == (True, False, False, True, ["room"])
+    assert await waiting == Records(large)
 
 
 async def test_failure_comes_after_what_is_there() -> None:

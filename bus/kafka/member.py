@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 
-from antiphon.bus.errors import BusError, CommitError
+from antiphon.bus.errors import BrokerUnreachableError, BusError, CommitError
 from antiphon.bus.kafka.chatter import log
-from antiphon.bus.kafka.committing import Committing
+from antiphon.bus.kafka.committing import Committing, MakeProducer, make_producer
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.polling import Polling
@@ -17,11 +17,13 @@ from antiphon.bus.record import TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
-_ANSWER_S = 5.0
 
 
 class KafkaMember:
-    """`port.Member` on confluent-kafka. *on_classic* is called where the brokers refuse KIP-848's group protocol."""
+    """`port.Member` on confluent-kafka. *on_classic* is called where the brokers refuse KIP-848's group protocol.
+
+    No call waits for ever on a broker that hangs. A client that is in the middle of one then is left behind, with its thread.
+    """
 
     def __init__(
         self,
@@ -31,13 +33,16 @@ class KafkaMember:
         *,
         rests: bool = False,
         on_classic: Callable[[], None] = lambda: None,
+        make: MakeProducer = make_producer,
     ) -> None:
+        self._config = config
         self._membership = membership
-        ownership = Ownership()
-        self._committing = Committing(config, membership, ownership, self._fail)
-        self._polling = Polling(
-            config, membership, protocol, ownership, self._committing.fenced.is_set, on_classic, rests=rests
-        )
+        self._ownership = ownership = Ownership()
+        self._make = make
+        self._left_behind = 0
+        self._committing = self._commits()
+        self._committing.fenced.add_done_callback(self._fail)
+        self._polling = Polling(config, membership, protocol, ownership, self._is_fenced, on_classic, rests=rests)
         self._committing.start()
         self._polling.start()
 
@@ -53,37 +58,66 @@ class KafkaMember:
         self._polling.resume(partitions)
 
     async def commit(self, transaction: Transaction) -> None:
+        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
+        bound_s = self._config.reach_s + 2 * self._membership.transaction_timeout_s
+        try:
+            async with asyncio.timeout(bound_s):
+                await self._commit(transaction)
+        except TimeoutError:
+            self._leave_behind(bound_s)
+            raise CommitError(f"no answer within {bound_s:g} s") from None
+
+    async def _commit(self, transaction: Transaction) -> None:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
-                await self._commit(transaction)
+                await self._committing.commit(transaction)
             return
         if transaction.records:
             await self._committing.write(transaction.records)
         if transaction.offsets:
             await asyncio.wrap_future(self._polling.commit(transaction.offsets))
 
-    async def _commit(self, transaction: Transaction) -> None:
-        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
-        bound_s = _ANSWER_S + 2 * self._membership.transaction_timeout_s
+    async def restart(self) -> None:
+        if not self._committing.left:
+            self._committing.close()
+        self._committing = self._commits()
+        self._committing.start()
+        bound_s = self._config.give_up_s + self._config.reach_s
         try:
             async with asyncio.timeout(bound_s):
-                await self._committing.commit(transaction)
+                await asyncio.shield(asyncio.wrap_future(self._committing.fenced))
         except TimeoutError:
-            raise CommitError(f"no answer within {bound_s:g} s") from None
-
-    async def restart(self) -> None:
-        await self._committing.renew()
+            self._leave_behind(bound_s)
+            raise BrokerUnreachableError(self._config.bootstrap_servers, "no answer", tried_s=bound_s) from None
         self._polling.restart()
 
     async def close(self) -> None:
         # What is being committed is finished first: afterwards it would be somebody else's.
-        self._committing.close()
-        await _within(self._committing.finished)
+        if not self._committing.left:
+            self._committing.close()
+            await _within(self._committing.finished)
         self._polling.close()
         await _within(self._polling.finished)
 
-    def _fail(self, error: BusError) -> None:
-        self._polling.inbox.fail(error)
+    def _commits(self) -> Committing:
+        return Committing(self._config, self._membership, self._ownership, self._make)
+
+    def _is_fenced(self) -> bool:
+        fenced = self._committing.fenced
+        return fenced.done() and fenced.exception() is None
+
+    def _leave_behind(self, after_s: float) -> None:
+        self._committing.leave()
+        self._left_behind += 1
+        log.warning(
+            "a call to the broker has not come back in time; its client is left behind for a new one",
+            extra={"group": self._membership.group, "after_s": after_s, "left_behind": self._left_behind},
+        )
+
+    def _fail(self, fenced: Future[None]) -> None:
+        error = fenced.exception()
+        if isinstance(error, BusError):
+            self._polling.inbox.fail(error)
 
 
 async def _within(finished: Future[None]) -> None:

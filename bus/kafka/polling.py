@@ -97,6 +97,8 @@ class Polling(threading.Thread):
         done: Future[None] = Future()
 
         def command() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 self._commit(offsets)
             except BaseException as error:

@@ -31,7 +31,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Lost, Member, Membership, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.record import Committed, Record, TopicPartition, in_words
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
@@ -231,7 +231,10 @@ class Engine:
                     await self._revoke(partitions)
                     release()
                 case Lost(partitions):
+                    lost = self._owned.keys() & partitions
                     self._lose(partitions)
+                    if lost:
+                        self._tell(logging.WARNING, "partitions lost; what is in hand of them is done elsewhere", lost)
                     if not self._owned:
                         self._await_partitions()
 
@@ -245,6 +248,7 @@ class Engine:
         states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
+        self._tell(logging.INFO, "partitions assigned", partitions)
         member.resume(list(partitions))
         self.ready.set()
 
@@ -260,14 +264,25 @@ class Engine:
                 await self._runner.idle(lambda job: id(job.owned) in leaving)
                 await self._committer.idle()
         except TimeoutError:
-            log.warning("partitions were given up with work in hand; it will be done again elsewhere")
+            log.warning(
+                "partitions are given up with work in hand; it is done again elsewhere",
+                extra={
+                    "agent": self._consumer.name,
+                    "events": sum(id(job.owned) in leaving for job in self._runner.running),
+                },
+            )
         self._lose(partitions)
+        self._tell(logging.INFO, "partitions given up", partitions)
 
     def _lose(self, partitions: Collection[TopicPartition]) -> None:
         gone = {id(owned) for tp in partitions if (owned := self._owned.pop(tp, None))}
         if gone:
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
+
+    def _tell(self, level: int, what: str, partitions: Collection[TopicPartition]) -> None:
+        extra = {"agent": self._consumer.name, "partitions": in_words(partitions), "owned": len(self._owned)}
+        log.log(level, what, extra=extra)
 
     def _accept(self, records: Collection[Record]) -> None:
         for record in records:

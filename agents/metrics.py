@@ -61,7 +61,7 @@ class Metrics(Telemetry):
 
     def text(self, statuses: Sequence[Status]) -> bytes:
         """Return all figures, and how the agents stand by *statuses*, in Prometheus' text format."""
-        return generate_latest(_Families([*self._counted(), *_standing(statuses), *self._process.collect()]))
+        return exposition([*self._counted(), *_standing(statuses), *self._process.collect()])
 
     def _counted(self) -> Iterator[Metric]:
         tallies: list[tuple[_Labels, _Tally]] = [((agent,), tally) for agent, tally in self._agents.items()]
@@ -116,6 +116,11 @@ class _Durations:
             reached += count
             found.append((bound, reached))
         return found
+
+
+def exposition(families: Sequence[Metric]) -> bytes:
+    """Write *families* in Prometheus' text format."""
+    return generate_latest(_Families(families))
 
 
 class _Families(Collector):

@@ -58,7 +58,7 @@ class Worker:
         self._names = names
         self._codec = Codec(store)
         self._claims = claims or Claims()
-        self.instance = instance or _new_instance()
+        self.instance = instance or new_instance()
         self._partitions = partitions
         self._create_topics = create_topics
         self._grace_s = grace_s
@@ -66,6 +66,8 @@ class Worker:
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once its topics are there and its groups have been asked: what could be wrong with a start is not."""
         self.ready = asyncio.Event()
         """Set once every agent has its first partitions."""
 
@@ -82,6 +84,7 @@ class Worker:
         engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
         life = [asyncio.create_task(self._watch_ready()), asyncio.create_task(self._beat_on())]
         stopping = asyncio.create_task(self._stopping.wait())
+        self.started.set()
         try:
             # An engine ends early only by an error; then the whole worker does.
             await asyncio.wait([stopping, *engines], return_when=asyncio.FIRST_COMPLETED)
@@ -191,6 +194,6 @@ class Worker:
         return Outgoing(self._names.topic(AGENTS), key.encode(), self._codec.encode(seen), to_headers(envelope))
 
 
-def _new_instance() -> str:
+def new_instance() -> str:
     """Make a name no other worker has: whoever shares one fences the other."""
     return f"{platform.node() or 'worker'}-{os.getpid()}-{root_id()[-6:]}"

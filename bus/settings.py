@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(default=None, ge=1, description="events in hand at once, for each agent")
     grace: float = Field(default=30.0, ge=0, description="seconds that a stop may take to finish what runs")
     instance: str | None = Field(default=None, description="this worker's name among its agent's workers")
+    processes: int = Field(default=1, ge=1, le=1_000, description="worker processes that `antiphon run` starts")
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
     claims: Annotated[str | None, AfterValidator(_folder)] = Field(

@@ -145,6 +145,11 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         for agent, figure in figures.items():
             family.add_metric([agent], figure)
         yield family
+    lag = GaugeMetricFamily("antiphon_lag", "events not handled", labels=["agent", "topic", "partition"])
+    for status in statuses:
+        for (topic, partition), events in (status.lag or {}).items():
+            lag.add_metric([status.agent, topic, str(partition)], events)
+    yield lag
 
 
 def _counter(name: str, meaning: str, labels: Sequence[str], counts: Mapping[_Labels, int]) -> Metric:

@@ -82,7 +82,11 @@ class Worker:
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
         engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
-        life = [asyncio.create_task(self._watch_ready()), asyncio.create_task(self._beat_on())]
+        life = [
+            asyncio.create_task(self._watch_ready()),
+            asyncio.create_task(self._measure_on()),
+            asyncio.create_task(self._beat_on()),
+        ]
         stopping = asyncio.create_task(self._stopping.wait())
         self.started.set()
         try:
@@ -139,6 +143,17 @@ class Worker:
 
     # Heartbeats.
 
+    async def _measure_on(self) -> None:
+        # Apart from the heartbeats: a broker that is slow to answer must not make them late.
+        await self.ready.wait()
+        while True:
+            for engine in self._engines:
+                try:
+                    await engine.measure()
+                except Exception as error:
+                    log.debug("lag is not known", extra={"reason": str(error)})
+            await asyncio.sleep(self._heartbeat_s)
+
     async def _beat_on(self) -> None:
         while True:
             try:
@@ -164,6 +179,7 @@ class Worker:
         )
 
     def _heartbeat(self, consumer: Consumer, engine: Engine, *, stopped: bool) -> Outgoing:
+        lag = engine.status().lag
         seen = AgentSeen(
             agent=consumer.name,
             version=consumer.version,
@@ -188,6 +204,7 @@ class Worker:
             undoes=sorted(consumer.undoes),
             capacity=consumer.concurrency,
             in_flight=engine.in_flight(),
+            lag=None if lag is None else sum(lag.values()),
         )
         key = f"{consumer.name}/{self.instance}"
         envelope = Envelope.root(AgentSeen.__event__.type, source=f"/agents/{consumer.name}")

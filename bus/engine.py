@@ -99,6 +99,7 @@ class Engine:
         )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
+        self._lag: Mapping[TopicPartition, int] | None = None
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
@@ -125,6 +126,7 @@ class Engine:
             paused=sum(one.paused for one in owned),
             in_flight=len(self._runner.running),
             lanes=self._runner.lanes,
+            lag=None if self._lag is None else {tp: lag for tp, lag in self._lag.items() if tp in self._owned},
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
@@ -138,6 +140,15 @@ class Engine:
             InFlight(event_id=job.envelope.id, type=job.envelope.type, since_us=job.started_us)
             for job in self._runner.running
         ]
+
+    async def measure(self) -> None:
+        """Ask how far behind it is, for `status`: the broker a question or two, nothing of any event.
+
+        Raises `BusError` where the broker does not answer; what was known before is kept.
+        """
+        asked = [(owned.tp, owned.progress.next, owned.progress.unfinished) for owned in self._owned.values()]
+        behind = await self._member.behind({tp: position for tp, position, _ in asked}) if asked else {}
+        self._lag = {tp: behind[tp] + unfinished for tp, _, unfinished in asked if tp in behind}
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs is finished and committed, or the grace period is over."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.record import TopicPartition
 
 if TYPE_CHECKING:
     from antiphon.bus.job import Job
@@ -51,3 +53,5 @@ class Status:
     """Events whose handlers are running."""
     lanes: int
     """Lanes with work: keys whose events are being handled, wait for a retry, or wait for a turn."""
+    lag: Mapping[TopicPartition, int] | None = None
+    """Events of each owned partition that are not handled, as of the last time somebody asked; None: nobody has."""

@@ -46,6 +46,7 @@ class KafkaBus:
             membership,
             protocol,
             rests=self._administration.embedded,
+            bounds=lambda topics: self._administration.bounds(topics, committed=True),
             on_classic=self._administration.note_classic,
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
+from typing import TypeAlias
 
 from antiphon.bus.errors import BrokerUnreachableError, BusError, CommitError
 from antiphon.bus.kafka.chatter import log
@@ -17,6 +18,10 @@ from antiphon.bus.record import TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
+
+
+Bounds: TypeAlias = Callable[[Iterable[str]], Mapping[TopicPartition, tuple[int, int]]]
+"""From topics to first offset and end of each partition, of what is committed. Blocks."""
 
 
 class KafkaMember:
@@ -32,6 +37,7 @@ class KafkaMember:
         protocol: GroupProtocol,
         *,
         rests: bool = False,
+        bounds: Bounds,
         on_classic: Callable[[], None] = lambda: None,
         make: MakeProducer = make_producer,
     ) -> None:
@@ -39,6 +45,7 @@ class KafkaMember:
         self._membership = membership
         self._ownership = ownership = Ownership()
         self._make = make
+        self._bounds = bounds
         self._left_behind = 0
         self._committing = self._commits()
         self._committing.fenced.add_done_callback(self._fail)
@@ -90,6 +97,17 @@ class KafkaMember:
             self._leave_behind(bound_s)
             raise BrokerUnreachableError(self._config.bootstrap_servers, "no answer", tried_s=bound_s) from None
         self._polling.restart()
+
+    async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        # Asked of the broker: what the consumer knows is as old as its last fetch, and a partition may be paused for long.
+        bounds = await asyncio.to_thread(self._bounds, {partition.topic for partition in positions})
+        found: dict[TopicPartition, int] = {}
+        for partition, position in positions.items():
+            first, end = bounds.get(partition, (0, 0))
+            last = self._polling.last(partition, end)
+            if last is not None:
+                found[partition] = max(last - max(position, first), 0)
+        return found
 
     async def close(self) -> None:
         # What is being committed is finished first: afterwards it would be somebody else's.

@@ -73,6 +73,8 @@ class Polling(threading.Thread):
         self._flowing: set[TopicPartition] = set()
         self._at: dict[TopicPartition, int] = {}
         """What comes next of each partition that the taker knows."""
+        self._ended: dict[TopicPartition, int] = {}
+        """Where each was found to have no more, if it was."""
         self._throttled = False
         self._refused = False
         self._down_since: float | None = None
@@ -108,6 +110,15 @@ class Polling(threading.Thread):
 
         self._command(command)
         return done
+
+    def last(self, partition: TopicPartition, end: int) -> int | None:
+        """Return one past the last record of a *partition* that ends at *end*, as far as that is known; None: not owned.
+
+        What a transaction ends with takes an offset, so the end of the log is no
+        measure of whether there is anything left: being told that there is nothing more is.
+        """
+        at = self._at.get(partition)
+        return at if at is None or self._ended.get(partition, -1) >= end else end
 
     def close(self) -> None:
         """Leave the group at once; `finished` says when."""
@@ -149,7 +160,7 @@ class Polling(threading.Thread):
 
     def _join(self) -> None:
         options = {
-            **member_consumer(self._config, self._membership, self._protocol, rests=self._rest is not None),
+            **member_consumer(self._config, self._membership, self._protocol),
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(options, logger=library)
@@ -205,6 +216,11 @@ class Polling(threading.Thread):
         if self._rest is not None:
             self._rest.came(came)
 
+    def _note_end(self, partition: TopicPartition, offset: int | None) -> None:
+        self._ended[partition] = offset or 0
+        if self._rest is not None:
+            self._rest.ended(partition)
+
     def _hold_up(self) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while self.inbox.full and not self._commands and not self._closing.is_set():
@@ -222,8 +238,8 @@ class Polling(threading.Thread):
         for message in messages:
             error = message.error()
             if error is not None:
-                if self._rest is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
-                    self._rest.ended(TopicPartition(message.topic() or "", message.partition() or 0))
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+                    self._note_end(TopicPartition(message.topic() or "", message.partition() or 0), message.offset())
                 else:
                     self._on_error(error)
                 continue
@@ -256,6 +272,7 @@ class Polling(threading.Thread):
         }
         for partition, committed in known.items():
             self._at[partition] = OFFSET_BEGINNING if committed is None else committed.offset
+            self._ended.pop(partition, None)
         self._fresh -= known.keys()
         if known:
             self._ownership.hear(self._consumer.consumer_group_metadata())
@@ -372,6 +389,7 @@ class Polling(threading.Thread):
             known.difference_update(partitions)
         for partition in partitions:
             self._at.pop(partition, None)
+            self._ended.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()

@@ -44,7 +44,7 @@ class Hanging(Producer):
 async def main(address, topic):
     membership = Membership(group=topic, topics=(topic,), instance="one", transaction_timeout_s=1.0)
     config = KafkaConfig(bootstrap_servers=address, reach_s=0.2)
-    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, make=Hanging)
+    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, bounds=lambda _: {}, make=Hanging)
     await member.take()
     try:
         await member.commit(Transaction([Outgoing(topic, None, b"x", [], 0)], {}))
@@ -104,7 +104,7 @@ async def joined(address: str, clients: Clients, *topics: str) -> AsyncGenerator
     """Be a member that is soon out of patience."""
     config = KafkaConfig(bootstrap_servers=address, reach_s=0.2, give_up_s=0.2)
     membership = Membership(group=fresh("group"), topics=topics[:1], instance="one", transaction_timeout_s=1.0)
-    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, rests=True, make=clients)
+    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, rests=True, bounds=lambda _: {}, make=clients)
     try:
         async with Reading(member) as reading:
             await reading.owns([TopicPartition(topics[0], 0)])

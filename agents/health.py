@@ -6,6 +6,7 @@ the event loop; that is when somebody asks.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
 import logging
@@ -23,38 +24,36 @@ from antiphon.bus.telemetry import Status
 
 log = logging.getLogger(__name__)
 
-_TEXT = "text/plain; charset=utf-8"
-_JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
 # How soon a stop is noticed.
 _POLL_S = 0.1
 
 
-class Endpoint:
-    """Answers for *worker* while the context lasts; drain inside of it, so that whoever asks is told.
+class Listening(abc.ABC):
+    """A port that answers while the context lasts, in threads of its own."""
 
-    `/livez`: 200 where the event loop answers within *live_s*, else 503.
-    `/readyz`: 200 where every agent has its partitions and none is draining, else 503; JSON either way.
-    `/metrics`: Prometheus' text format.
-    """
-
-    def __init__(self, worker: Worker, metrics: Metrics, *, host: str, port: int, live_s: float = 5.0) -> None:
-        self._worker = worker
-        self._metrics = metrics
+    def __init__(self, *, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._live_s = live_s
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
+    def port(self) -> int:
+        """Where it listens; with port 0 the system has picked one."""
+        return self._port if self._server is None else int(self._server.server_address[1])
+
+    @property
     def url(self) -> str:
-        """Where it answers; with port 0 the system has picked one."""
-        port = self._port if self._server is None else self._server.server_address[1]
-        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
+
+    @abc.abstractmethod
+    def answer(self, path: str) -> Answer:
+        """Return what is said to whoever asks for *path*; called in the threads that answer."""
 
     async def __aenter__(self) -> Self:
         """Listen. Raises `SettingsError` where the address is taken, or none of this machine's."""
-        self._loop = asyncio.get_running_loop()
         try:
             self._server = _Server((self._host, self._port), self)
         except OSError as error:
@@ -72,10 +71,26 @@ class Endpoint:
             self._server.server_close()
             self._thread.join()
 
-    # In the threads that answer.
+
+class Endpoint(Listening):
+    """Answers for *worker* while the context lasts; drain inside of it, so that whoever asks is told.
+
+    `/livez`: 200 where the event loop answers within *live_s*, else 503.
+    `/readyz`: 200 where every agent has its partitions and none is draining, else 503; JSON either way.
+    `/metrics`: Prometheus' text format.
+    """
+
+    def __init__(self, worker: Worker, metrics: Metrics, *, host: str, port: int, live_s: float = 5.0) -> None:
+        super().__init__(host=host, port=port)
+        self._worker = worker
+        self._metrics = metrics
+        self._live_s = live_s
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        return await super().__aenter__()
 
     def answer(self, path: str) -> Answer:
-        """Return what is said to whoever asks for *path*."""
         match path.partition("?")[0]:
             case "/livez":
                 return self._live()
@@ -84,18 +99,18 @@ class Endpoint:
             case "/metrics":
                 return Answer(HTTPStatus.OK, CONTENT_TYPE, self._metrics.text(self._worker.statuses()))
             case _:
-                return Answer(HTTPStatus.NOT_FOUND, _TEXT, b"expected /livez, /readyz or /metrics\n")
+                return UNKNOWN
 
     def _live(self) -> Answer:
         answered = threading.Event()
         try:
             self._loop.call_soon_threadsafe(answered.set)
         except RuntimeError:  # the loop is closed
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"the event loop has ended\n")
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"the event loop has ended\n")
         if answered.wait(self._live_s):
-            return Answer(HTTPStatus.OK, _TEXT, b"ok\n")
+            return Answer(HTTPStatus.OK, TEXT, b"ok\n")
         said = f"the event loop has not answered for {self._live_s:g} s\n"
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, said.encode())
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, said.encode())
 
     def _ready(self) -> Answer:
         statuses = self._worker.statuses()
@@ -110,7 +125,7 @@ class Endpoint:
             for status in statuses
         }
         body = json.dumps({"ready": ready, "instance": self._worker.instance, "agents": agents})
-        return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, _JSON, body.encode() + b"\n")
+        return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, JSON, body.encode() + b"\n")
 
 
 class Answer(NamedTuple):
@@ -119,6 +134,9 @@ class Answer(NamedTuple):
     status: HTTPStatus
     content_type: str
     body: bytes
+
+
+UNKNOWN = Answer(HTTPStatus.NOT_FOUND, TEXT, b"expected /livez, /readyz or /metrics\n")
 
 
 def _state(status: Status) -> str:
@@ -131,7 +149,7 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], endpoint: Endpoint) -> None:
+    def __init__(self, address: tuple[str, int], endpoint: Listening) -> None:
         self.endpoint = endpoint
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Request)

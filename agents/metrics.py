@@ -64,7 +64,7 @@ class Metrics(Telemetry):
 
     def text(self, statuses: Sequence[Status]) -> bytes:
         """Return all figures, and how the agents stand by *statuses*, in Prometheus' text format."""
-        return generate_latest(_Families([*self._counted(), *_standing(statuses), *self._process.collect()]))
+        return exposition([*self._counted(), *_standing(statuses), *self._process.collect()])
 
     def _counted(self) -> Iterator[Metric]:
         tallies: list[tuple[_Labels, _Tally]] = [((agent,), tally) for agent, tally in self._agents.items()]
@@ -124,6 +124,11 @@ class _Durations:
         return found
 
 
+def exposition(families: Sequence[Metric]) -> bytes:
+    """Write *families* in Prometheus' text format."""
+    return generate_latest(_Families(families))
+
+
 class _Families(Collector):
     """Families that are there already, as what `generate_latest` asks for."""
 
@@ -148,6 +153,11 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         for agent, figure in figures.items():
             family.add_metric([agent], figure)
         yield family
+    lag = GaugeMetricFamily("antiphon_lag", "events not handled", labels=["agent", "topic", "partition"])
+    for status in statuses:
+        for (topic, partition), events in (status.lag or {}).items():
+            lag.add_metric([status.agent, topic, str(partition)], events)
+    yield lag
 
 
 def _counter(name: str, meaning: str, labels: Sequence[str], counts: Mapping[_Labels, int]) -> Metric:

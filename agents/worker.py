@@ -62,7 +62,7 @@ class Worker:
         self._names = names
         self._codec = Codec(store)
         self._claims = claims or Claims()
-        self.instance = instance or _new_instance()
+        self.instance = instance or new_instance()
         self._partitions = partitions
         self._create_topics = create_topics
         self._grace_s = grace_s
@@ -73,6 +73,8 @@ class Worker:
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once its topics are there and its groups have been asked: what could be wrong with a start is not."""
         self.ready = asyncio.Event()
         """Set once every agent has its first partitions."""
 
@@ -87,8 +89,13 @@ class Worker:
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
         engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
-        life = [asyncio.create_task(self._watch_ready()), asyncio.create_task(self._beat_on())]
+        life = [
+            asyncio.create_task(self._watch_ready()),
+            asyncio.create_task(self._measure_on()),
+            asyncio.create_task(self._beat_on()),
+        ]
         stopping = asyncio.create_task(self._stopping.wait())
+        self.started.set()
         try:
             # An engine ends early only by an error; then the whole worker does.
             await asyncio.wait([stopping, *engines], return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +158,17 @@ class Worker:
 
     # Heartbeats.
 
+    async def _measure_on(self) -> None:
+        # Apart from the heartbeats: a broker that is slow to answer must not make them late.
+        await self.ready.wait()
+        while True:
+            for engine in self._engines:
+                try:
+                    await engine.measure()
+                except Exception as error:
+                    log.debug("lag is not known", extra={"reason": str(error)})
+            await asyncio.sleep(self._heartbeat_s)
+
     async def _beat_on(self) -> None:
         while True:
             try:
@@ -176,6 +194,7 @@ class Worker:
         )
 
     def _heartbeat(self, consumer: Consumer, engine: Engine, *, stopped: bool) -> Outgoing:
+        lag = engine.status().lag
         seen = AgentSeen(
             agent=consumer.name,
             version=consumer.version,
@@ -200,12 +219,13 @@ class Worker:
             undoes=sorted(consumer.undoes),
             capacity=consumer.concurrency,
             in_flight=engine.in_flight(),
+            lag=None if lag is None else sum(lag.values()),
         )
         key = f"{consumer.name}/{self.instance}"
         envelope = Envelope.root(AgentSeen.__event__.type, source=f"/agents/{consumer.name}")
         return Outgoing(self._names.topic(AGENTS), key.encode(), self._codec.encode(seen), to_headers(envelope))
 
 
-def _new_instance() -> str:
+def new_instance() -> str:
     """Make a name no other worker has: whoever shares one fences the other."""
     return f"{platform.node() or 'worker'}-{os.getpid()}-{root_id()[-6:]}"

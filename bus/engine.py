@@ -32,7 +32,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition
+from antiphon.bus.record import Committed, Record, TopicPartition, in_words
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
 from antiphon.bus.state import PartitionState, restore
@@ -123,6 +123,7 @@ class Engine:
         self._reopening: asyncio.Task[None] | None = None
         self._crowded = False
         """Too much is in hand of all partitions together; none is resumed until half of it is finished."""
+        self._lag: Mapping[TopicPartition, int] | None = None
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
@@ -151,6 +152,7 @@ class Engine:
             lanes=self._runner.lanes,
             stopped=sum(one.tp in self._stopped for one in owned),
             in_hand_bytes=sum(one.progress.size for one in owned),
+            lag=None if self._lag is None else {tp: lag for tp, lag in self._lag.items() if tp in self._owned},
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
@@ -164,6 +166,15 @@ class Engine:
             InFlight(event_id=job.envelope.id, type=job.envelope.type, since_us=job.started_us)
             for job in self._runner.running
         ]
+
+    async def measure(self) -> None:
+        """Ask how far behind it is, for `status`: the broker a question or two, nothing of any event.
+
+        Raises `BusError` where the broker does not answer; what was known before is kept.
+        """
+        asked = [(owned.tp, owned.progress.next, owned.progress.unfinished) for owned in self._owned.values()]
+        behind = await self._member.behind({tp: position for tp, position, _ in asked}) if asked else {}
+        self._lag = {tp: behind[tp] + unfinished for tp, _, unfinished in asked if tp in behind}
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs is finished and committed, or the grace period is over."""
@@ -260,7 +271,10 @@ class Engine:
                     await self._revoke(partitions)
                     release()
                 case Lost(partitions):
+                    lost = self._owned.keys() & partitions
                     self._lose(partitions)
+                    if lost:
+                        self._tell(logging.WARNING, "partitions lost; what is in hand of them is done elsewhere", lost)
                     if not self._owned:
                         self._await_partitions()
                 case Jumped() as jumped:
@@ -276,6 +290,7 @@ class Engine:
         states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
+        self._tell(logging.INFO, "partitions assigned", partitions)
         member.resume([tp for tp in partitions if tp not in self._stopped])
         self.ready.set()
 
@@ -291,8 +306,15 @@ class Engine:
                 await self._runner.idle(lambda job: id(job.owned) in leaving)
                 await self._committer.idle()
         except TimeoutError:
-            log.warning("partitions were given up with work in hand; it will be done again elsewhere")
+            log.warning(
+                "partitions are given up with work in hand; it is done again elsewhere",
+                extra={
+                    "agent": self._consumer.name,
+                    "events": sum(id(job.owned) in leaving for job in self._runner.running),
+                },
+            )
         self._lose(partitions)
+        self._tell(logging.INFO, "partitions given up", partitions)
 
     def _lose(self, partitions: Collection[TopicPartition]) -> None:
         gone = {id(owned) for tp in partitions if (owned := self._owned.pop(tp, None))}
@@ -317,6 +339,10 @@ class Engine:
                 "gone": "unknown: the topic was made anew" if jumped.gone is None else f"up to {jumped.gone}",
             },
         )
+
+    def _tell(self, level: int, what: str, partitions: Collection[TopicPartition]) -> None:
+        extra = {"agent": self._consumer.name, "partitions": in_words(partitions), "owned": len(self._owned)}
+        log.log(level, what, extra=extra)
 
     def _accept(self, records: Collection[Record]) -> None:
         for record in records:

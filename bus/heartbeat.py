@@ -63,3 +63,4 @@ class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     capacity: int
     in_flight: list[InFlight] = []
     lag: int | None = None
+    """Events not handled on the partitions that this worker owns; None: not known yet."""

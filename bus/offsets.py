@@ -103,6 +103,11 @@ class Progress:
         self._highest_finished = max(self._highest_finished, offset)
 
     @property
+    def next(self) -> int:
+        """One past the last offset taken."""
+        return self._next
+
+    @property
     def unfinished(self) -> int:
         """How many offsets are taken and not finished."""
         return len(self._unfinished)

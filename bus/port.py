@@ -174,6 +174,15 @@ class Member(Protocol):
         """
         ...
 
+    async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return how many records readers may see from each of *positions* on; a partition not owned is left out.
+
+        Zero where there is none. Where there are some it may count offsets that are
+        no records: ends of transactions, what was aborted or compacted away. Costs the
+        broker a question or two, the taker nothing. Raises `BusError` where it does not answer.
+        """
+        ...
+
     async def close(self) -> None:
         """Leave the group at once, so that others take over without waiting for a time-out."""
         ...

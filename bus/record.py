@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -12,6 +13,29 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+def in_words(partitions: Iterable[TopicPartition]) -> str:
+    """Name *partitions* in one line, however many; topics of which the same numbers are meant together.
+
+    >>> in_words([TopicPartition("paid", 0), *(TopicPartition("orders", n) for n in (0, 3, 1, 2, 7))])
+    'orders 0-3 7, paid 0'
+    >>> in_words([TopicPartition("paid", 0), TopicPartition("orders", 0)])
+    'orders+paid 0'
+    """
+    numbers: dict[str, list[int]] = {}
+    for topic, number in sorted(partitions):
+        numbers.setdefault(topic, []).append(number)
+    topics: dict[str, list[str]] = {}
+    for topic, some in numbers.items():
+        topics.setdefault(" ".join(_runs(some)), []).append(topic)
+    return ", ".join(f"{'+'.join(alike)} {some}" for some, alike in topics.items())
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[str]:
+    for _, run in itertools.groupby(enumerate(numbers), lambda placed: placed[1] - placed[0]):
+        first, *rest = [number for _, number in run]
+        yield f"{first}-{rest[-1]}" if rest else str(first)
 
 
 class Position(NamedTuple):

@@ -203,7 +203,7 @@ class Runner:
         try:
             value = job.record.value or await insisting(self.claims.value_of, job.record)
             try:
-                event = self._codec.decode(job.event_class, value)
+                event = self._codec.decode(job.event_class, value or b"")
             except UnknownSchemaError:
                 event = await self.decode(job.event_class, value)
             seal(event, job.envelope)

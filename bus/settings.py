@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     on_missing_offsets: MissingOffsets = Field(
         default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
     )
+    processes: int = Field(default=1, ge=1, le=1_000, description="worker processes that `antiphon run` starts")
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
     claims: Annotated[str | None, AfterValidator(_place)] = Field(

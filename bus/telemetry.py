@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.record import TopicPartition
 
 if TYPE_CHECKING:
     from antiphon.bus.job import Job
@@ -58,3 +60,5 @@ class Status:
     """Partitions that stand still because their dead letters are refused."""
     in_hand_bytes: int
     """Bytes of the records taken and not finished."""
+    lag: Mapping[TopicPartition, int] | None = None
+    """Events of each owned partition that are not handled, as of the last time somebody asked; None: nobody has."""

@@ -12,12 +12,13 @@ import structlog
 from antiphon.cli.output import wants_color
 
 
-def configure(*, verbose: bool) -> None:
-    """Send every log line, structlog's and the standard library's, to stderr in one form."""
+def configure(*, verbose: bool, **always: str) -> None:
+    """Send every log line, structlog's and the standard library's, to stderr in one form; *always* stands in each."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
+        _Always(always),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
@@ -39,6 +40,16 @@ def configure(*, verbose: bool) -> None:
     # What the clients say at length is for whoever asks.
     for chatty in ("aiokafka", "kafka", "confluent_kafka", "asyncio", "urllib3", "httpx"):
         logging.getLogger(chatty).setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+class _Always:
+    """Puts what is the same in every line in front."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self._fields = fields
+
+    def __call__(self, _logger: Any, _method: str, line: Any) -> Any:
+        return {**self._fields, **line}
 
 
 def _rendering() -> list[Any]:

@@ -70,8 +70,7 @@ class MemoryMesh:
             store=self.store,
             claims=self.claims,
             partitions=self.partitions,
-            heartbeat_s=60,
-            **more,
+            **{"heartbeat_s": 60, **more},
         )
 
     @contextlib.asynccontextmanager

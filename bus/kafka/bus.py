@@ -48,6 +48,7 @@ class KafkaBus:
             membership,
             protocol,
             rests=self._administration.embedded,
+            bounds=lambda topics: self._administration.bounds(topics, committed=True),
             on_classic=self._administration.note_classic,
         )
 

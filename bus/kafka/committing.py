@@ -1,4 +1,12 @@
-"""The thread that owns a member's producer: it makes transactions visible, one after the other."""
+"""The thread that owns a member's producer: it makes transactions visible, one after the other.
+
+A thread lives as long as its producer. After a failed commit the member starts
+another one, whose producer fences this one's, and never waits for this one
+again: a call of the client may not come back while a broker hangs, whatever
+time-out it was given. What such a call comes to in the end is nobody's concern.
+If it was a commit and arrived before the fence, the group has it on record by the time
+anybody asks what is committed; if it did not, the broker refuses it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from typing import Any, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -36,27 +45,40 @@ _NOT_ITS_TOPICS = NO_ANSWER | {
 _STEP_S = 2.0
 
 
+MakeProducer: TypeAlias = Callable[[dict[str, Any]], Producer]
+"""From a client's options and callbacks to the client."""
+
+
+def make_producer(options: dict[str, Any]) -> Producer:
+    """Make the client that commits."""
+    return Producer(options, logger=library)
+
+
 class Committing(threading.Thread):
-    """Every call to the producer is made here: two threads in one client starve one another."""
+    """Every call to the producer is made here: two threads in one client starve one another.
+
+    It is a daemon: a call that hangs keeps neither the member from going on nor the process from ending.
+    """
 
     def __init__(
         self,
         config: KafkaConfig,
         membership: Membership,
         ownership: Ownership,
-        on_failure: Callable[[BusError], None],
+        make: MakeProducer = make_producer,
     ) -> None:
         super().__init__(name=f"antiphon-commit-{membership.group}", daemon=True)
-        self.fenced = threading.Event()
-        """Set once there was a producer: older ones of the same name can commit no more."""
+        self.fenced: Future[None] = Future()
+        """Done once there is a producer: older ones of the same name can commit no more. Raises `BusError` where there is none."""
         self.finished: Future[None] = Future()
-        self._on_failure = on_failure
         self._config = config
         self._membership = membership
         self._ownership = ownership
+        self._make = make
         self._timeout_s = membership.transaction_timeout_s
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._left_at: float | None = None
         self._producer: Producer | None = None
         self._undelivered: tuple[KafkaError, str | None] | None = None
         """Why a record was not written, the first one, and the topic it was for if that is what refused it."""
@@ -75,14 +97,20 @@ class Committing(threading.Thread):
         """Write *records* and abort; raises `CommitError` where one is refused. Without transactions they stay."""
         await self._do(lambda: self._try_out(records) if self._membership.exactly_once else self._write(records))
 
-    async def renew(self) -> None:
-        """Have a new producer, older ones fenced; raises `BrokerUnreachableError` where that takes too long."""
-        await self._do(self._renew)
-
     def close(self) -> None:
         """End after what is being done now; `finished` says when."""
         self._closing.set()
         self._jobs.put(None)
+
+    def leave(self) -> None:
+        """End as `close` says, should it ever come to that; begin nothing more, not even the next step of a commit."""
+        self._left_at = time.monotonic()
+        self.close()
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody is to wait for it."""
+        return self._left_at is not None
 
     def _do(self, work: Callable[[], None]) -> asyncio.Future[None]:
         done: Future[None] = Future()
@@ -97,11 +125,14 @@ class Committing(threading.Thread):
     def run(self) -> None:
         """Have a producer, then do what is asked until closed."""
         try:
-            self._renew()
+            self._begin()
         except BusError as error:
-            self._on_failure(error)
-        except KafkaException as exception:
-            self._on_failure(MemberFailedError(self._membership.group, str(error_of(exception))))
+            self.fenced.set_exception(error)
+        except Exception as error:
+            reason = str(error_of(error)) if isinstance(error, KafkaException) else repr(error)
+            self.fenced.set_exception(MemberFailedError(self._membership.group, reason))
+        else:
+            self.fenced.set_result(None)
         while (job := self._jobs.get()) is not None:
             work, done = job
             if done.set_running_or_notify_cancel():
@@ -112,6 +143,10 @@ class Committing(threading.Thread):
                 else:
                     done.set_result(None)
             del job, work, done
+            if self._left_at is not None:
+                late_s = round(time.monotonic() - self._left_at, 1)
+                log.info("a call to the broker that was given up has ended; nobody asks how", extra={"late_s": late_s})
+                break
         self._discard()
         self.finished.set_result(None)
 
@@ -122,11 +157,11 @@ class Committing(threading.Thread):
                 raise CommitError("there is no producer")
             self._undelivered = None
             try:
-                _transact(self._producer, transaction, ticket.metadata, self._timeout_s)
+                self._transact(self._producer, transaction, ticket.metadata)
             except KafkaException as exception:
                 error = error_of(exception)
                 # Where the outcome is unknown there is no abort: it could hit the next transaction.
-                undone = error.txn_requires_abort() and self._abort()
+                undone = error.txn_requires_abort() and not self.left and self._abort()
                 again = undone and error.code() in _STALE and attempt < _STALE_TRIES
                 if not (again and self._ownership.newer(ticket, within_s=1.0)):
                     self._discard()
@@ -152,6 +187,16 @@ class Committing(threading.Thread):
         if failure is not None:
             raise failure
 
+    def _transact(self, producer: Producer, transaction: Transaction, metadata: GroupMetadata) -> None:
+        producer.begin_transaction()
+        produce(producer, transaction.records, producer.poll)
+        if transaction.offsets:
+            producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, self._timeout_s)
+        if self.left:
+            raise CommitError("it was given up")
+        producer.commit_transaction(self._timeout_s)
+        producer.poll(0)  # Serves the client's log.
+
     def _write(self, records: Iterable[Outgoing]) -> None:
         if self._producer is None:
             raise CommitError("there is no producer")
@@ -175,15 +220,12 @@ class Committing(threading.Thread):
     def _failed(self, error: KafkaError) -> CommitError:
         return self._refusal() or CommitError(f"{error.name()}: {error.str()}")
 
-    def _renew(self) -> None:
-        self._discard()
+    def _begin(self) -> None:
         options = member_producer(self._config, self._membership)
-        options_with_reports = {**options, "on_delivery": self._on_delivery}
-        producer = Producer(options_with_reports, logger=library)
+        producer = self._make({**options, "on_delivery": self._on_delivery})
         if self._membership.exactly_once:
             self._fence(producer)
         self._producer = producer
-        self.fenced.set()
 
     def _fence(self, producer: Producer) -> None:
         started = time.monotonic()
@@ -217,12 +259,3 @@ class Committing(threading.Thread):
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._undelivered is None:
             self._undelivered = error, None if error.code() in _NOT_ITS_TOPICS else message.topic()
-
-
-def _transact(producer: Producer, transaction: Transaction, metadata: GroupMetadata, timeout_s: float) -> None:
-    producer.begin_transaction()
-    produce(producer, transaction.records, producer.poll)
-    if transaction.offsets:
-        producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, timeout_s)
-    producer.commit_transaction(timeout_s)
-    producer.poll(0)  # Serves the client's log.

@@ -46,10 +46,8 @@ class KafkaConfig:
     """Bytes of them, likewise."""
 
 
-def member_consumer(
-    config: KafkaConfig, membership: Membership, protocol: GroupProtocol, *, rests: bool = False
-) -> Options:
-    """Make the options of a group member's consumer; *rests*: see `resting`."""
+def member_consumer(config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> Options:
+    """Make the options of a group member's consumer."""
     options = {
         # The client's own default for waiting once its buffer is full is a second: a worker that drains faster stalls.
         "fetch.queue.backoff.ms": 5,
@@ -66,7 +64,8 @@ def member_consumer(
         # Never by the client, which says nothing of it: see `Polling._go_on_elsewhere`.
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
-        "enable.partition.eof": rests,
+        # Once for each end that is reached: lag is known by it, and when to rest, see `resting`.
+        "enable.partition.eof": True,
         "group.protocol": protocol.value,
     }
     # Both assignors give partition n of every topic to the same member. `uniform` and `cooperative-sticky` do not.

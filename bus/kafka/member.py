@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import TypeAlias
 
-from antiphon.bus.errors import BusError, CommitError
+from antiphon.bus.errors import BrokerUnreachableError, BusError, CommitError
 from antiphon.bus.kafka.chatter import log
-from antiphon.bus.kafka.committing import Committing
+from antiphon.bus.kafka.committing import Committing, MakeProducer, make_producer
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.polling import Polling
@@ -17,11 +18,17 @@ from antiphon.bus.record import Outgoing, TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
-_ANSWER_S = 5.0
+
+
+Bounds: TypeAlias = Callable[[Iterable[str]], Mapping[TopicPartition, tuple[int, int]]]
+"""From topics to first offset and end of each partition, of what is committed. Blocks."""
 
 
 class KafkaMember:
-    """`port.Member` on confluent-kafka. *on_classic* is called where the brokers refuse KIP-848's group protocol."""
+    """`port.Member` on confluent-kafka. *on_classic* is called where the brokers refuse KIP-848's group protocol.
+
+    No call waits for ever on a broker that hangs. A client that is in the middle of one then is left behind, with its thread.
+    """
 
     def __init__(
         self,
@@ -30,14 +37,19 @@ class KafkaMember:
         protocol: GroupProtocol,
         *,
         rests: bool = False,
+        bounds: Bounds,
         on_classic: Callable[[], None] = lambda: None,
+        make: MakeProducer = make_producer,
     ) -> None:
+        self._config = config
         self._membership = membership
-        ownership = Ownership()
-        self._committing = Committing(config, membership, ownership, self._fail)
-        self._polling = Polling(
-            config, membership, protocol, ownership, self._committing.fenced.is_set, on_classic, rests=rests
-        )
+        self._ownership = ownership = Ownership()
+        self._make = make
+        self._bounds = bounds
+        self._left_behind = 0
+        self._committing = self._commits()
+        self._committing.fenced.add_done_callback(self._fail)
+        self._polling = Polling(config, membership, protocol, ownership, self._is_fenced, on_classic, rests=rests)
         self._committing.start()
         self._polling.start()
 
@@ -53,9 +65,19 @@ class KafkaMember:
         self._polling.resume(partitions)
 
     async def commit(self, transaction: Transaction) -> None:
+        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
+        bound_s = self._config.reach_s + 2 * self._membership.transaction_timeout_s
+        try:
+            async with asyncio.timeout(bound_s):
+                await self._commit(transaction)
+        except TimeoutError:
+            self._leave_behind(bound_s)
+            raise CommitError(f"no answer within {bound_s:g} s") from None
+
+    async def _commit(self, transaction: Transaction) -> None:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
-                await self._commit(transaction)
+                await self._committing.commit(transaction)
                 self._polling.note(transaction.offsets)
             return
         if transaction.records:
@@ -64,31 +86,61 @@ class KafkaMember:
             await asyncio.wrap_future(self._polling.commit(transaction.offsets))
             self._polling.note(transaction.offsets)
 
-    async def _commit(self, transaction: Transaction) -> None:
-        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
-        bound_s = _ANSWER_S + 2 * self._membership.transaction_timeout_s
-        try:
-            async with asyncio.timeout(bound_s):
-                await self._committing.commit(transaction)
-        except TimeoutError:
-            raise CommitError(f"no answer within {bound_s:g} s") from None
-
     async def try_out(self, records: Sequence[Outgoing]) -> None:
         await self._committing.try_out(records)
 
     async def restart(self) -> None:
-        await self._committing.renew()
+        if not self._committing.left:
+            self._committing.close()
+        self._committing = self._commits()
+        self._committing.start()
+        bound_s = self._config.give_up_s + self._config.reach_s
+        try:
+            async with asyncio.timeout(bound_s):
+                await asyncio.shield(asyncio.wrap_future(self._committing.fenced))
+        except TimeoutError:
+            self._leave_behind(bound_s)
+            raise BrokerUnreachableError(self._config.bootstrap_servers, "no answer", tried_s=bound_s) from None
         self._polling.restart()
+
+    async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        # Asked of the broker: what the consumer knows is as old as its last fetch, and a partition may be paused for long.
+        bounds = await asyncio.to_thread(self._bounds, {partition.topic for partition in positions})
+        found: dict[TopicPartition, int] = {}
+        for partition, position in positions.items():
+            first, end = bounds.get(partition, (0, 0))
+            last = self._polling.last(partition, end)
+            if last is not None:
+                found[partition] = max(last - max(position, first), 0)
+        return found
 
     async def close(self) -> None:
         # What is being committed is finished first: afterwards it would be somebody else's.
-        self._committing.close()
-        await _within(self._committing.finished)
+        if not self._committing.left:
+            self._committing.close()
+            await _within(self._committing.finished)
         self._polling.close()
         await _within(self._polling.finished)
 
-    def _fail(self, error: BusError) -> None:
-        self._polling.inbox.fail(error)
+    def _commits(self) -> Committing:
+        return Committing(self._config, self._membership, self._ownership, self._make)
+
+    def _is_fenced(self) -> bool:
+        fenced = self._committing.fenced
+        return fenced.done() and fenced.exception() is None
+
+    def _leave_behind(self, after_s: float) -> None:
+        self._committing.leave()
+        self._left_behind += 1
+        log.warning(
+            "a call to the broker has not come back in time; its client is left behind for a new one",
+            extra={"group": self._membership.group, "after_s": after_s, "left_behind": self._left_behind},
+        )
+
+    def _fail(self, fenced: Future[None]) -> None:
+        error = fenced.exception()
+        if isinstance(error, BusError):
+            self._polling.inbox.fail(error)
 
 
 async def _within(finished: Future[None]) -> None:

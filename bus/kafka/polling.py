@@ -86,6 +86,8 @@ class Polling(threading.Thread):
         """Topics of which every partition was taken away: perhaps there is no such topic any more."""
         self._most = min(_CAUTIOUS, config.batch)
         """Records taken from the client at a time: fewer of large ones."""
+        self._ended: dict[TopicPartition, int] = {}
+        """Where each was found to have no more, if it was."""
         self._throttled = False
         self._refused = False
         self._down_since: float | None = None
@@ -114,6 +116,8 @@ class Polling(threading.Thread):
         done: Future[None] = Future()
 
         def command() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 self._commit(offsets)
             except BaseException as error:
@@ -123,6 +127,15 @@ class Polling(threading.Thread):
 
         self._command(command)
         return done
+
+    def last(self, partition: TopicPartition, end: int) -> int | None:
+        """Return one past the last record of a *partition* that ends at *end*, as far as that is known; None: not owned.
+
+        What a transaction ends with takes an offset, so the end of the log is no
+        measure of whether there is anything left: being told that there is nothing more is.
+        """
+        at = self._at.get(partition)
+        return at if at is None or self._ended.get(partition, -1) >= end else end
 
     def close(self) -> None:
         """Leave the group at once; `finished` says when."""
@@ -168,7 +181,7 @@ class Polling(threading.Thread):
 
     def _join(self) -> None:
         options = {
-            **member_consumer(self._config, self._membership, self._protocol, rests=self._rest is not None),
+            **member_consumer(self._config, self._membership, self._protocol),
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(options, logger=library)
@@ -226,6 +239,11 @@ class Polling(threading.Thread):
         if self._rest is not None:
             self._rest.came(came)
 
+    def _note_end(self, partition: TopicPartition, offset: int | None) -> None:
+        self._ended[partition] = offset or 0
+        if self._rest is not None:
+            self._rest.ended(partition)
+
     def _hold_up(self) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while self.inbox.full and not self._commands and not self._closing.is_set():
@@ -243,8 +261,8 @@ class Polling(threading.Thread):
         for message in messages:
             error = message.error()
             if error is not None:
-                if self._rest is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
-                    self._rest.ended(TopicPartition(message.topic() or "", message.partition() or 0))
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
+                    self._note_end(TopicPartition(message.topic() or "", message.partition() or 0), message.offset())
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
                     self._adrift.add(TopicPartition(message.topic() or "", message.partition() or 0))
                 else:
@@ -285,6 +303,8 @@ class Polling(threading.Thread):
         self._at |= begin
         self._begun_at |= begin
         self.note({partition: committed for partition, committed in known.items() if committed is not None})
+        for partition in known:
+            self._ended.pop(partition, None)
         self._fresh -= known.keys()
         if known:
             self._ownership.hear(self._consumer.consumer_group_metadata())
@@ -507,6 +527,7 @@ class Polling(threading.Thread):
             known.difference_update(partitions)
         for partition in partitions:
             self._at.pop(partition, None)
+            self._ended.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()

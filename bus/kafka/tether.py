@@ -1,4 +1,4 @@
-"""A broker as a child process that ends when this process does, however it does.
+"""A program as a child process that ends when this process does, however it does.
 
 The child is held by a pipe: a watcher beside it, one small shell, kills it when
 the pipe closes without a word. So a `kill -9` of this process leaves nothing
@@ -9,12 +9,13 @@ running. `PR_SET_PDEATHSIG` would do that on Linux alone, and it fires when the
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # $$ is the shell's own process id inside the subshell too, and `exec` keeps it:
@@ -31,21 +32,33 @@ exec "$@"
 class Tethered:
     """A running program. Every method blocks; `stop` for at most its grace.
 
+    It writes to the file *log*; without one to where this process writes. It
+    has *environment* beside this process's own, and *inherits* these file
+    descriptors, which must be above 9: a shell uses those below for itself.
     Where this process dies without a word, *leftover* is removed as well.
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, cwd: Path | None = None, leftover: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path | None = None,
+        cwd: Path | None = None,
+        leftover: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        inherits: Sequence[int] = (),
     ) -> None:
         self.log = log
-        with log.open("ab") as output:
+        with contextlib.nullcontext() if log is None else log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own callers name the program
                 ["/bin/sh", "-c", _WATCHED, "tether", str(leftover or ""), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=None if output is None else subprocess.STDOUT,
                 cwd=cwd,
-                # Ctrl-C in a terminal goes to the whole group: the broker must outlive whoever drains.
+                env=None if environment is None else {**os.environ, **environment},
+                pass_fds=inherits,
+                # Ctrl-C in a terminal goes to the whole group: a child must outlive whoever drains.
                 start_new_session=True,
             )
 
@@ -57,6 +70,10 @@ class Tethered:
     def exit_code(self) -> int | None:
         """What the program ended with; None while it runs."""
         return self._process.poll()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs. Does not wait."""
+        self._process.send_signal(number)
 
     def stop(self, grace_s: float = 5.0, *, by: signal.Signals = signal.SIGTERM) -> None:
         """End the program: *by* a signal, and where that is not enough in *grace_s*, by force. Twice does no harm."""

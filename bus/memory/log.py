@@ -71,6 +71,11 @@ class PartitionLog:
             position += 1
         return found, position
 
+    def count(self, position: int) -> int:
+        """Return how many records may be read from *position* on."""
+        first = max(position - self.first, 0)
+        return sum(entry is not None for entry in self._entries[first : self.stable - self.first])
+
     def offset_at(self, timestamp_ms: int) -> int:
         """Return the offset of the first visible record that is not older than *timestamp_ms*, or the stable end."""
         stable = self.stable

@@ -160,6 +160,14 @@ class MemoryMember:
             self._group.begin_again(self)
         self._wake.set()
 
+    async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Count what is there; exact."""
+        return {
+            partition: self._cluster.log(partition).count(position)
+            for partition, position in positions.items()
+            if partition in self._positions
+        }
+
     async def close(self) -> None:
         """Leave the group at once; an open transaction is aborted. Doing it twice does no harm."""
         if self._failure is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from antiphon.agents.watchdog import Watchdog
-from antiphon.agents.worker import Worker
+from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.engine import Bounds
 from antiphon.bus.settings import Settings, load
@@ -25,7 +25,9 @@ from antiphon.cli.cluster import opened
 from antiphon.cli.errors import INTERRUPTED, NO
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
+from antiphon.cli.processes import supervise as supervise_all
 from antiphon.cli.reload import supervise
+from antiphon.cli.supervised import Order, order
 from antiphon.compensation.coordinator import coordinator
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ def run(
     metrics_host: Annotated[
         str | None, typer.Option(help="Address to answer on: 127.0.0.1, unless said otherwise.", metavar="HOST")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, for handlers that use the CPU.", metavar="N")
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a Python file changes.")] = False,
 ) -> None:
     """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
@@ -71,21 +76,27 @@ def run(
       antiphon run support:triage
       antiphon run support --concurrency 500 --grace 60
       antiphon run support --metrics-port 9464
+      antiphon run support --processes 4
       antiphon run compensation
     """
     if reload:
         raise typer.Exit(supervise(sys.argv[1:]))
-    logs.configure(verbose=given().verbose)
+    supervisor = order()
     flags = {
         "concurrency": concurrency,
         "instance": instance,
         "grace": grace,
         "metrics_port": metrics_port,
         "metrics_host": metrics_host,
+        "processes": processes,
     }
     settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
+    tags = {"instance": settings.instance} if supervisor is not None and settings.instance else {}
+    logs.configure(verbose=given().verbose, **tags)
+    if settings.processes > 1:
+        raise typer.Exit(asyncio.run(supervise_all(sys.argv[1:], settings, settings.instance or new_instance())))
     consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(targets)]
-    raise typer.Exit(asyncio.run(_run(consumers, settings)))
+    raise typer.Exit(asyncio.run(_run(consumers, settings, supervisor)))
 
 
 def _consumers(targets: Sequence[str]) -> list[Consumer]:
@@ -102,9 +113,9 @@ def _with_options(consumer: Consumer, settings: Settings, guarantee: Guarantee |
     )
 
 
-async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
+async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Order | None) -> int:
     async with opened() as cluster, contextlib.AsyncExitStack() as watchers:
-        metrics = _metrics(consumers, settings)
+        metrics = _metrics(consumers) if settings.metrics_port else None
         worker = Worker(
             cluster.bus,
             consumers,
@@ -121,11 +132,13 @@ async def _run(consumers: Sequence[Consumer], settings: Settings) -> int:
             telemetry=metrics or SILENT,
         )
         await watchers.enter_async_context(Watchdog(worker.in_hand))
-        if metrics is not None:
-            await watchers.enter_async_context(_endpoint(worker, metrics, settings))
-        _banner(consumers, worker, settings)
+        endpoint = None if metrics is None else _endpoint(worker, metrics, settings, supervisor)
+        if endpoint is not None:
+            await watchers.enter_async_context(endpoint)
+        if supervisor is None or supervisor.introduces:
+            _banner(consumers, worker, settings)
         running = asyncio.create_task(worker.run())
-        readiness = asyncio.create_task(_say_ready(worker))
+        readiness = asyncio.create_task(_say_ready(worker, supervisor, endpoint))
         _stop_on_signals(worker, running, grace_s=settings.grace)
         try:
             abandoned = await running
@@ -149,21 +162,25 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _metrics(consumers: Sequence[Consumer], settings: Settings) -> Metrics | None:
-    if not settings.metrics_port:
-        return None
+def _metrics(consumers: Sequence[Consumer]) -> Metrics:
     from antiphon.agents.metrics import Metrics  # noqa: PLC0415 - 0.1 s, for those only who ask for the endpoint
 
     return Metrics(consumer.name for consumer in consumers)
 
 
-def _endpoint(worker: Worker, metrics: Metrics, settings: Settings) -> Endpoint:
+def _endpoint(worker: Worker, metrics: Metrics, settings: Settings, supervisor: Order | None) -> Endpoint:
     from antiphon.agents.health import Endpoint  # noqa: PLC0415 - as above
 
+    if supervisor is not None:
+        # The port that was asked for is the supervisor's, who asks here.
+        return Endpoint(worker, metrics, host="127.0.0.1", port=0)
     return Endpoint(worker, metrics, host=settings.metrics_host, port=settings.metrics_port)
 
 
-async def _say_ready(worker: Worker) -> None:
+async def _say_ready(worker: Worker, supervisor: Order | None, endpoint: Endpoint | None) -> None:
+    await worker.started.wait()
+    if supervisor is not None:
+        supervisor.started(port=None if endpoint is None else endpoint.port)
     await worker.ready.wait()
     log.info("ready", extra={"instance": worker.instance})
 

@@ -64,6 +64,23 @@ class TransactionPromises(Promises):
                 read = [record async for record in bus.read(dict.fromkeys(partitions(state, 3), 0), stop)]
                 assert len(read) == 6 * (number + 1)
 
+    async def test_how_much_is_left(self, bus: Bus) -> None:
+        """Nothing once all is taken, though what stands last is a transaction's end; else what is there, or one more for that."""
+        orders, shipped = await new_topic(bus, "orders"), await new_topic(bus, "shipped")
+        [tp], group = partitions(shipped, 1), fresh("group")
+        async with Reading(await bus.join(membership(group, orders))) as reading:
+            await reading.owns(partitions(orders, 1))
+            await reading.member.commit(Transaction(numbered(shipped, 3), {}))
+            assert await reading.member.behind({tp: 0}) == {}
+        async with Reading(await bus.join(membership(fresh("group"), shipped))) as reading:
+            await reading.got(3)
+            taken = reading.offsets[tp][-1] + 1
+            await eventually(lambda: _left(reading, tp, taken, 0), what="nothing to be left")
+            assert await reading.member.behind({tp: 0}) == {tp: 3}
+            reading.member.pause([tp])
+            await bus.publish(numbered(shipped, 5))
+            assert (await reading.member.behind({tp: taken}))[tp] in {5, 6}
+
     async def test_one_commit_after_another(self, bus: Bus) -> None:
         """Offsets of a transactional topic may have gaps; order and content do not."""
         orders, shipped, group = await new_topic(bus, "orders"), await new_topic(bus, "shipped"), fresh("group")
@@ -209,3 +226,7 @@ def _assigned(reading: Reading, since: int) -> set[TopicPartition]:
         if isinstance(change, Assigned)
         for partition in change.partitions
     }
+
+
+async def _left(reading: Reading, partition: TopicPartition, position: int, count: int) -> bool:
+    return await reading.member.behind({partition: position}) == {partition: count}

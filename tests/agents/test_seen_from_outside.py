@@ -25,6 +25,7 @@ from antiphon.agents.metrics import Metrics
 from antiphon.agents.worker import Worker
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.errors import CommitError, SettingsError
+from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.port import Membership, Transaction
@@ -215,8 +216,10 @@ async def played(mesh: MemoryMesh, endpoint: Endpoint) -> None:
 
     async def over() -> bool:
         counts = await figures(endpoint)
-        return counts["antiphon_deliveries_total"].get("picky completed") == 2 and (
-            counts["antiphon_dead_letters_total"] == {"picky": 2}
+        return (
+            counts["antiphon_deliveries_total"].get("picky completed") == 2
+            and counts["antiphon_dead_letters_total"] == {"picky": 2}
+            and counts.get("antiphon_lag", {}) == {"picky 0 asked": 0, "picky 1 asked": 0}
         )
 
     await eventually(over, what="all to be through")
@@ -238,7 +241,7 @@ async def picky() -> AsyncGenerator[tuple[MemoryMesh, Endpoint]]:
 
     mesh, metrics = MemoryMesh(partitions=2), Metrics(["picky"])
     async with (
-        mesh.running(agent.consumer(), telemetry=metrics) as worker,
+        mesh.running(agent.consumer(), telemetry=metrics, heartbeat_s=0.05) as worker,
         answering(worker, metrics) as endpoint,
     ):
         yield mesh, endpoint
@@ -267,6 +270,34 @@ async def test_figures_say_what_became_of_events() -> None:
         {"picky": 2},
         {"picky": 0},
     ]
+
+
+async def test_lag_is_what_is_not_handled() -> None:
+    """In hand or still on the topic; a heartbeat has the sum. It is gone when all is handled."""
+    slow, hold = Agent("slow", concurrency=2), asyncio.Event()
+
+    @slow.on(Asked)
+    async def wait(asked: Asked) -> Answered:
+        await hold.wait()
+        return Answered(n=asked.n)
+
+    mesh, metrics = MemoryMesh(partitions=1), Metrics(["slow"])
+    async with (
+        mesh.running(slow.consumer(), telemetry=metrics, heartbeat_s=0.05) as worker,
+        answering(worker, metrics) as endpoint,
+    ):
+
+        async def lag() -> tuple[float | None, int | None]:
+            beats = await mesh.events(AgentSeen)
+            return (await figures(endpoint)).get("antiphon_lag", {}).get("slow 0 asked"), beats[-1][1].lag
+
+        async def is_lag(events: int) -> bool:
+            return await lag() == (events, events)
+
+        await mesh.publish(*(Asked(n=n) for n in range(5)))
+        await eventually(lambda: is_lag(5), what="five to be behind")
+        hold.set()
+        await eventually(lambda: is_lag(0), what="none to be behind")
 
 
 async def test_the_table_lists_what_is_exported() -> None:

@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the client re-exports some without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from antiphon import Agent, Event, PermanentError
 from antiphon.agents.worker import Worker

@@ -12,9 +12,8 @@ _YOUNG, _MIDDLE, _OLD = 20_000, 20, 20
 def settle() -> None:
     """Leave out what exists now from every later collection, and collect less often.
 
-    For a process that only runs agents, once it has started: it is the whole process that is told. Of the time an
-    event takes, a fifth went into collections that found nothing.
+    For a process that only runs agents, once its modules are loaded: it is the whole process that is told. Of the
+    time an event took, a fifth went into collections that found nothing.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)

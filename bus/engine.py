@@ -55,11 +55,11 @@ class Bounds:
     """
 
     most_pending: int = 2_000
-    """Records of one partition; at least twice the concurrency."""
+    """Records of one partition; at least four times the concurrency, so that none of it idles when half is through."""
     most_pending_bytes: int = 32 * 1024 * 1024
     """Of one partition. A value that is kept by reference counts in full."""
     most_in_hand: int = 20_000
-    """Records of all partitions; at least twice the concurrency."""
+    """Records of all partitions; at least four times the concurrency."""
     most_in_hand_bytes: int = 128 * 1024 * 1024
 
 
@@ -70,7 +70,7 @@ class EngineSettings(Bounds):
     instance: str
     partitions: int
     """Of every topic of the mesh."""
-    batch: int = 1_000
+    batch: int = 4_000
     """Deliveries in one transaction, at most."""
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
@@ -117,8 +117,8 @@ class Engine:
             consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
         )
         self._runner.on_room = self._resume_where_there_is_room
-        self._most_pending = max(settings.most_pending, 2 * consumer.concurrency)
-        self._most_in_hand = max(settings.most_in_hand, 2 * consumer.concurrency)
+        self._most_pending = max(settings.most_pending, 4 * consumer.concurrency)
+        self._most_in_hand = max(settings.most_in_hand, 4 * consumer.concurrency)
         self._stopped = Stopped(consumer.name, names.dead(consumer.name))
         self._reopening: asyncio.Task[None] | None = None
         self._crowded = False

@@ -30,6 +30,8 @@ E = TypeVar("E", bound=Event)
 
 # After so many events in a row a runner lets others at the event loop, also where no handler ever waits.
 _TURN = 64
+# How many tasks are woken in one turn of the event loop.
+_WAKE = 16
 _STORE_RETRY_S = 1.0
 
 
@@ -80,10 +82,11 @@ class Runner:
         self._lanes.add(lane, job)
 
     def wake(self) -> None:
-        """See to it that ready lanes are worked on, one more task a turn of the loop.
+        """See to it that ready lanes are worked on, by a few more tasks each turn of the loop.
 
-        One a turn is enough: a task that is woken drains lanes until its handler
-        waits for something, and only then is another one of use.
+        A task that is woken drains lanes until its handler waits for something,
+        and only then is another one of use; but a turn of the loop costs too much
+        to start a thousand waiting handlers one a turn.
         """
         if not self._dispatching and self._lanes.ready:
             self._dispatching = True
@@ -91,18 +94,19 @@ class Runner:
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        if not self._lanes.ready:
-            return
-        while self._resting:
+        wanted = min(self._lanes.ready, _WAKE)
+        while wanted and self._resting:
             rest = self._resting.pop()
             if not rest.done():
                 rest.set_result(None)
-                self.wake()
-                return
-        if len(self._tasks) < self._consumer.concurrency:
+                wanted -= 1
+        for _ in range(min(wanted, self._consumer.concurrency - len(self._tasks))):
             task = asyncio.create_task(self._drain(), name=f"{self._consumer.name} runner {len(self._tasks)}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            wanted -= 1
+        if not wanted:
+            # Somebody was there to be woken, so there may be more of them, and more to do.
             self.wake()
 
     def drop_queued(self, gone: Callable[[Job], bool]) -> None:

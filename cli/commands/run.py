@@ -149,9 +149,11 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
         finally:
             readiness.cancel()
     if abandoned:
-        log.error("the grace period was not enough; what was in hand is handed out again", extra={"events": abandoned})
+        log.error(
+            "stopped; the grace period was not enough for what is handed out again", extra={"handed_back": abandoned}
+        )
         return NO
-    log.info("stopped")
+    log.info("stopped; all that was in hand is finished", extra={"handed_back": 0})
     return 0
 
 

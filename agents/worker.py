@@ -114,6 +114,11 @@ class Worker:
             await asyncio.wait([*life, stopping, *engines])
             await self._say_goodbye()
 
+    @property
+    def handed_back(self) -> int:
+        """How many deliveries were in hand when it was told to stop, and are left to others: given up, or taken away."""
+        return sum(engine.handed_back for engine in self._engines)
+
     def stop(self) -> None:
         """Stop in an orderly way: take nothing more, finish what runs, commit, leave."""
         self._stopping.set()

@@ -150,10 +150,11 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
             readiness.cancel()
     if abandoned:
         log.error(
-            "stopped; the grace period was not enough for what is handed out again", extra={"handed_back": abandoned}
+            "stopped; the grace period was not enough for what is handed out again",
+            extra={"handed_back": worker.handed_back},
         )
         return NO
-    log.info("stopped; all that was in hand is finished", extra={"handed_back": 0})
+    log.info("stopped", extra={"handed_back": worker.handed_back})
     return 0
 
 

@@ -347,6 +347,7 @@ class Polling(threading.Thread):
                 if expected == self._begun_at[partition]:
                     self._keep(jumped)
                 self._at[partition] = jumped.to
+                self._ended.pop(partition, None)
                 self.inbox.put(jumped)
                 self._revive(partition)
 
@@ -360,6 +361,7 @@ class Polling(threading.Thread):
         self._keep(jumped)
         self.inbox.put(jumped)
         self._at[partition] = self._begun_at[partition] = jumped.to
+        self._ended.pop(partition, None)
         self._revive(partition)
         self.inbox.put(Assigned({partition: Committed(jumped.to)}), self._ownership.begin([partition]))
 

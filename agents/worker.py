@@ -7,14 +7,14 @@ import dataclasses
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Bounds, Engine, EngineSettings
-from antiphon.bus.heartbeat import AgentSeen, Heard, Said
+from antiphon.bus.heartbeat import AgentSeen, Heard, InFlight, Said
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.record import Outgoing
@@ -28,6 +28,9 @@ from antiphon.schemas.ids import root_id
 from antiphon.schemas.store import SchemaStore
 
 log = logging.getLogger(__name__)
+
+# Of the events a stop waits for, so many are named.
+_OLDEST = 3
 
 
 class Worker:
@@ -54,6 +57,7 @@ class Worker:
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         heartbeat_s: float = 5.0,
         session_timeout_s: float = 10.0,
+        progress_s: float = 5.0,
         telemetry: Telemetry = SILENT,
     ) -> None:
         self._bus = bus
@@ -70,6 +74,7 @@ class Worker:
         self._bounds = bounds
         self._heartbeat_s = heartbeat_s
         self._session_timeout_s = session_timeout_s
+        self._progress_s = progress_s
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
@@ -93,6 +98,7 @@ class Worker:
             asyncio.create_task(self._watch_ready()),
             asyncio.create_task(self._measure_on()),
             asyncio.create_task(self._beat_on()),
+            asyncio.create_task(self._tell_progress()),
         ]
         stopping = asyncio.create_task(self._stopping.wait())
         self.started.set()
@@ -107,6 +113,11 @@ class Worker:
                 task.cancel()
             await asyncio.wait([*life, stopping, *engines])
             await self._say_goodbye()
+
+    @property
+    def handed_back(self) -> int:
+        """How many deliveries were in hand when it was told to stop, and are left to others: given up, or taken away."""
+        return sum(engine.handed_back for engine in self._engines)
 
     def stop(self) -> None:
         """Stop in an orderly way: take nothing more, finish what runs, commit, leave."""
@@ -151,6 +162,23 @@ class Worker:
             classes |= {*consumer.hears.values(), *(consumer.emits or ())}
         return classes
 
+    async def _tell_progress(self) -> None:
+        """While it stops, say every few seconds what that waits for."""
+        await self._stopping.wait()
+        while True:
+            await asyncio.sleep(self._progress_s)
+            waiting = {consumer.name: engine.in_flight() for consumer, engine in self._running()}
+            for agent, in_hand in waiting.items():
+                if in_hand:
+                    oldest = [_told(one) for one in in_hand[:_OLDEST]]
+                    extra = {"agent": agent, "left": len(in_hand), "oldest": oldest}
+                    log.info("stopping: waiting for handlers", extra=extra)
+            if not any(waiting.values()):
+                log.info("stopping: every handler is done; waiting for the broker")
+
+    def _running(self) -> Iterable[tuple[Consumer, Engine]]:
+        return zip(self._consumers, self._engines, strict=True)
+
     async def _watch_ready(self) -> None:
         for engine in self._engines:
             await engine.ready.wait()
@@ -187,10 +215,7 @@ class Worker:
 
     async def _beat(self, *, stopped: bool = False) -> None:
         await self._bus.publish(
-            [
-                self._heartbeat(consumer, engine, stopped=stopped)
-                for consumer, engine in zip(self._consumers, self._engines, strict=True)
-            ]
+            [self._heartbeat(consumer, engine, stopped=stopped) for consumer, engine in self._running()]
         )
 
     def _heartbeat(self, consumer: Consumer, engine: Engine, *, stopped: bool) -> Outgoing:
@@ -224,6 +249,10 @@ class Worker:
         key = f"{consumer.name}/{self.instance}"
         envelope = Envelope.root(AgentSeen.__event__.type, source=f"/agents/{consumer.name}")
         return Outgoing(self._names.topic(AGENTS), key.encode(), self._codec.encode(seen), to_headers(envelope))
+
+
+def _told(job: InFlight) -> dict[str, object]:
+    return {"event_id": job.event_id, "type": job.type, "since_s": round((now_us() - job.since_us) / 1e6, 1)}
 
 
 def new_instance() -> str:

@@ -127,6 +127,8 @@ class Engine:
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
+        self.handed_back = 0
+        """Deliveries that were in hand when it was told to stop, and are not finished here."""
         self.ready = asyncio.Event()
         """Set while this member has partitions, or the group has had the time to give it some and gave none: it stands by.
 
@@ -216,8 +218,8 @@ class Engine:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
-            intake.cancel()
-            await asyncio.wait([intake])
+            # The intake goes on: what the group takes away meanwhile must be let go, or the
+            # transaction that has the rest in it is refused.
             return await self._finish(commits, grace_s)
         finally:
             self._stop_waiting()
@@ -226,6 +228,8 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            if not intake.cancelled():
+                intake.exception()  # it is told by now, or nobody's business any more
 
     async def _finish(self, commits: asyncio.Task[None], grace_s: float) -> int:
         """Let what runs come to its end and be committed."""
@@ -236,6 +240,7 @@ class Engine:
             return 0
         settled.cancel()
         abandoned = len(self._runner.running)
+        self.handed_back += abandoned
         self._runner.abandon(lambda job: True)
         await self._runner.idle()
         if not commits.done():
@@ -265,6 +270,8 @@ class Engine:
             match await member.take():
                 case Records(records):
                     self._accept(records)
+                case Assigned() if self._draining.is_set():
+                    pass  # somebody else's soon
                 case Assigned(partitions):
                     await self._assign(member, partitions)
                 case Revoked(partitions, release):
@@ -285,6 +292,8 @@ class Engine:
         topic = self._names.state(self._consumer.name)
         fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
         restored = await restore(self._bus, topic, fresh)
+        if self._draining.is_set():
+            return
         # Inputs are co-partitioned: partition 3 of every topic shares one state.
         states = {owned.tp.partition: owned.state for owned in self._owned.values()}
         states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
@@ -319,6 +328,8 @@ class Engine:
     def _lose(self, partitions: Collection[TopicPartition]) -> None:
         gone = {id(owned) for tp in partitions if (owned := self._owned.pop(tp, None))}
         if gone:
+            if self._draining.is_set():
+                self.handed_back += sum(id(job.owned) in gone for job in self._runner.running)
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
             self._uncrowd()

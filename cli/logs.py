@@ -54,12 +54,25 @@ class _Always:
 
 def _rendering() -> list[Any]:
     if sys.stderr.isatty():
-        return [structlog.dev.ConsoleRenderer(colors=wants_color(sys.stderr))]
+        return [_spelt, structlog.dev.ConsoleRenderer(colors=wants_color(sys.stderr))]
     return [
         structlog.processors.dict_tracebacks,
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_json),
     ]
+
+
+def _spelt(_logger: Any, _method: str, line: Any) -> Any:
+    """Write lists of facts as a person would.
+
+    >>> _spelt(None, "", {"left": 2, "oldest": [{"id": "a", "since_s": 3.5}, {"id": "b", "since_s": 1}]})
+    {'left': 2, 'oldest': 'a 3.5, b 1'}
+    """
+    return {name: _in_words(value) if isinstance(value, list) else value for name, value in line.items()}
+
+
+def _in_words(items: Any) -> str:
+    return ", ".join(" ".join(map(str, one.values())) if hasattr(one, "values") else str(one) for one in items)
 
 
 def _json(line: Any, **_: Any) -> str:

@@ -63,6 +63,7 @@ class MemoryMesh:
 
     def worker(self, *agents: object, **more: Any) -> Worker:
         """Make a worker for *agents*: decorated functions, `Agent`s or `Consumer`s."""
+        more.setdefault("heartbeat_s", 60)
         return Worker(
             self.bus,
             consumers_of(agents),
@@ -70,7 +71,7 @@ class MemoryMesh:
             store=self.store,
             claims=self.claims,
             partitions=self.partitions,
-            **{"heartbeat_s": 60, **more},
+            **more,
         )
 
     @contextlib.asynccontextmanager

@@ -15,8 +15,12 @@ _QUIET_S = 30.0
 _VARYING = re.compile(r"\[rdkafka#[a-z]+-\d+\]|\(after \d+ms.*|\d+ identical error\(s\) suppressed")
 
 
+# What the client says of a request that it makes again by itself. What comes of it in the end is raised.
+_RETRYING = ": retrying"
+
+
 class Once(logging.Filter):
-    """Pass a line on, then not again for a while."""
+    """Pass a line on, then not again for a while; what the client mends by itself is for whoever asks for details."""
 
     def __init__(self, quiet_s: float = _QUIET_S) -> None:
         super().__init__()
@@ -26,6 +30,8 @@ class Once(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether *record* is news."""
         now = time.monotonic()
+        if record.getMessage().endswith(_RETRYING) and not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+            return False
         text = _VARYING.sub("", record.getMessage())
         if now - self._said.get(text, -self._quiet_s) < self._quiet_s:
             return False

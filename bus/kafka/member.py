@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
 
@@ -65,14 +65,7 @@ class KafkaMember:
         self._polling.resume(partitions)
 
     async def commit(self, transaction: Transaction) -> None:
-        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
-        bound_s = self._config.reach_s + 2 * self._membership.transaction_timeout_s
-        try:
-            async with asyncio.timeout(bound_s):
-                await self._commit(transaction)
-        except TimeoutError:
-            self._leave_behind(bound_s)
-            raise CommitError(f"no answer within {bound_s:g} s") from None
+        await self._bounded(self._commit(transaction))
 
     async def _commit(self, transaction: Transaction) -> None:
         if self._membership.exactly_once:
@@ -87,7 +80,17 @@ class KafkaMember:
             self._polling.note(transaction.offsets)
 
     async def try_out(self, records: Sequence[Outgoing]) -> None:
-        await self._committing.try_out(records)
+        await self._bounded(self._committing.try_out(records))
+
+    async def _bounded(self, call: Coroutine[None, None, None]) -> None:
+        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
+        bound_s = self._config.reach_s + 2 * self._membership.transaction_timeout_s
+        try:
+            async with asyncio.timeout(bound_s):
+                await call
+        except TimeoutError:
+            self._leave_behind(bound_s)
+            raise CommitError(f"no answer within {bound_s:g} s") from None
 
     async def restart(self) -> None:
         if not self._committing.left:

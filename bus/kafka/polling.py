@@ -26,7 +26,7 @@ from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.port import Assigned, Jumped, Lost, Membership, MissingOffsets, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition, size_of
+from antiphon.bus.record import Committed, Record, TopicPartition, in_words, size_of
 
 # How long one look for records may take: a command waits for it.
 _LOOK_S = 0.02
@@ -347,6 +347,7 @@ class Polling(threading.Thread):
                 if expected == self._begun_at[partition]:
                     self._keep(jumped)
                 self._at[partition] = jumped.to
+                self._ended.pop(partition, None)
                 self.inbox.put(jumped)
                 self._revive(partition)
 
@@ -360,6 +361,7 @@ class Polling(threading.Thread):
         self._keep(jumped)
         self.inbox.put(jumped)
         self._at[partition] = self._begun_at[partition] = jumped.to
+        self._ended.pop(partition, None)
         self._revive(partition)
         self.inbox.put(Assigned({partition: Committed(jumped.to)}), self._ownership.begin([partition]))
 
@@ -473,7 +475,7 @@ class Polling(threading.Thread):
         consumer.pause(partitions)
         self._assigned |= fresh
         self._fresh |= fresh
-        self._down_since = None
+        self._back()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[Offset]) -> None:
         revoked = partitions_of(partitions)
@@ -502,7 +504,8 @@ class Polling(threading.Thread):
         while not released.is_set() and not self._closing.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
-                log.warning("partitions were given up unfinished", extra={"partitions": sorted(partitions)})
+                extra = {"group": self._membership.group, "partitions": in_words(partitions)}
+                log.warning("partitions were not let go in time and are taken away", extra=extra)
                 self.inbox.put(Lost(partitions))
                 return
             self.wake.wait(left)
@@ -532,7 +535,12 @@ class Polling(threading.Thread):
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are spelt so
-            self._down_since = self._down_since or time.monotonic()
+            if self._down_since is None:
+                self._down_since = time.monotonic()
+                log.warning(
+                    "no broker answers; trying again",
+                    extra={"group": self._membership.group, "gives_up_after_s": self._config.give_up_s},
+                )
         elif code == KafkaError._FATAL and _UNSUPPORTED in error.str() and self._may_fall_back:  # noqa: SLF001 - as above
             self._refused = True
         elif code in REFUSED or code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - as above
@@ -565,4 +573,10 @@ class Polling(threading.Thread):
             if now - self._down_since > self._config.give_up_s:
                 raise unreachable(self._config, now - self._down_since, error_of(exception)) from exception
         else:
+            self._back()
+
+    def _back(self) -> None:
+        if self._down_since is not None:
+            after_s = round(time.monotonic() - self._down_since, 1)
             self._down_since = None
+            log.info("a broker answers again", extra={"group": self._membership.group, "after_s": after_s})

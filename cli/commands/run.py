@@ -149,9 +149,12 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
         finally:
             readiness.cancel()
     if abandoned:
-        log.error("the grace period was not enough; what was in hand is handed out again", extra={"events": abandoned})
+        log.error(
+            "stopped; the grace period was not enough for what is handed out again",
+            extra={"handed_back": worker.handed_back},
+        )
         return NO
-    log.info("stopped")
+    log.info("stopped", extra={"handed_back": worker.handed_back})
     return 0
 
 

@@ -272,6 +272,36 @@ async def test_figures_say_what_became_of_events() -> None:
     ]
 
 
+async def test_a_stop_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    """How many are left, and which have run for longest."""
+    slow, hold = Agent("slow"), asyncio.Event()
+
+    @slow.on(Asked)
+    async def wait(asked: Asked) -> Answered:
+        await hold.wait()
+        return Answered(n=asked.n)
+
+    caplog.set_level("INFO")
+    mesh = MemoryMesh(partitions=2)
+    worker = mesh.worker(slow.consumer(), progress_s=0.02)
+    running = asyncio.create_task(worker.run())
+    await worker.ready.wait()
+    await mesh.publish(*(Asked(n=n) for n in range(5)))
+    await eventually(lambda: worker.statuses()[0].in_flight == 5, what="five to be in hand")
+    worker.stop()
+
+    def told() -> list[Any]:
+        return [record for record in caplog.records if record.message == "stopping: waiting for handlers"]
+
+    [first, *_] = await eventually(told, what="a line to say so")
+    hold.set()
+    assert await running == 0
+    ids = [envelope.id for envelope, _ in await mesh.events(Asked)]
+    assert (first.agent, first.left, len(first.oldest)) == ("slow", 5, 3)
+    assert {one["event_id"] for one in first.oldest} <= {*ids}
+    assert {one["type"] for one in first.oldest} == {"asked"}
+
+
 async def test_lag_is_what_is_not_handled() -> None:
     """In hand or still on the topic; a heartbeat has the sum. It is gone when all is handled."""
     slow, hold = Agent("slow", concurrency=2), asyncio.Event()

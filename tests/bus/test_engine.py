@@ -470,6 +470,40 @@ async def test_a_second_worker_takes_its_share_and_nothing_is_repeated(world: Wo
             await world.until_done(*range(80))
 
 
+async def test_what_is_taken_away_during_a_stop_costs_nothing_else() -> None:
+    """Workers are stopped one after the other: the rest that a stopping one finishes is committed, and nobody does it again."""
+    world, hold, again = World(2), asyncio.Event(), list[int]()
+    await world.prepare(consumer(answer))
+    await world.codec.announce([Placed, Done, Activity])
+
+    async def wait(placed: Placed) -> list[Event]:
+        await hold.wait()
+        return await answer(placed)
+
+    async def answer_again(placed: Placed) -> list[Event]:
+        again.append(placed.n)
+        return await answer(placed)
+
+    def engine(instance: str, function: Callable[[Any], Awaitable[Iterable[Event]]]) -> Engine:
+        settings = EngineSettings(instance=instance, partitions=2, revoke_grace_s=0.1)
+        return Engine(world.bus, consumer(function), names=world.names, codec=world.codec, settings=settings)
+
+    first, second = engine("one", wait), engine("two", answer_again)
+    leaving = asyncio.create_task(first.run())
+    await first.ready.wait()
+    await world.place(*range(20))
+    await eventually(lambda: first.status().in_flight == 20, what="all to be in hand")
+    first.drain()
+    staying = asyncio.create_task(second.run())
+    await eventually(lambda: second.status().partitions == 1, what="one partition to be taken away")
+    hold.set()
+    assert await leaving == 0
+    await world.until_done(*range(20))
+    second.drain()
+    await staying
+    assert 0 < len(again) == first.handed_back < 20
+
+
 async def test_a_topic_of_another_width_is_refused_at_start(world: World) -> None:
     """Inputs that are not co-partitioned would never meet."""
     await world.bus.create([TopicSpec("test.placed", 7)])

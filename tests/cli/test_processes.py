@@ -44,8 +44,9 @@ def supervisor(lines: Mapping[str, str], *, grace_s: float = 30.0) -> Supervisor
 
 
 def children() -> list[psutil.Process]:
-    found = psutil.Process().children()
-    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    """Return the processes that supervisors here have started; brokers that other tests share are not among them."""
+    found = [process for process in psutil.Process().children() if _lives(process)]
+    return [process for process in found if "supervised" in process.cmdline()[-1]]
 
 
 async def test_what_is_wrong_with_all_is_said_once(tmp_path: Path) -> None:

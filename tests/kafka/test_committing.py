@@ -100,9 +100,9 @@ class Clients:
 
 
 @asynccontextmanager
-async def joined(address: str, clients: Clients, *topics: str) -> AsyncGenerator[Reading]:
+async def joined(address: str, clients: Clients, *topics: str, give_up_s: float = 60.0) -> AsyncGenerator[Reading]:
     """Be a member that is soon out of patience."""
-    config = KafkaConfig(bootstrap_servers=address, reach_s=0.2, give_up_s=0.2)
+    config = KafkaConfig(bootstrap_servers=address, reach_s=0.2, give_up_s=give_up_s)
     membership = Membership(group=fresh("group"), topics=topics[:1], instance="one", transaction_timeout_s=1.0)
     member = KafkaMember(config, membership, GroupProtocol.CLASSIC, rests=True, bounds=lambda _: {}, make=clients)
     try:
@@ -139,7 +139,7 @@ async def test_a_new_client_that_hangs_is_not_waited_for(embedded: str, caplog: 
     """The member fails, as it does where no broker answers, and closes without waiting for either client."""
     bus, clients = KafkaBus(KafkaConfig(bootstrap_servers=embedded)), Clients("send_offsets", "init_transactions")
     orders = await new_topic(bus, "orders")
-    async with joined(embedded, clients, orders) as reading:
+    async with joined(embedded, clients, orders, give_up_s=3.0) as reading:
         with pytest.raises(CommitError):
             await reading.member.commit(Transaction([], {TopicPartition(orders, 0): Committed(0)}))
         with pytest.raises(BrokerUnreachableError, match="no answer"):

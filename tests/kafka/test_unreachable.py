@@ -94,6 +94,12 @@ def test_a_line_is_said_once() -> None:
     assert said == [True, False, True]
 
 
+def test_what_the_client_mends_by_itself_is_no_news() -> None:
+    """It makes the request again; a fresh broker makes it say so several times."""
+    line = "GETPID [w-0#producer-7] Failed to acquire transactional PID: Broker: Coordinator load in progress: retrying"
+    assert not Once().filter(logging.makeLogRecord({"msg": line, "name": "antiphon.bus.kafka.librdkafka"}))
+
+
 @contextmanager
 def _answering(reply: bytes) -> Generator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -129,6 +129,8 @@ def reader(config: KafkaConfig, *, ends: bool) -> Options:
         **_shared(config),
         # Asked for by the client, used by nobody: partitions are assigned by hand and nothing is committed.
         "group.id": "antiphon.reader",
+        # Made for members of groups; too short for the client's own session time-out, which is none of a reader's either.
+        "max.poll.interval.ms": 86_400_000,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",

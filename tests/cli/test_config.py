@@ -39,6 +39,9 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "in_hand": (20_000, "default"),
         "in_hand_bytes": (134_217_728, "default"),
         "on_missing_offsets": ("earliest", "default"),
+        "group_protocol": (None, "default"),
+        "session_timeout": (10.0, "default"),
+        "give_up": (120.0, "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),
@@ -77,6 +80,7 @@ def test_secrets_are_masked(antiphon: Antiphon, monkeypatch: pytest.MonkeyPatch)
         ("ANTIPHON_PARTITIONS", "0", "expected partitions to be at least 1, got '0'"),
         ("ANTIPHON_CREATE_TOPICS", "perhaps", "expected create_topics to be true or false, got 'perhaps'"),
         ("ANTIPHON_GRACE", "-1", "expected grace to be at least 0, got '-1'"),
+        ("ANTIPHON_GROUP_PROTOCOL", "new", "expected group_protocol to be consumer or classic, got 'new'"),
         (
             "ANTIPHON_NAMESPACE",
             "a b",

@@ -32,7 +32,7 @@ TARGET = HERE / "target"
 JARS = TARGET / "jars"
 LOGS = TARGET / "logs"
 IMAGE = "apache/kafka:4.1.1"
-START_S = 60.0
+START_S = 120.0
 
 # A second member settles in 1.3 s instead of 5 s, and a clean leave is taken over in 0.3 s.
 _QUICK = {
@@ -78,12 +78,15 @@ def start(brokers: int = 1) -> Cluster:
 class KafkaCluster:
     """Brokers on free loopback ports, each its own JVM and KRaft controller.
 
-    *features* are switches of the cluster, for example `group.version=0`.
+    *features* are switches of the cluster, for example `group.version=0`. With
+    *relayed* each broker is reached a second way: through whatever a test runs
+    on its `relay_port`.
     """
 
-    def __init__(self, brokers: int = 1, *, features: Sequence[str] = ()) -> None:
+    def __init__(self, brokers: int = 1, *, features: Sequence[str] = (), relayed: bool = False) -> None:
         self._count = brokers
         self._features = features
+        self._relayed = relayed
         self._dir: Path | None = None
         self.brokers: list[Broker] = []
 
@@ -95,13 +98,19 @@ class KafkaCluster:
         """Start every broker and return when each of them answers."""
         fetch_jars()
         self._dir = Path(tempfile.mkdtemp(prefix="antiphon-kafka-"))
-        ports = _ports(2 * self._count)
-        self.brokers = [Broker(node, ports[node], self._dir / f"broker-{node}") for node in range(self._count)]
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(ports[self._count :]))
+        ports = _ports(4 * self._count)
+        self.brokers = [
+            Broker(node, ports[4 * node], self._dir / f"broker-{node}", relay=ports[4 * node + 2 :][:2])
+            if self._relayed
+            else Broker(node, ports[4 * node], self._dir / f"broker-{node}")
+            for node in range(self._count)
+        ]
+        controllers = ports[1::4]
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers))
         # One that begins with a dash would be taken for an option.
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         try:
-            for broker, controller_port in zip(self.brokers, ports[self._count :], strict=True):
+            for broker, controller_port in zip(self.brokers, controllers, strict=True):
                 broker.configure(controller_port, voters, min(3, self._count))
             for broker in self.brokers:
                 broker.format(cluster_id, self._features)
@@ -136,12 +145,23 @@ class KafkaCluster:
 class Broker:
     """One broker of a cluster; fault tests stop, kill and freeze it."""
 
-    def __init__(self, node: int, port: int, directory: Path) -> None:
+    def __init__(self, node: int, port: int, directory: Path, *, relay: Sequence[int] = ()) -> None:
         self.node = node
         self.port = port
+        self._relay = relay
         self._directory = directory
         self._log = directory / "broker.log"
         self._process: Tethered | None = None
+
+    @property
+    def relay_port(self) -> int:
+        """Where a relay must listen, for clients that are told to begin there."""
+        return self._relay[0]
+
+    @property
+    def behind_relay(self) -> int:
+        """Where that relay finds the broker."""
+        return self._relay[1]
 
     def configure(self, controller_port: int, voters: str, replicas: int) -> None:
         self._directory.mkdir()
@@ -162,6 +182,12 @@ class Broker:
             "min.insync.replicas": str(max(1, replicas - 1)),
             **_QUICK,
         }
+        if self._relay:
+            relay_port, behind = self._relay
+            properties["listeners"] += f",RELAYED://127.0.0.1:{behind}"
+            properties["advertised.listeners"] += f",RELAYED://127.0.0.1:{relay_port}"
+            names = ("PLAINTEXT", "CONTROLLER", "RELAYED")
+            properties["listener.security.protocol.map"] = ",".join(f"{name}:PLAINTEXT" for name in names)
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         (self._directory / "server.properties").write_text(text)
 

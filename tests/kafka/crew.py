@@ -83,7 +83,7 @@ class Crew:
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self._folder = folder
-        self._environment = {
+        self.environment = {
             **os.environ,
             **{f"ANTIPHON_{name.upper()}": str(value) for name, value in settings.items()},
         }
@@ -96,7 +96,7 @@ class Crew:
             [*under, sys.executable, "-m", "antiphon.cli", "run", *words],
             log=self._folder / f"worker-{len(self.processes)}.log",
             environment={
-                **self._environment,
+                **self.environment,
                 **{f"ANTIPHON_{name.upper()}": str(value) for name, value in settings.items()},
             },
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from confluent_kafka import Consumer
+
 from antiphon.bus.kafka.config import (
     GroupProtocol,
     KafkaConfig,
@@ -70,3 +72,10 @@ def test_secrets_are_not_shown() -> None:
 
 def _of(options: Options, *names: str) -> list[Option]:
     return [options[name] for name in names]
+
+
+def test_a_short_poll_interval_is_for_members() -> None:
+    """A reader is in no group: its client would refuse one below a session time-out that it does not have."""
+    config = KafkaConfig(options={"max.poll.interval.ms": 4_000})
+    Consumer(reader(config, ends=True)).close()
+    assert member_consumer(config, MEMBERSHIP, GroupProtocol.CLASSIC)["max.poll.interval.ms"] == 4_000

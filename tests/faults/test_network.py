@@ -1,0 +1,56 @@
+"""Networks that lose answers, are slow, and reset connections, between real workers and a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from accounts import Audited, auditor, ledger
+from relay import Api, CutError, Relay, Request
+from world import AUDITOR, LEDGER, World, deposits
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_f12_nobody_knows_whether_a_write_arrived(relay: Relay, namespace: str, tmp_path: Path) -> None:
+    """It did, and its answer is lost, time and again; an application's writes and workers' are there once."""
+    lost: dict[int, int] = dict.fromkeys((Api.PRODUCE, Api.ADD_OFFSETS_TO_TXN, Api.TXN_OFFSET_COMMIT, Api.END_TXN), 4)
+
+    async def lose(request: Request, answer: bytes) -> bytes:
+        if lost.get(request.api):
+            lost[request.api] -= 1
+            raise CutError
+        return answer
+
+    async with World(relay.address, namespace, tmp_path, session_timeout=3) as world:
+        worker = await world.start(LEDGER, AUDITOR).ready()
+        relay.after = lose
+        while any(lost.values()):
+            await world.publish(deposits(len(world.asked), 20))
+            await world.came(Audited, len(world.asked))
+        relay.calm()
+        assert worker.exit_code is None
+        assert relay.cuts == 16
+        assert await world.wrong(ledger, auditor) == []
+
+
+async def test_f13_slow_and_resetting(relayed: World, relay: Relay) -> None:
+    """Every request is late, and one in fifty ends its connection: events come through meanwhile, each once."""
+    dice = random.Random(13)
+    worker = await relayed.start(LEDGER, AUDITOR).ready()
+
+    async def trouble(request: Request) -> None:
+        await asyncio.sleep(dice.uniform(0.0, 0.02))
+        if dice.random() < 0.02:
+            raise CutError
+
+    relay.before = trouble
+    while relay.cuts < 20 or len(relayed.asked) < 200:
+        await relayed.publish(deposits(len(relayed.asked), 20))
+        await relayed.came(Audited, len(relayed.asked))
+    relay.calm()
+    assert worker.exit_code is None
+    assert await relayed.crew.stop() == [0]
+    assert await relayed.wrong(ledger, auditor) == []

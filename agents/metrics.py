@@ -20,7 +20,6 @@ from prometheus_client.registry import Collector
 from antiphon.bus.delivery import Delivery, Outcome
 from antiphon.bus.job import Job
 from antiphon.bus.telemetry import Status, Telemetry
-from antiphon.schemas.envelope import now_us
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -46,7 +45,7 @@ class Metrics(Telemetry):
         else:
             tally.others[outcome] += 1
         if delivery is not None:
-            tally.handling.add((now_us() - job.started_us) / 1e6)
+            tally.handling.add(job.lasted_us / 1e6)
             if job.attempt == 1:
                 tally.waiting.add((job.started_us - job.envelope.time_us) / 1e6)
 

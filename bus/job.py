@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from time import monotonic_ns
 
 from antiphon.bus.offsets import Progress
 from antiphon.bus.record import Outgoing, Record, TopicPartition
@@ -41,6 +42,14 @@ class Job:
     abandoned: bool = False
     """Its partition is gone; whatever it still does is thrown away."""
     started_us: int = 0
+    """By the wall clock, which every machine shares, more or less."""
+    began_ns: int = 0
+    """By a clock that nobody sets: what durations are taken from."""
+
+    @property
+    def lasted_us(self) -> int:
+        """How long the attempt has taken."""
+        return (monotonic_ns() - self.began_ns) // 1_000
 
     @property
     def state_key(self) -> str:

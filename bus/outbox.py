@@ -16,7 +16,7 @@ from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT, Telemetry
 from antiphon.schemas.codec import Codec
-from antiphon.schemas.envelope import now_us, to_headers
+from antiphon.schemas.envelope import to_headers
 from antiphon.schemas.event import Event, envelope_of
 
 # Fewer emitted events than this fit into an entry of the activity record.
@@ -136,7 +136,7 @@ class Outbox:
             attempt=job.attempt,
             outcome=outcome.value,
             started_us=job.started_us,
-            duration_us=now_us() - job.started_us,
+            duration_us=job.lasted_us,
             queue_us=job.started_us - envelope.time_us,
             emitted=emitted,
             causes=() if delivery is None else delivery.causes,

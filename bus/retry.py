@@ -16,6 +16,13 @@ class RetryPolicy:
     jitter: bool = True
     retry_on: tuple[type[Exception], ...] = (Exception,)
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where a figure makes no sense."""
+        for name, least in (("attempts", 1), ("base_s", 0), ("cap_s", 0)):
+            if not (got := getattr(self, name)) >= least:
+                message = f"expected {name} of a RetryPolicy to be at least {least}, got {got!r}"
+                raise ValueError(message)
+
     def delay_s(self, attempt: int, random: random.Random) -> float:
         """Return how long to wait after the *attempt*-th failure (1 is the first)."""
         ceiling = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 32))

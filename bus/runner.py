@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic_ns
 from typing import Any, TypeVar
 
 from antiphon.bus.claims import HEADROOM, Claims, insisting
@@ -170,6 +171,7 @@ class Runner:
         job = lane.jobs[0]
         job.runner = task
         job.started_us = now_us()
+        job.began_ns = monotonic_ns()
         self.running[job] = None
         delay_s: float | None = None
         try:

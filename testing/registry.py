@@ -38,20 +38,26 @@ class RegistryServer:
         """Set to a status and a body to have every request answered by these."""
         self._credentials = credentials
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        # Looks for `close` this often; half a second is the library's default.
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._port = 0
+        self.open()
 
     @property
     def url(self) -> str:
         """Its address, with the credentials it asks for."""
         user = f"{self._credentials}@" if self._credentials else ""
-        return f"http://{user}127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{user}127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Answer, at the same address and with the same schemas where it was closed before."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
+        self._server.daemon_threads = True
+        self._port = self._server.server_address[1]
+        # Looks for `close` this often; half a second is the library's default.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Stop answering; the port is free again."""
+        """Stop answering; who connects is refused."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -8,10 +8,11 @@ is measured. Times are those that producers stamp on their records.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from stage import PARTITIONS
 
@@ -65,8 +66,10 @@ def _arrivals(
         while written < count:
             _go_on(deadline, alive, topic, count, written)
             time.sleep(_LOOK_S)
-            written = sum(consumer.get_watermark_offsets(one, cached=False)[1] for one in all_of_it)
-            look(written)
+            # A fresh topic has no leader for a moment: the next look will do.
+            with contextlib.suppress(KafkaException):
+                written = sum(consumer.get_watermark_offsets(one, cached=False)[1] for one in all_of_it)
+                look(written)
         consumer.assign(all_of_it)
         while len(times) < count:
             _go_on(deadline, alive, topic, count, len(times))

@@ -1,4 +1,4 @@
-"""Two worker processes of one agent against one, where the handler uses the processor.
+"""Two processes of one agent (`antiphon run --processes 2`) against one, where the handler uses the processor.
 
 Beside it what the machine itself gives: two processes that only compute. On two
 cores the broker and the workers share them, so neither figure reaches two.
@@ -7,7 +7,6 @@ cores the broker and the workers share them, so neither figure reaches two.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
 import sys
 import time
@@ -41,15 +40,11 @@ async def _through(stage: Stage, count: int) -> float:
     feed = Feed(stage, names)
     await feed.open()
     records = [*feed.records(EVENTS)]
-    with contextlib.ExitStack() as running:
-        workers = [
-            running.enter_context(WorkerProcess(stage, names, "think", label=f"-{number}")) for number in range(count)
-        ]
-        for worker in workers:
-            await worker.ready()
+    with WorkerProcess(stage, names, "think", "--processes", str(count)) as worker:
+        await worker.ready(count)
         # Only now: a backlog would be half done by whichever comes first.
         await feed.publish(records)
-        times = await arrivals(stage.bootstrap, names.topic(ANSWERED), EVENTS, alive=workers[0].alive)
+        times = await arrivals(stage.bootstrap, names.topic(ANSWERED), EVENTS, alive=worker.alive)
     return rate(times, 0.2, 0.8)
 
 

@@ -32,10 +32,10 @@ class Program:
         self._process = Tethered(["env", *settings, *command], log=self._log, cwd=stage.folder)
         self._measured = psutil.Process(self._process.pid)
 
-    async def said(self, text: str) -> None:
-        """Return as soon as *text* is in its log; look often, since what it costs is counted from there."""
+    async def said(self, text: str, times: int = 1) -> None:
+        """Return as soon as *text* is in its log so often; look often, since what it costs is counted from there."""
         deadline = time.monotonic() + _READY_S
-        while text not in self._log.read_text(errors="replace"):
+        while self._log.read_text(errors="replace").count(text) < times:
             self.alive()
             if time.monotonic() > deadline:
                 message = f"expected {text!r} in the log of {self.name} within {_READY_S:g} s; it ends:\n{self._tail()}"
@@ -92,6 +92,6 @@ class WorkerProcess(Program):
         }
         super().__init__(stage, f"{names.namespace}-{agent}{label}", command, environment)
 
-    async def ready(self) -> None:
-        """Return when it has partitions, or stands by."""
-        await self.said('"message":"ready"')
+    async def ready(self, processes: int = 1) -> None:
+        """Return when all its processes have partitions, or stand by."""
+        await self.said('"message":"ready"', processes)

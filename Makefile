@@ -32,7 +32,7 @@ lint: setup ## ruff: form and mistakes
 spelling: setup ## codespell
 	@$(BIN)/codespell
 
-locked: setup ## pyproject.toml and requirements/dev.txt agree
+locked: setup ## what is asked for and what is pinned agree
 	@$(BIN)/python requirements/check.py
 
 layers: setup ## import-linter: which package may import which
@@ -58,17 +58,19 @@ demo: setup ## a mesh of five agents on real input; ARGS="--only rich"
 kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
 	@$(BIN)/python tests/kafka/cluster.py $(ARGS)
 
-bench: setup ## measure: start-up, and one hop on Kafka against hand-written loops
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit; done
+bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
+	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
-lock: setup ## make requirements/dev.txt from pyproject.toml; ARGS=--upgrade takes newer versions
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+lock: setup ## pin pyproject.toml in requirements/dev.txt, benchmarks/peers.in in peers.txt; ARGS=--upgrade
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --all-extras --group dev \
-		pyproject.toml --output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) benchmarks/peers.in --output-file benchmarks/peers.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup check lint spelling locked layers types fix test docs demo kafka bench lock clean

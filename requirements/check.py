@@ -1,4 +1,4 @@
-"""Say whether requirements/dev.txt still fits pyproject.toml; `make lock` makes it fit.
+"""Say whether what is pinned still fits what is asked for; `make lock` makes it fit.
 
 Whether it is complete is pip's to say: `make setup` installs with
 --require-hashes and ends with `pip check`.
@@ -7,23 +7,24 @@ Whether it is complete is pip's to say: `make setup` installs with
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+_LOCKS = {"pyproject.toml": "requirements/dev.txt", "benchmarks/peers.in": "benchmarks/peers.txt"}
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _ADDRESS = re.compile(r"\S*://\S*|^--(?:extra-)?index-url.*|^--find-links.*", re.MULTILINE)
 
 
-def problems(pyproject: str, lock: str) -> Iterator[str]:
+def problems(asked: Iterable[Requirement], lock: str) -> Iterator[str]:
     """Yield what does not fit, each with what was expected and what came."""
     pinned: dict[str, list[str]] = {}
     for name, version in _PIN.findall(lock):
         pinned.setdefault(canonicalize_name(name), []).append(version)
-    for requirement in requirements(pyproject):
+    for requirement in asked:
         versions = pinned.get(canonicalize_name(requirement.name), [])
         # A universal lock may pin several, each for its own interpreter or system.
         if not any(requirement.specifier.contains(version, prereleases=True) for version in versions):
@@ -34,9 +35,13 @@ def problems(pyproject: str, lock: str) -> Iterator[str]:
         yield f"expected no address, so that any index serves, got {found}"
 
 
-def requirements(pyproject: str) -> Iterator[Requirement]:
-    """Yield what pyproject.toml asks for: to run, to build, in every extra and group."""
-    document = tomllib.loads(pyproject)
+def requirements(file: Path) -> Iterator[Requirement]:
+    """Yield what *file* asks for: pyproject.toml to run, to build, in every extra and group; another one a line each."""
+    if file.suffix != ".toml":
+        lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+        yield from map(Requirement, filter(None, lines))
+        return
+    document = tomllib.loads(file.read_text())
     project = document["project"]
     groups = [
         project["dependencies"],
@@ -49,12 +54,15 @@ def requirements(pyproject: str) -> Iterator[Requirement]:
 
 
 def main() -> None:
-    """Compare the files, or those named on the command line, and say what to do."""
+    """Compare the files, or the two named on the command line, and say what to do."""
     named = [Path(name) for name in sys.argv[1:]]
-    pyproject, lock = named or (ROOT / "pyproject.toml", ROOT / "requirements/dev.txt")
-    found = [*problems(pyproject.read_text(), lock.read_text())]
-    if found:
-        sys.exit("\n".join([f"{lock} does not fit {pyproject}:", *found, "Run: make lock"]))
+    pairs = [(named[0], named[1])] if named else [(ROOT / asked, ROOT / lock) for asked, lock in _LOCKS.items()]
+    complaints: list[str] = []
+    for asked, lock in pairs:
+        found = [*problems(requirements(asked), lock.read_text())]
+        complaints += [f"{lock} does not fit {asked}:", *found] if found else []
+    if complaints:
+        sys.exit("\n".join([*complaints, "Run: make lock"]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""The hop that is measured: what is asked, what is answered, and agents that take their time over it.
+
+antiphon run benchmarks/hops.py:answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from antiphon import Agent, Event, agent
+
+SLOW_S = 0.1
+NOWHERE = "nowhere"
+# About 200 us of it on a machine of 2024. Work, not time: who has to wait for the processor does not get out of it.
+_SPINS = 2_000
+_LONG_S = 3_600.0
+
+
+class Asked(Event, type="hop.asked"):
+    """Seven fields, about 300 bytes with its headers."""
+
+    name: str
+    text: str
+    count: int
+    share: float
+    is_new: bool
+    place: str
+    when_us: int
+
+
+class Answered(Event, type="hop.answered"):
+    name: str
+    text: str
+    count: int
+    share: float
+    is_new: bool
+    place: str
+    when_us: int
+
+
+@agent
+async def answer(asked: Asked) -> Answered:
+    """Say what was heard."""
+    return Answered(**asked.__dict__)
+
+
+@agent
+async def think(asked: Asked) -> Answered:
+    """Use the processor first."""
+    spun = 0
+    for n in range(_SPINS):
+        spun += n * n % 7
+    return Answered(**asked.__dict__)
+
+
+@agent
+async def wait(asked: Asked) -> Answered:
+    """Wait for something first, as one does for a model."""
+    await asyncio.sleep(SLOW_S)
+    return Answered(**asked.__dict__)
+
+
+@agent
+async def hold(asked: Asked) -> Answered:
+    """Never come back."""
+    await asyncio.sleep(_LONG_S)
+    return Answered(**asked.__dict__)
+
+
+find = Agent("find")
+
+
+@find.on(Asked)
+async def look(asked: Asked) -> Answered:
+    """Fail for ever where there is nothing to be found."""
+    if asked.place == NOWHERE:
+        message = f"no such place: {asked.place}"
+        raise RuntimeError(message)
+    return Answered(**asked.__dict__)

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.bus import entry
@@ -69,6 +69,7 @@ def written(delivery: Handled) -> bytes:
     return entry.handled(**fields)
 
 
+@settings(deadline=None)
 @given(st.lists(handled, max_size=4))
 def test_what_is_written_by_hand_is_avro_of_the_records_schema(deliveries: list[Handled]) -> None:
     """Every field, every union's branch, every length of number."""

@@ -315,6 +315,17 @@ class _Edge:
         async for record in self._bus.read(start, stop):
             yield record
 
+    async def read_batches(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        await self._call("read")
+        async for batch in self._bus.read_batches(start, stop):
+            yield batch
+
+    async def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        await self._call("identities")
+        return await self._bus.identities(topics)
+
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         await self._call("bounds")
         return await self._bus.bounds(topics, committed=committed)

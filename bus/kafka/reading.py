@@ -37,8 +37,8 @@ async def read(
     stop: Mapping[TopicPartition, int] | None,
     *,
     rests: bool,
-) -> AsyncGenerator[Record, None]:
-    """Yield records as `Bus.read` promises; its thread ends when the iterator is closed."""
+) -> AsyncGenerator[list[Record], None]:
+    """Yield records as `Bus.read_batches` promises; its thread ends when the iterator is closed."""
     wanted = {
         partition: offset for partition, offset in start.items() if stop is None or offset < stop.get(partition, offset)
     }
@@ -48,8 +48,7 @@ async def read(
     reading.start()
     try:
         while (batch := await reading.next()) is not None:
-            for record in batch:
-                yield record
+            yield batch
     finally:
         reading.close()
 

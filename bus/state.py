@@ -165,8 +165,10 @@ class PartitionState:
         if written:
             self._written.add(key)
             return
-        self._written.discard(key)
-        self._since_ms.pop(key, None)
+        if self._written:
+            self._written.discard(key)
+        if self._since_ms:
+            self._since_ms.pop(key, None)
         if value is not None and since_ms is not None and self.cold is None:
             self._since_ms[key] = since_ms
 

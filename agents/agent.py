@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
@@ -21,7 +22,7 @@ from antiphon.agents.errors import (
 from antiphon.agents.joins import Join
 from antiphon.agents.signature import Signature, read_signature
 from antiphon.agents.threads import Threads
-from antiphon.bus.consumer import Consumer, Guarantee
+from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.middleware.lineage import lineage
 from antiphon.bus.names import is_legal
@@ -40,6 +41,9 @@ class Agent:
     many events of different keys one worker handles at a time; *timeout*, in
     seconds, ends one attempt. The first of *middleware* is the first to see an
     event; what a handler emitted reaches it sealed in its envelope.
+
+    State that belongs to a workflow is forgotten when nothing has changed it for
+    *state_expires*; None keeps it for ever. State of a key field is always kept.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Agent:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guarantee: Promise = Guarantee.EXACTLY_ONCE,
+        state_expires: timedelta | None = timedelta(seconds=STATE_EXPIRES_S),
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._place = _users_place()
@@ -60,6 +65,7 @@ class Agent:
         self._retry = retry or RetryPolicy()
         self._timeout = timeout
         self._guarantee = guarantee
+        self._state_expires = state_expires
         self._middleware = tuple(middleware)
         self._heard: dict[str, tuple[type[Event], Handler, str]] = {}
         self._joins: set[str] = set()
@@ -78,6 +84,8 @@ class Agent:
             self._refuse_option("concurrency", "at least 1", self._concurrency)
         if self._timeout is not None and not self._timeout > 0:
             self._refuse_option("timeout", "more than 0 seconds", self._timeout)
+        if self._state_expires is not None and not self._state_expires > timedelta(0):
+            self._refuse_option("state_expires", "more than no time", self._state_expires)
         promises = [guarantee.value for guarantee in Guarantee]
         if not isinstance(self._guarantee, Guarantee) and self._guarantee not in promises:
             self._refuse_option("guarantee", " or ".join(promises), self._guarantee)
@@ -143,6 +151,7 @@ class Agent:
             guarantee=Guarantee(self._guarantee),
             retry=self._retry,
             timeout_s=self._timeout,
+            state_expires_s=None if self._state_expires is None else self._state_expires.total_seconds(),
         )
 
     def _hear(self, signature: Signature, events: Sequence[type[Event]], *, join: bool) -> None:
@@ -237,6 +246,7 @@ def agent(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guarantee: Promise = Guarantee.EXACTLY_ONCE,
+    state_expires: timedelta | None = timedelta(seconds=STATE_EXPIRES_S),
     middleware: Sequence[Middleware] = (),
 ) -> Callable[[F], F]: ...
 def agent(function: F | None = None, /, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:

@@ -3,7 +3,8 @@
 What has come is kept in the agent's state under the workflow's key, as the
 bytes it came in, so that it is read by Avro's rules however long it waited. Of
 one type that comes twice before the join fires the newest counts. When the join
-has fired, that is remembered: it fires once for a workflow.
+has fired, that alone is remembered: it fires once for a workflow, until the
+workflow's state expires.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ JOINS = "antiphon.joins"
 """Reserved part of a mapping: what joins wait for, by join."""
 
 Kept: TypeAlias = Mapping[str, Any]
-"""One join of one workflow: `{"waiting": {type: {"headers", "value"}}}`, or `{"fired": id}`."""
+"""One join of one workflow: `{"waiting": {type: {"headers", "value"}}}`, or `{"fired": true}`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ async def gather(join: Join, event: Event, delivery: Delivery) -> tuple[Event, .
 
 def fired(join: Join, delivery: Delivery) -> None:
     """Note that *join* has fired for this workflow."""
-    _keep(delivery, join, {"fired": delivery.envelope.id})
+    _keep(delivery, join, {"fired": True})
 
 
 def _kept(delivery: Delivery) -> Mapping[str, Kept]:

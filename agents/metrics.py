@@ -63,9 +63,9 @@ class Metrics(Telemetry):
 
     def text(self, statuses: Sequence[Status]) -> bytes:
         """Return all figures, and how the agents stand by *statuses*, in Prometheus' text format."""
-        return exposition([*self._counted(), *_standing(statuses), *self._process.collect()])
+        return exposition([*self._counted(statuses), *_standing(statuses), *self._process.collect()])
 
-    def _counted(self) -> Iterator[Metric]:
+    def _counted(self, statuses: Sequence[Status]) -> Iterator[Metric]:
         tallies: list[tuple[_Labels, _Tally]] = [((agent,), tally) for agent, tally in self._agents.items()]
         outcomes = {(*of, outcome.value): count for of, tally in tallies for outcome, count in tally.outcomes().items()}
         retries = {of: tally.others[Outcome.RETRIED] + tally.others[Outcome.TIMED_OUT] for of, tally in tallies}
@@ -73,11 +73,13 @@ class Metrics(Telemetry):
         jumps = {of: tally.jumps for of, tally in tallies}
         handling = {of: tally.handling for of, tally in tallies}
         waiting = {of: tally.waiting for of, tally in tallies}
+        restored: dict[_Labels, int] = {(status.agent,): status.restored for status in statuses}
         transactions = dict(list(self._transactions.items()))
         yield _counter("deliveries", "attempts at events that ended, by how", ("agent", "outcome"), outcomes)
         yield _counter("retries", "attempts that failed and will be made again", ("agent",), retries)
         yield _counter("dead_letters", "records set aside", ("agent",), letters)
         yield _counter("offset_jumps", "partitions whose next events were gone", ("agent",), jumps)
+        yield _counter("restored_records", "records of state read from the changelog", ("agent",), restored)
         yield _histogram("handler_duration", "from an attempt's start to its end", ("agent",), handling)
         yield _histogram("queue_wait", "from an event's own time to its first attempt", ("agent",), waiting)
         yield _histogram("transaction_duration", "of a commit", ("agent", "outcome"), transactions)
@@ -146,6 +148,8 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         ("partitions", "partitions owned", {status.agent: status.partitions for status in statuses}),
         ("paused_partitions", "of those, not read for now", {status.agent: status.paused for status in statuses}),
         ("stopped_partitions", "of those, standing still", {status.agent: status.stopped for status in statuses}),
+        ("to_restore", "offsets of state still to be read", {status.agent: status.to_restore for status in statuses}),
+        ("state_bytes", "memory that state takes", {status.agent: status.state_bytes for status in statuses}),
     )
     for name, meaning, figures in now:
         family = GaugeMetricFamily(f"antiphon_{name}", meaning, labels=["agent"])

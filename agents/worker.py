@@ -18,6 +18,7 @@ from antiphon.bus.heartbeat import AgentSeen, Heard, InFlight, Said
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.record import Outgoing
+from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
 from antiphon.bus.undo import UndoRequested
@@ -59,6 +60,7 @@ class Worker:
         session_timeout_s: float = 10.0,
         progress_s: float = 5.0,
         telemetry: Telemetry = SILENT,
+        state: StateSettings | None = None,
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
@@ -75,6 +77,7 @@ class Worker:
         self._heartbeat_s = heartbeat_s
         self._session_timeout_s = session_timeout_s
         self._progress_s = progress_s
+        self._state = state or StateSettings()
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
@@ -144,6 +147,7 @@ class Worker:
             # A dead worker's transaction must be over when its partitions move on.
             transaction_timeout_s=0.8 * self._session_timeout_s,
             on_missing_offsets=self._on_missing_offsets,
+            state=self._state,
             **dataclasses.asdict(self._bounds),
         )
         return Engine(

@@ -59,7 +59,11 @@ class Committer:
         self._idle.clear()
 
     async def remember(self, owned: Owned, outgoing: list[Outgoing]) -> None:
-        """Commit *outgoing* with the next batch, and return when it is durable."""
+        """Commit *outgoing* with the next batch, and return when it is durable.
+
+        With it goes how far *owned* has come, so that this returns only for whoever
+        owned the partition when the commit began. Cancelled where nobody knows.
+        """
         written = asyncio.get_running_loop().create_future()
         self._remembered.append(Remembered(owned, outgoing, written))
         self._work.set()
@@ -126,6 +130,8 @@ class Committer:
                 activity[done.activity_partition].append(done.activity)
         for side in remembered:
             records += side.outgoing
+            # Its offset moves nowhere, but is what a zombie's commit is refused by.
+            touched[side.owned.tp] = side.owned
         for partition, deliveries in activity.items():
             for first in range(0, len(deliveries), _MOST_PER_ACTIVITY_RECORD):
                 records += self._activity(partition, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD])

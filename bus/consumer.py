@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
 from antiphon.bus.handler import Handler
 from antiphon.bus.retry import RetryPolicy
 from antiphon.schemas.event import Event
+
+STATE_EXPIRES_S = 30 * 24 * 3600.0
+"""Longer than Kafka keeps events unless it is told to (7 days), so no event can come again that state should refuse."""
 
 
 class Guarantee(Enum):
@@ -51,6 +54,10 @@ class Consumer:
     retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
     timeout_s: float | None = None
     lane: Lane = Lane.KEY
+    state_expires_s: float | None = STATE_EXPIRES_S
+    """How long state of a workflow's key is kept after it last changed; None: for ever, as that of a key field is."""
+    reads: Callable[[Event], Collection[str]] | None = None
+    """The keys of state that an event's handling may ask for besides the event's own: on disk they are fetched before."""
 
     @property
     def topics(self) -> tuple[str, ...]:

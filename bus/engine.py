@@ -32,10 +32,10 @@ from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
-from antiphon.bus.record import Committed, Record, TopicPartition, in_words
+from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition, in_words
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
-from antiphon.bus.state import PartitionState, restore
+from antiphon.bus.states import States, StateSettings
 from antiphon.bus.stopped import Stopped
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.undo import UndoRequested, undo_requested
@@ -45,6 +45,8 @@ from antiphon.schemas.errors import NotAnEventError
 from antiphon.schemas.event import Event
 
 log = logging.getLogger(__name__)
+
+_SAVE_S = 5.0  # a disk that hangs must not keep a worker from stopping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class EngineSettings(Bounds):
     """How long to wait after a failed transaction, and after how many in a row to give up."""
     letters: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(base_s=1.0, cap_s=30.0, jitter=False))
     """How long to wait between tries of dead letters that are refused."""
+    state: StateSettings = dataclasses.field(default_factory=StateSettings)
 
 
 class Engine:
@@ -115,6 +118,9 @@ class Engine:
         )
         self._runner = Runner(
             consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
+        )
+        self._states = States(
+            bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state
         )
         self._runner.on_room = self._resume_where_there_is_room
         self._most_pending = max(settings.most_pending, 4 * consumer.concurrency)
@@ -155,6 +161,9 @@ class Engine:
             stopped=sum(one.tp in self._stopped for one in owned),
             in_hand_bytes=sum(one.progress.size for one in owned),
             lag=None if self._lag is None else {tp: lag for tp, lag in self._lag.items() if tp in self._owned},
+            restored=self._states.restored,
+            to_restore=self._states.to_restore,
+            state_bytes=self._states.size,
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:
@@ -206,6 +215,7 @@ class Engine:
             return await self._run(member, grace_s)
         finally:
             await self._runner.stop()
+            await self._states.close()
             await member.close()
 
     async def _run(self, member: Member, grace_s: float) -> int:
@@ -213,11 +223,14 @@ class Engine:
         intake = asyncio.create_task(self._intake(member), name=f"{self._consumer.name} intake")
         commits = asyncio.create_task(self._commit(member), name=f"{self._consumer.name} commits")
         drained = asyncio.create_task(self._draining.wait())
-        tasks = (intake, commits, drained)
+        tending = asyncio.create_task(self._states.tend(self._prove, self._busy), name=f"{self._consumer.name} state")
+        tasks = (intake, commits, drained, tending)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
+            tending.cancel()
+            await asyncio.wait([tending])
             # The intake goes on: what the group takes away meanwhile must be let go, or the
             # transaction that has the rest in it is refused.
             return await self._finish(commits, grace_s)
@@ -237,6 +250,7 @@ class Engine:
         settled = asyncio.create_task(self._settled())
         await asyncio.wait([settled, commits], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         if settled.done() and not commits.done():
+            await self._save(commits)
             return 0
         settled.cancel()
         abandoned = len(self._runner.running)
@@ -247,6 +261,32 @@ class Engine:
             # What did finish within the grace period is committed all the same.
             await asyncio.wait([commits, asyncio.create_task(self._committer.idle())], return_when="FIRST_COMPLETED")
         return abandoned
+
+    async def _save(self, commits: asyncio.Task[None]) -> None:
+        """Leave copies of state from which the next worker of this instance has nothing to read any more."""
+        saving = asyncio.create_task(self._states.save(self._prove))
+        await asyncio.wait([saving, commits], timeout=_SAVE_S, return_when=asyncio.FIRST_COMPLETED)
+        saving.cancel()
+        await asyncio.wait([saving])
+        if not saving.cancelled() and (error := saving.exception()) is not None:
+            log.warning("the last of the state was not copied to disk", extra={"reason": str(error)})
+
+    async def _prove(self, number: int, records: list[Outgoing]) -> bool:
+        """Commit *records* of a partition's state with its offset, in a transaction that begins now; False: it was lost."""
+        owned = next((owned for tp, owned in self._owned.items() if tp.partition == number), None)
+        if owned is None:
+            return False
+        try:
+            await self._committer.remember(owned, records)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False
+        return True
+
+    def _busy(self) -> set[str]:
+        return {job.state_key for job in self._runner.running}
 
     def _await_partitions(self) -> None:
         """Be not ready until partitions are given, or the group has had the time to."""
@@ -289,14 +329,13 @@ class Engine:
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._stop_waiting()  # restoring may take longer than that; it is ready after it
-        topic = self._names.state(self._consumer.name)
         fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
-        restored = await restore(self._bus, topic, fresh)
+        restored = await self._states.restore(fresh)
         if self._draining.is_set():
             return
         # Inputs are co-partitioned: partition 3 of every topic shares one state.
         states = {owned.tp.partition: owned.state for owned in self._owned.values()}
-        states |= {number: PartitionState(topic, number, values) for number, values in restored.items()}
+        states |= restored
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
         self._tell(logging.INFO, "partitions assigned", partitions)
@@ -333,6 +372,7 @@ class Engine:
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
             self._uncrowd()
+            self._states.drop({tp.partition for tp in partitions} - {tp.partition for tp in self._owned})
 
     def _tell_of(self, jumped: Jumped) -> None:
         self._telemetry.jumped(self._consumer.name)
@@ -435,6 +475,7 @@ class Engine:
             batch = await self._committer.next_batch()
             began_s = time.perf_counter()
             try:
+                self._states.check()
                 await member.commit(batch.transaction)
             except CommitError as error:
                 log.warning(
@@ -456,6 +497,7 @@ class Engine:
             else:
                 failed = 0
                 self._telemetry.committed(self._consumer.name, time.perf_counter() - began_s)
+                self._states.committed(batch.transaction.records)
                 self._committer.committed(batch)
                 self._uncrowd()
                 for owned in batch.owned:

@@ -228,6 +228,12 @@ class Bus(Protocol):
         """
         ...
 
+    def read_batches(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """As `read`, some records at a time, never none: for whoever reads many, as a task's turn costs more than a record."""
+        ...
+
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end (exclusive) of each partition; unknown topics are left out.
 
@@ -244,6 +250,13 @@ class Bus(Protocol):
 
     async def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions."""
+        ...
+
+    async def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return what tells a topic from one of the same name that was made before or after it.
+
+        Left out: topics that are not there, and all where the broker has no such word.
+        """
         ...
 
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:

@@ -201,7 +201,7 @@ class Runner:
         self._lanes.release(lane)
         self.wake()
 
-    async def _handle(self, job: Job) -> float | None:  # noqa: C901 - in one piece: a call more costs every event
+    async def _handle(self, job: Job) -> float | None:  # noqa: C901, PLR0912 - in one piece: a call more costs every event
         """Return None where the job is finished, or how long to wait before the next attempt (seconds)."""
         if job.envelope.deadline_us is not None and job.envelope.deadline_us <= job.started_us:
             self._settle(job, None, Outcome.EXPIRED)
@@ -216,6 +216,8 @@ class Runner:
         except SchemaError as error:
             self._set_aside(job, None, error, "undecodable")
             return None
+        if not job.owned.state.complete:
+            await self._fetch(job, event)
         delivery = Delivery(
             record=job.record,
             event=event,
@@ -252,6 +254,11 @@ class Runner:
         else:
             self._settle(job, delivery, Outcome.COMPLETED, outgoing=outgoing, emitted=emitted, changed=changed)
         return None
+
+    async def _fetch(self, job: Job, event: Event) -> None:
+        """Have in memory what the handler may ask for: it asks without waiting."""
+        also = () if self._consumer.reads is None else self._consumer.reads(event)
+        await job.owned.state.fetch([job.state_key, *also])
 
     async def _in_time(self, event: Event, limit_s: float) -> Sequence[Event]:
         limit = asyncio.timeout(limit_s)
@@ -333,7 +340,8 @@ class Runner:
         if job.abandoned:
             return
         state = job.owned.state
-        records = [*outgoing, *state.store(state.without_remembered(changed or {}, job.state_key, job.envelope.id))]
+        changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
+        records = [*outgoing, *state.store(changed, workflow=job.envelope.key is None)]
         self._committer.add(
             self._outbox.attempt(job, delivery, outcome, error=error, records=records, emitted=emitted, final=True)
         )
@@ -365,4 +373,5 @@ class _Services:
         changed = self._runner.claims.fitting({key: dump(key, durable)})
         view = delivery.state.mapping(key)
         view.setdefault(REMEMBERED, {}).setdefault(delivery.envelope.id, {})[name] = result
-        await self._committer.remember(self._job.owned, state.store(changed))
+        records = state.store(changed, workflow=self._job.envelope.key is None)
+        await self._committer.remember(self._job.owned, records)

@@ -62,6 +62,13 @@ def _place(claims: str | None) -> str | None:
     return claims
 
 
+def _folder(path: str | None) -> str | None:
+    if path is not None and "://" in path:
+        message = "the path of a folder"
+        raise ValueError(message)
+    return path
+
+
 class Settings(BaseSettings):
     """The settings of one process. `Settings()` reads them all; `load` says better what is wrong."""
 
@@ -114,6 +121,12 @@ class Settings(BaseSettings):
     )
     claim_threshold: int = Field(
         default=LIMIT, ge=10_000, description="bytes of key and value above which a value is kept there"
+    )
+    state_dir: Annotated[str | None, AfterValidator(_folder)] = Field(
+        default=None, description="folder for copies of state, so that a restart of this instance restores what is new"
+    )
+    state_memory: int = Field(
+        default=64 * 1024 * 1024, ge=1_000_000, description="bytes of memory for state; what is more lies on disk alone"
     )
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"

@@ -62,3 +62,9 @@ class Status:
     """Bytes of the records taken and not finished."""
     lag: Mapping[TopicPartition, int] | None = None
     """Events of each owned partition that are not handled, as of the last time somebody asked; None: nobody has."""
+    restored: int = 0
+    """Records of state read from the changelog since it began."""
+    to_restore: int = 0
+    """Offsets of the changelog that are still to be read before partitions that were assigned are ready."""
+    state_bytes: int = 0
+    """Bytes of memory that state takes."""

@@ -35,7 +35,13 @@ def coordinator(*, clock_us: Callable[[], int] = now_us) -> Consumer:
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
         lane=Lane.PARTITION,
+        reads=_workflows,
     )
+
+
+def _workflows(event: Event) -> list[str]:
+    assert isinstance(event, Activity), "all it hears"  # noqa: S101 - for the type checker
+    return [*dict.fromkeys(delivery.correlation_id for delivery in event.deliveries)]
 
 
 def _handler(clock_us: Callable[[], int]) -> Handler:

@@ -7,6 +7,7 @@ import dataclasses
 import random
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 from antiphon.agents.worker import Worker
@@ -19,6 +20,8 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Features, Membership, TopicSpec
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
+from antiphon.bus.state import Memory
+from antiphon.bus.states import StateSettings
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
 from antiphon.schemas.store import MemoryStore
@@ -82,6 +85,9 @@ class _Worker(Worker):
         self._batch = chance.choice((1, 3, 1_000))
         self._most_pending = chance.choice((1, 2_000))
         self._commits = _Drawn(of=RetryPolicy(attempts=20, base_s=0.1, cap_s=5.0), chance=chance)
+        if self._state.folder is not None:
+            memory = Memory(chance.choice((1, 2_000, 64 * 1024 * 1024)))
+            self._state = dataclasses.replace(self._state, memory=memory, every_s=chance.choice((0.05, 0.5, 5.0)))
 
     def _engine(self, consumer: Consumer, width: int) -> Engine:
         settings = EngineSettings(
@@ -90,6 +96,7 @@ class _Worker(Worker):
             batch=self._batch,
             most_pending=self._most_pending,
             commits=self._commits,
+            state=self._state,
         )
         return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
 
@@ -107,6 +114,7 @@ class Chaos:
         workers: int,
         faults: Collection[Fault],
         most: int,
+        state_dir: Path | None = None,
     ) -> None:
         self.chance = random.Random(f"faults of {seed}")  # noqa: S311 - a simulation has to come again
         self.bus = MemoryBus(partitions=partitions, seed=seed, faults=self._at_point)
@@ -117,6 +125,7 @@ class Chaos:
         self._consumers = consumers
         self._codec = codec
         self._partitions = partitions
+        self._state = StateSettings(folder=state_dir)
         self._most_workers = workers
         self._kinds = frozenset(faults)
         self._left = self.chance.randint(1, most) if faults and most else 0
@@ -180,6 +189,7 @@ class Chaos:
             instance=name,
             partitions=self._partitions,
             heartbeat_s=3_600,
+            state=self._state,
         )
         edge.running = _Running(name, worker, asyncio.create_task(worker.run(), name=name))
         self._running.append(edge.running)
@@ -314,6 +324,17 @@ class _Edge:
         await self._call("read")
         async for record in self._bus.read(start, stop):
             yield record
+
+    async def read_batches(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        await self._call("read")
+        async for batch in self._bus.read_batches(start, stop):
+            yield batch
+
+    async def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        await self._call("identities")
+        return await self._bus.identities(topics)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         await self._call("bounds")

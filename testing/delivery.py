@@ -20,7 +20,7 @@ class MemoryState:
     """An agent's state in memory. Implements `bus.delivery.State` as a worker does: what a handler changes, `hand` keeps."""
 
     def __init__(self) -> None:
-        self._stored: dict[str, bytes] = {}
+        self._stored: dict[str, bytes | None] = {}
         self._partition = PartitionState("state", 0, self._stored)
         self._view = self._partition.view()
 

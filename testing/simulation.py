@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from antiphon.bus.activity import Activity
@@ -86,6 +88,7 @@ class Simulation:
         fold: bool = True,
         partitions: int = 3,
         workers: int = 3,
+        state_dir: Path | None = None,
     ) -> None:
         self._consumers = consumers_of(agents)
         self._events = events
@@ -95,6 +98,7 @@ class Simulation:
         self._fold = fold
         self._partitions = partitions
         self._workers = workers
+        self._state_dir = state_dir
         self._codec = Codec(MemoryStore())
 
     def run(self, seed: int) -> Run:
@@ -106,6 +110,10 @@ class Simulation:
 
     async def _play(self, seed: int) -> Run:
         codec = self._codec
+        folder = None if self._state_dir is None else self._state_dir / f"seed-{seed}"
+        if folder is not None:
+            # Of the same seed played before; it would be taken for this run's, as the topics are called the same.
+            shutil.rmtree(folder, ignore_errors=True)
         chaos = Chaos(
             self._consumers,
             seed=seed,
@@ -114,6 +122,7 @@ class Simulation:
             workers=self._workers,
             faults=self._faults,
             most=self._most,
+            state_dir=folder,
         )
         bus = chaos.bus
         await ensure(bus, self._consumers, Names(), partitions=self._partitions, may_create=True)
@@ -182,7 +191,7 @@ class Simulation:
                         yield tp
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - all but two have a default
     agents: Iterable[object],
     events: Sequence[Event],
     *,
@@ -193,6 +202,7 @@ def simulate(
     fold: bool = True,
     partitions: int = 3,
     workers: int = 3,
+    state_dir: Path | None = None,
 ) -> Simulated:
     """Run *agents* on *events* once for every seed, while workers crash, stall, join, leave and lose answers.
 
@@ -204,13 +214,22 @@ def simulate(
     key, nothing can be read of what was aborted, and state and effects are what
     the handlers make of the events one after the other (*fold*; leave it out
     where handlers do not give the same answer again). Then *check* is asked.
+    With *state_dir* workers keep copies of state there, and come back to them.
 
     Raises `SimulationError`, an `AssertionError` that says with which seed what
     went wrong; `seeds=[that]` plays it again, and leaves the log on.
     """
     wanted = [*seeds]
     simulation = Simulation(
-        agents, events, faults=faults, most=most, check=check, fold=fold, partitions=partitions, workers=workers
+        agents,
+        events,
+        faults=faults,
+        most=most,
+        check=check,
+        fold=fold,
+        partitions=partitions,
+        workers=workers,
+        state_dir=state_dir,
     )
     began, happened = time.perf_counter(), 0
     with _quiet(indeed=len(wanted) > 1):

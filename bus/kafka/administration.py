@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Offset
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -24,6 +24,8 @@ from antiphon.bus.record import TopicPartition
 
 # What every noida-db says it is called.
 _EMBEDDED = "MkU3OEVBNTctOEUyRi00"
+# What a broker says that has no ids for topics: sixteen zero bytes.
+_NO_ID = "A" * 22
 _ANSWER_S = 15.0
 _LEADERS_S = 15.0
 _MOVING = {
@@ -110,6 +112,22 @@ class Administration:
         found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
         older = [partition for partition, offset in found.items() if offset < 0]
         return found | self._offsets(older, _latest())
+
+    def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the id of each of *topics* that the cluster has; none where it gives no ids."""
+        names = sorted(self.topics().keys() & set(topics))
+        if not names:
+            return {}
+        with self._lock:
+            client: Any = self._connected()  # Its futures are not typed.
+            answers: Mapping[str, Future[Any]] = client.describe_topics(
+                TopicCollection(names), request_timeout=_ANSWER_S
+            )
+            try:
+                ids = {name: str(answer.result().topic_id) for name, answer in answers.items()}
+            except KafkaException as exception:
+                raise ReadFailedError(error_of(exception)) from exception
+        return {name: id for name, id in ids.items() if id != _NO_ID}
 
     def close(self) -> None:
         with self._lock:

@@ -61,17 +61,28 @@ class KafkaBus:
     async def read(
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
     ) -> AsyncGenerator[Record, None]:
+        async with aclosing(self.read_batches(start, stop)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    yield record
+
+    async def read_batches(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncGenerator[Sequence[Record], None]:
         # The client itself would try for ever, and say nothing.
         await self._require({partition.topic for partition in start})
-        async with aclosing(read(self._config, start, stop, rests=self._administration.embedded)) as records:
-            async for record in records:
-                yield record
+        async with aclosing(read(self._config, start, stop, rests=self._administration.embedded)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         return await asyncio.to_thread(self._administration.bounds, topics, committed=committed)
 
     async def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         return await asyncio.to_thread(self._administration.offsets_at, partitions, timestamp_ms)
+
+    async def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        return await asyncio.to_thread(self._administration.identities, topics)
 
     async def topics(self) -> dict[str, int]:
         return await asyncio.to_thread(self._administration.topics)

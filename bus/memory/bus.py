@@ -8,7 +8,9 @@ seed, and comes again with it; faults are put in at the `Point`s of a member.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 
 from antiphon.bus.errors import TopicCreationRefusedError, UnknownTopicError
 from antiphon.bus.memory.groups import Group
@@ -40,10 +42,12 @@ class MemoryBus:
     ) -> None:
         self.partitions = partitions
         self.schedule = Schedule(seed)
+        self._name = uuid.uuid4().hex if seed is None else str(seed)
         self.coordinator = Coordinator()
         self._faults = faults
         self._now_us = now_us
         self._logs: dict[str, list[PartitionLog]] = {}
+        self._ids: dict[str, str] = {}
         self._groups: dict[str, Group] = {}
 
     @property
@@ -69,6 +73,15 @@ class MemoryBus:
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
     ) -> AsyncGenerator[Record, None]:
         """Yield committed records; a partition that *stop* does not name is read to nowhere."""
+        async with aclosing(self.read_batches(start, stop)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    yield record
+
+    async def read_batches(
+        self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield what there is of all partitions at a time."""
         positions = dict(start)
         stops = None if stop is None else {partition: stop.get(partition, 0) for partition in start}
         logs = {partition: self.log(partition) for partition in sorted(start)}
@@ -78,8 +91,8 @@ class MemoryBus:
         try:
             while logs:
                 wake.clear()
-                for record in self._read_on(logs, positions, stops):
-                    yield record
+                if batch := self._read_on(logs, positions, stops):
+                    yield batch
                 if stops is not None:
                     logs = {
                         partition: log for partition, log in logs.items() if positions[partition] < stops[partition]
@@ -110,6 +123,11 @@ class MemoryBus:
         await self.schedule.turn()
         return {topic: len(logs) for topic, logs in self._logs.items()}
 
+    async def identities(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return which topic of this bus each one is, in the order in which they were made."""
+        await self.schedule.turn()
+        return {topic: self._ids[topic] for topic in topics if topic in self._ids}
+
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         """Create what does not exist. Compaction and configuration are taken note of by nobody."""
         await self.schedule.turn()
@@ -122,6 +140,8 @@ class MemoryBus:
             raise TopicCreationRefusedError(refused, "a topic has at least one partition")
         for spec in fresh:
             count = self.partitions if spec.partitions == -1 else spec.partitions
+            # A simulation has to come again, so nothing is drawn: the seed, or else the bus, tells two apart.
+            self._ids[spec.name] = f"{self._name}/{len(self._ids)}"
             self._logs[spec.name] = [PartitionLog(spec.name, partition) for partition in range(count)]
         return [spec.name for spec in fresh]
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,8 @@ from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.engine import Bounds
 from antiphon.bus.settings import Settings, load
+from antiphon.bus.state import Memory
+from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT
 from antiphon.cli import logs, output
 from antiphon.cli.cluster import opened
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("antiphon")
 
 
-def run(
+def run(  # noqa: PLR0913 - an option each
     targets: Annotated[
         list[str],
         typer.Argument(metavar="MOD:AGENT", help="Agents, modules or files; `compensation` is the coordinator."),
@@ -66,6 +69,10 @@ def run(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Worker processes, for handlers that use the CPU.", metavar="N")
     ] = None,
+    state_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder for copies of state: a restart of --instance restores what is new.", metavar="DIR"),
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a Python file changes.")] = False,
 ) -> None:
     """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
@@ -78,6 +85,7 @@ def run(
       antiphon run support --concurrency 500 --grace 60
       antiphon run support --metrics-port 9464
       antiphon run support --processes 4
+      antiphon run support --instance support-1 --state-dir /var/lib/antiphon
       antiphon run compensation
     """
     if reload:
@@ -90,6 +98,7 @@ def run(
         "metrics_port": metrics_port,
         "metrics_host": metrics_host,
         "processes": processes,
+        "state_dir": state_dir,
     }
     settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
     tags = {"instance": settings.instance} if supervisor is not None and settings.instance else {}
@@ -132,6 +141,7 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
             on_missing_offsets=settings.on_missing_offsets,
             bounds=_bounds(settings),
             telemetry=metrics or SILENT,
+            state=_state(settings),
         )
         await watchers.enter_async_context(Watchdog(worker.in_hand))
         endpoint = None if metrics is None else _endpoint(worker, metrics, settings, supervisor)
@@ -165,6 +175,15 @@ def _bounds(settings: Settings) -> Bounds:
         most_in_hand=settings.in_hand,
         most_in_hand_bytes=settings.in_hand_bytes,
     )
+
+
+def _state(settings: Settings) -> StateSettings:
+    folder = None if settings.state_dir is None else Path(settings.state_dir)
+    if folder is not None and settings.instance is None:
+        # Under a name that is made up nobody would ever find it again.
+        log.warning("state is not kept in a folder: give this worker a name of its own, with --instance")
+        folder = None
+    return StateSettings(folder=folder, memory=Memory(settings.state_memory))
 
 
 def _metrics(consumers: Sequence[Consumer]) -> Metrics:

@@ -121,6 +121,27 @@ class TopicPromises(Promises):
             1: [b"107", b"108"],
         }
 
+    async def test_reading_in_batches(self, bus: Bus) -> None:
+        """Gives what reading one at a time gives, from its start to before its stop; a batch is never empty."""
+        topic = await new_topic(bus, "orders", 2)
+        await bus.publish(numbered(topic, 1_200) + numbered(topic, 9, partition=1, first=5_000))
+        first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+        batches = [batch async for batch in bus.read_batches({first: 3, second: 7}, {first: 1_200, second: 9})]
+        records = [record for batch in batches for record in batch]
+        assert {number: values([r for r in records if r.partition == number]) for number in (0, 1)} == {
+            0: [b"%d" % number for number in range(3, 1_200)],
+            1: [b"5007", b"5008"],
+        }
+        assert min(map(len, batches)) > 0
+        assert [batch async for batch in bus.read_batches({first: 3}, {first: 3})] == []
+
+    async def test_a_topic_is_told_from_another(self, bus: Bus) -> None:
+        """By a word of the broker's own that stays; a broker without says none, and nothing of what is not there."""
+        one, two, missing = await new_topic(bus, "orders"), await new_topic(bus, "orders"), fresh("ordrs")
+        ids = await bus.identities([one, two, missing])
+        assert await bus.identities([one, two]) == ids
+        assert (set(ids), len({*ids.values()})) in (({one, two}, 2), (set[str](), 0))
+
     async def test_reading_where_there_is_nothing(self, bus: Bus) -> None:
         """Ends at once: an empty partition, and one that starts where it stops."""
         topic = await new_topic(bus, "orders", 2)

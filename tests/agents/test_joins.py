@@ -115,7 +115,7 @@ async def test_what_is_kept_is_small_in_the_end() -> None:
     for part in PARTS:
         await desk.hears(*part)
     assert desk.state.values == {
-        "w": {"shipped": True, "antiphon.joins": {"charged+reserved+weighed": {"fired": "w1"}}}
+        "w": {"shipped": True, "antiphon.joins": {"charged+reserved+weighed": {"fired": True}}}
     }
 
 

@@ -17,8 +17,8 @@ from antiphon.bus.errors import CommitError, MemberFailedError, MissingTopicsErr
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.middleware.lineage import lineage
-from antiphon.bus.port import Membership, TopicSpec
-from antiphon.bus.record import Outgoing
+from antiphon.bus.port import Membership, TopicSpec, Transaction
+from antiphon.bus.record import Outgoing, TopicPartition
 from antiphon.bus.retry import RetryPolicy
 from antiphon.schemas.event import Event
 from antiphon.testing.mesh import MemoryMesh
@@ -459,6 +459,44 @@ async def test_commits_that_never_succeed_end_the_worker() -> None:
     )
     with pytest.raises(MemberFailedError, match="3 transactions in a row failed, the last one with REQUEST_TIMED_OUT"):
         await engine.run()
+
+
+class Overheard(MemoryBus):
+    """A broker that keeps what its members commit."""
+
+    def __init__(self) -> None:
+        super().__init__(partitions=1)
+        self.transactions: list[Transaction] = []
+
+    async def join(self, membership: Membership) -> MemoryMember:
+        member = await super().join(membership)
+        commit = member.commit
+
+        async def heard(transaction: Transaction) -> None:
+            self.transactions.append(transaction)
+            await commit(transaction)
+
+        member.commit = heard  # type: ignore[method-assign]  # listens
+        return member
+
+
+async def test_state_is_written_by_the_owner_of_its_partition_alone() -> None:
+    """What a side effect returned goes with its partition's offset: that is what a zombie's commit is refused by."""
+    bus = Overheard()
+    world = World(1, bus=bus)
+
+    async def remembers(event: Placed) -> list[Event]:
+        delivery = current.get()
+        await delivery.services.remember(delivery, "mail", "sent")
+        return [Done(n=event.n)]
+
+    async with world.running(consumer(remembers)):
+        await world.place(1)
+        await world.until_done(1)
+
+    writing = [one for one in bus.transactions if any(record.topic == "under-test.state" for record in one.records)]
+    of = TopicPartition("test.placed", 0)
+    assert [one.offsets[of].offset for one in writing] == [0, 1]
 
 
 async def test_a_second_worker_takes_its_share_and_nothing_is_repeated(world: World) -> None:

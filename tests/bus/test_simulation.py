@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Bus, Member, Transaction
 from antiphon.bus.record import Committed, Outgoing
 from antiphon.bus.runner import Runner
-from antiphon.bus.state import restore
+from antiphon.bus.state import PartitionState
+from antiphon.bus.states import States
 from antiphon.testing.simulation import Run, Simulation, SimulationError, simulate
 
 
@@ -107,6 +109,11 @@ def test_at_least_once() -> None:
     careless = Agent("careless", guarantee="at_least_once")
     careless.on(Booked)(audit)
     assert simulate([AGENTS[0], careless], DEPOSITS, seeds=range(20)).schedules == 20
+
+
+def test_copies_of_state_on_disk(memory_disk: Path) -> None:
+    """Workers come back to what they, or zombies of their name, left on disk; with hardly anything in memory, too."""
+    assert simulate(AGENTS, DEPOSITS, seeds=range(20), check=balances, state_dir=memory_disk).schedules == 20
 
 
 def test_functions_without_await() -> None:
@@ -215,15 +222,38 @@ def keeps_what_was_aborted(patch: pytest.MonkeyPatch) -> None:
 
 def keeps_state_over_an_abort(patch: pytest.MonkeyPatch) -> None:
     """A worker that begins again goes on with the state it had in memory."""
-    kept: dict[tuple[int, str, int], dict[str, bytes]] = {}
-    buses: list[Bus] = []  # so that no two have one id
+    restore = States.restore
+    kept: dict[tuple[States, int], PartitionState] = {}
 
-    async def remembered(bus: Bus, topic: str, partitions: Any) -> dict[int, dict[str, bytes]]:
-        buses.append(bus)
-        fresh = await restore(bus, topic, partitions)
-        return {number: kept.setdefault((id(bus), topic, number), values) for number, values in fresh.items()}
+    async def remembered(self: States, numbers: Iterable[int]) -> dict[int, PartitionState]:
+        return {
+            number: kept.setdefault((self, number), fresh) for number, fresh in (await restore(self, numbers)).items()
+        }
 
-    patch.setattr("antiphon.bus.engine.restore", remembered)
+    patch.setattr(States, "restore", remembered)
+
+
+def copies_state_before_it_is_committed(patch: pytest.MonkeyPatch) -> None:
+    """What a copy holds may be of a transaction that fails."""
+    commit = vars(Engine)["_commit"]
+
+    async def elsewhere(self: Any, member: Member) -> None:
+        await commit(self, Early(self._states, member))
+
+    patch.setattr(Engine, "_commit", elsewhere)
+
+
+class Early:
+    """Says that a transaction is visible before it is."""
+
+    def __init__(self, states: States, member: Member) -> None:
+        self._states = states
+        self._member = member
+        self.restart = member.restart
+
+    async def commit(self, transaction: Transaction) -> None:
+        self._states.committed(transaction.records)
+        await self._member.commit(transaction)
 
 
 def keeps_finished_work_of_a_lost_partition(patch: pytest.MonkeyPatch) -> None:
@@ -286,9 +316,21 @@ class Stubborn:
             raise
 
 
+@pytest.fixture
+def memory_disk() -> Iterator[Path]:
+    """A folder that no disk stands behind, where there is one: thousands of files are opened, and none has to last."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+ON_DISK = (copies_state_before_it_is_committed,)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
+        *ON_DISK,
         commits_past_an_unfinished_offset,
         finishes_before_it_handles,
         writes_state_outside_the_transaction,
@@ -302,14 +344,18 @@ class Stubborn:
     ids=lambda plant: plant.__name__,
 )
 def test_a_planted_bug_is_found(
-    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plant: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    memory_disk: Path,
 ) -> None:
     """And found again by its seed alone, in the same words."""
     plant(monkeypatch)
+    state_dir = memory_disk if plant in ON_DISK else None
     with pytest.raises(SimulationError) as caught:
-        simulate(AGENTS, DEPOSITS, seeds=range(MOST))
+        simulate(AGENTS, DEPOSITS, seeds=range(MOST), state_dir=state_dir)
     with pytest.raises(SimulationError) as again:
-        simulate(AGENTS, DEPOSITS, seeds=[caught.value.seed])
+        simulate(AGENTS, DEPOSITS, seeds=[caught.value.seed], state_dir=state_dir)
     with capsys.disabled():
         found = f"{plant.__name__}: schedule {caught.value.seed + 1}, {caught.value.problems[0]}"
         print(f"\n{found}")  # noqa: T201 - how many it took is part of the result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import assert_type
 
 from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Worker, agent
@@ -36,7 +37,7 @@ async def stream(order: Placed, context: Context) -> AsyncIterator[Reserved]:
     yield Reserved(order=order.order)
 
 
-stock = Agent("stock", version="1.2.0", concurrency=200, guarantee="at_least_once")
+stock = Agent("stock", version="1.2.0", concurrency=200, guarantee="at_least_once", state_expires=timedelta(days=7))
 
 
 @stock.on(Placed)

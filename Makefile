@@ -58,6 +58,9 @@ demo: setup ## a mesh of five agents on real input; ARGS="--only rich"
 kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
 	@$(BIN)/python tests/kafka/cluster.py $(ARGS)
 
+soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--seed 7 --events 100000 --kills 40"
+	@$(BIN)/python tests/kafka/soak.py $(ARGS)
+
 bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
@@ -73,4 +76,4 @@ clean: ## remove what was made here, .venv too
 	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak bench lock clean

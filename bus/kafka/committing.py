@@ -152,23 +152,23 @@ class Committing(threading.Thread):
 
     def _commit(self, transaction: Transaction) -> None:
         for attempt in range(1, _STALE_TRIES + 1):
-            ticket = self._ownership.ticket(transaction.offsets)
             if self._producer is None:
                 raise CommitError("there is no producer")
             self._undelivered = None
-            try:
-                self._transact(self._producer, transaction, ticket.metadata)
-            except KafkaException as exception:
-                error = error_of(exception)
-                # Where the outcome is unknown there is no abort: it could hit the next transaction.
-                undone = error.txn_requires_abort() and not self.left and self._abort()
-                again = undone and error.code() in _STALE and attempt < _STALE_TRIES
-                if not (again and self._ownership.newer(ticket, within_s=1.0)):
-                    self._discard()
-                    raise self._failed(error) from exception
-                log.info("the group moved on during a commit; trying again under its new generation")
-            else:
-                return
+            with self._ownership.committing(transaction.offsets) as ticket:
+                try:
+                    return self._transact(self._producer, transaction, ticket.metadata)
+                except KafkaException as exception:
+                    failure = exception
+            error = error_of(failure)
+            # Where the outcome is unknown there is no abort: it could hit the next transaction.
+            undone = error.txn_requires_abort() and not self.left and self._abort()
+            again = undone and error.code() in _STALE and attempt < _STALE_TRIES
+            if not (again and self._ownership.newer(ticket, within_s=1.0)):
+                self._discard()
+                raise self._failed(error) from failure
+            log.info("the group moved on during a commit; trying again under its new generation")
+        return None
 
     def _try_out(self, records: Iterable[Outgoing]) -> None:
         if self._producer is None:

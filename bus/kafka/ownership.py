@@ -6,6 +6,10 @@ fresh again, and a transaction is committed whose work began before. The broker
 would accept it, and the records would be handled a second time. So each time a
 partition is given it begins a new term, and work is committed only in the term
 its records were taken in.
+
+And a partition is not given back while a transaction is under way that holds
+work of it: its next owner may ask what is committed before that one's offsets
+arrive, and Kafka 4.3 has been seen to take them all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from antiphon.bus.errors import CommitError
@@ -41,6 +46,7 @@ class Ownership:
         self._told: dict[TopicPartition, int] = {}
         self._metadata: GroupMetadata = None
         self._heard = 0
+        self._under_way: frozenset[TopicPartition] = frozenset()
 
     def begin(self, partitions: Iterable[TopicPartition]) -> int:
         """Begin a new term for *partitions* and return its number."""
@@ -81,6 +87,25 @@ class Ownership:
                 if term is None or term != self._told.get(partition):
                     raise CommitError(f"{partition.topic}[{partition.partition}] is not this member's any more")
             return Ticket(self._metadata, self._heard)
+
+    @contextmanager
+    def committing(self, partitions: Collection[TopicPartition]) -> Generator[Ticket]:
+        """Give a ticket for a transaction that is under way until the context is left; raises as `ticket` does."""
+        with self._changed:
+            ticket = self.ticket(partitions)
+            self._under_way = frozenset(partitions)
+        try:
+            yield ticket
+        finally:
+            with self._changed:
+                self._under_way = frozenset()
+                self._changed.notify_all()
+
+    def settle(self, partitions: Collection[TopicPartition], within_s: float) -> bool:
+        """End the terms of *partitions* and wait until no transaction with work of theirs is under way; False: one still is."""
+        with self._changed:
+            self.end(partitions)
+            return self._changed.wait_for(lambda: self._under_way.isdisjoint(partitions), within_s)
 
     def newer(self, ticket: Ticket, within_s: float) -> bool:
         """Wait until the group has been asked again since *ticket*, whole round included."""

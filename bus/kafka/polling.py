@@ -485,6 +485,8 @@ class Polling(threading.Thread):
             # Committed meanwhile is with what the group says now: later it says nothing until this returns.
             self._ownership.hear(consumer.consumer_group_metadata())
             self._await_release(told)
+            if not self._ownership.settle(told, 2 * self._membership.transaction_timeout_s):
+                log.warning("partitions were given up during a commit", extra={"partitions": sorted(told)})
         self._forget(revoked)
         self._left |= {topic for topic, _ in revoked}
         if self._protocol is GroupProtocol.CONSUMER:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from antiphon.bus.errors import CommitError
@@ -60,3 +62,30 @@ def test_waiting_for_a_newer_word() -> None:
     assert not ownership.newer(ticket, within_s=0.0)
     ownership.hear("generation 2")
     assert ownership.newer(ticket, within_s=0.0)
+
+
+def test_a_partition_is_not_given_back_during_its_commit() -> None:
+    """Its next owner would ask what is committed too early; another partition's commit holds nothing up."""
+    ownership = Ownership()
+    ownership.tell([P0, P1], ownership.begin([P0, P1]))
+    with ownership.committing([P0]):
+        assert (ownership.settle([P0], within_s=0.0), ownership.settle([P1], within_s=0.0)) == (False, True)
+    assert ownership.settle([P0], within_s=0.0)
+
+
+def test_a_commit_that_fails_is_over_too() -> None:
+    """Or the partition would wait for it until the time is up."""
+    ownership = Ownership()
+    ownership.tell([P0], ownership.begin([P0]))
+    with contextlib.suppress(ValueError), ownership.committing([P0]):
+        raise ValueError
+    assert ownership.settle([P0], within_s=0.0)
+
+
+def test_what_is_being_given_back_is_committed_no_more() -> None:
+    """A commit that comes between the waiting and the end of it would be left behind."""
+    ownership = Ownership()
+    ownership.tell([P0], ownership.begin([P0]))
+    ownership.settle([P0], within_s=0.0)
+    with pytest.raises(CommitError), ownership.committing([P0]):
+        pass

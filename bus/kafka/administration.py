@@ -28,6 +28,8 @@ _EMBEDDED = "MkU3OEVBNTctOEUyRi00"
 _NO_ID = "A" * 22
 _ANSWER_S = 15.0
 _LEADERS_S = 15.0
+# Until every broker knows of a topic that one has made: some milliseconds, where none is overloaded.
+_SPREADS_S = 5.0
 _MOVING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -47,18 +49,29 @@ class Administration:
         self._client: AdminClient | None = None
         self._features = _Features()
         self._met = False
+        self._made: dict[str, float] = {}
+        """When topics were made here, as long as some broker may not know of them."""
         self.embedded = False
         """Whether it is the embedded broker, known from the first answer on."""
 
     def topics(self) -> dict[str, int]:
-        """Return every topic's number of partitions; Kafka's own topics are left out."""
-        with self._lock:
-            metadata = self._metadata()
-        return {
-            name: len(topic.partitions)
-            for name, topic in metadata.topics.items()
-            if not name.startswith("__") and topic.error is None
-        }
+        """Return every topic's number of partitions; Kafka's own topics are left out.
+
+        What was just made here is among them, though the broker that is asked may not know yet: then it is asked again.
+        """
+        while True:
+            with self._lock:
+                metadata = self._metadata()
+            found = {
+                name: len(topic.partitions)
+                for name, topic in metadata.topics.items()
+                if not name.startswith("__") and topic.error is None
+            }
+            now = time.monotonic()
+            self._made = {name: since for name, since in self._made.items() if now - since < _SPREADS_S}
+            if self._made.keys() <= found.keys():
+                return found
+            time.sleep(0.02)
 
     def protocol(self) -> GroupProtocol:
         """Return the group protocol to use: KIP-848's where the brokers have it."""
@@ -93,6 +106,7 @@ class Administration:
                 [_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S
             )
             made = self._outcome(futures)
+            self._made |= dict.fromkeys(futures, time.monotonic())
             if made:
                 self._await_leaders([spec.name for spec in wanted])
         return made

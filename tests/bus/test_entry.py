@@ -5,13 +5,13 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-import fastavro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.bus import entry
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
 from antiphon.bus.delivery import Usage
+from antiphon.schemas import binary
 from antiphon.schemas.avro import schema_of
 
 texts = st.text(max_size=40)
@@ -47,7 +47,7 @@ handled = st.builds(
     usage=st.lists(spent, max_size=3),
     confidence=st.none() | st.floats(allow_nan=False),
 )
-SCHEMA: Any = fastavro.parse_schema(dict(schema_of(Activity)))
+SCHEMA, _ = binary.parse(schema_of(Activity))
 
 
 def written(delivery: Handled) -> bytes:
@@ -75,7 +75,7 @@ def test_what_is_written_by_hand_is_avro_of_the_records_schema(deliveries: list[
     """Every field, every union's branch, every length of number."""
     value = entry.activity("stock", "1.2.0", "stock-1", [written(delivery) for delivery in deliveries])
     stream = BytesIO(value)
-    read = Activity.model_validate(fastavro.schemaless_reader(stream, SCHEMA, None))
+    read = Activity.model_validate(binary.read(stream, SCHEMA, None))
     assert (read, stream.read()) == (
         Activity(agent="stock", version="1.2.0", instance="stock-1", deliveries=deliveries),
         b"",

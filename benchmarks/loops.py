@@ -33,10 +33,11 @@ Handle = Callable[[Producer, list[Message]], None]
 
 
 def clients(bootstrap: str, names: Names) -> tuple[Client, Producer]:
-    """Make a consumer and a transactional producer with the very settings of a worker."""
+    """Make a consumer and a transactional producer with the settings of a worker, but for what only a worker sees to."""
     config = KafkaConfig(bootstrap_servers=bootstrap)
     membership = Membership(group=names.group("loop"), topics=(names.topic(ASKED),), instance="loop")
-    consumer = Client(dict(member_consumer(config, membership, GroupProtocol.CONSUMER)))
+    plain = {"auto.offset.reset": "earliest", "enable.partition.eof": False}
+    consumer = Client({**member_consumer(config, membership, GroupProtocol.CONSUMER), **plain})
     producer = Producer(dict(member_producer(config, membership)))
     producer.init_transactions()
     consumer.subscribe([*membership.topics])

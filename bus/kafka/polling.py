@@ -274,12 +274,16 @@ class Polling(threading.Thread):
     def _announce(self) -> None:
         """Tell the taker of fresh partitions once it is known what is committed for them.
 
-        Not before older producers of this name are fenced: what they have
-        under way could still change it.
+        Not before older producers of this name are fenced, and no transaction
+        with work of these partitions is under way here: either could still
+        change it. A commit may begin between `restart` and this thread's
+        hearing of it, and what it commits must not be handed out again.
         """
         if not self._fresh or not self._ready():
             return
-        asked = [*self._fresh]
+        asked = [partition for partition in self._fresh if self._ownership.settle([partition], 0.0)]
+        if not asked:
+            return
         try:
             answers = self._consumer.committed(named(asked), timeout=_ASK_S)
         except KafkaException as exception:

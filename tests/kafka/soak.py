@@ -70,7 +70,6 @@ def main() -> None:
         sys.exit(3)
     except KeyboardInterrupt:
         _say("stopped")
-        satisfied = True
         sys.exit(130)
     finally:
         if isinstance(cluster, KafkaCluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from antiphon.bus.errors import BusError, CommitError
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.kafka.embedded import EmbeddedBroker
-from antiphon.bus.port import Member, Membership, Transaction
+from antiphon.bus.port import Assigned, Member, Membership, Transaction
 from antiphon.bus.record import Committed, Outgoing, TopicPartition
 from antiphon.testing.conformance.world import everything, fresh, membership, new_topic, numbered, values
 from antiphon.testing.reading import Reading
@@ -160,3 +161,25 @@ async def test_a_slow_taker_loses_nothing() -> None:
 async def _take_until_it_fails(member: Member) -> None:
     while True:
         await member.take()
+
+
+@pytest.mark.kafka
+async def test_a_commit_that_begins_while_the_member_begins_again(kafka: str) -> None:
+    """It is refused; or it counts, and what is given then begins behind it: nothing is handled twice."""
+    async with bus_at(kafka) as bus:
+        orders, shipped, group = await new_topic(bus, "orders"), await new_topic(bus, "shipped"), fresh("group")
+        place = TopicPartition(orders, 0)
+        await bus.publish(numbered(orders, 20))
+        async with Reading(await bus.join(membership(group, orders))) as reading:
+            await reading.owns([place])
+            counted = 0
+            for offset in range(1, 11):
+                reading.changes.clear()
+                await reading.member.restart()
+                # Many records take a while to go out, and their offsets go last.
+                many = [Outgoing(shipped, None, b"done", [], 0)] * 3_000
+                with contextlib.suppress(CommitError):
+                    await reading.member.commit(Transaction(many, {place: Committed(offset)}))
+                    counted = offset
+                await reading.until(lambda: len(reading.changes) == 2, "what was lost to be given")
+                assert reading.changes[-1] == Assigned({place: Committed(counted) if counted else None})

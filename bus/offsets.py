@@ -47,7 +47,9 @@ class Progress:
     Offsets are taken in rising order. They have gaps (transaction markers, what
     compaction removed), and an offset that did not come between two that did
     never will: so whatever lies below the highest finished offset and is not
-    known as unfinished counts as finished, and a gap costs nothing.
+    known as unfinished counts as finished, and a gap costs nothing. What lies
+    below the committed offset is finished for good; a log that begins anew is
+    another one, and needs a progress of its own.
 
     >>> progress = Progress.from_committed(None)
     >>> [progress.take(offset) for offset in (3, 4, 6)]
@@ -64,7 +66,6 @@ class Progress:
         self._unfinished: OrderedDict[int, int] = OrderedDict()
         self.size = 0
         """Bytes of what is taken and not finished."""
-        self._begun = False
         self._next = start  # one past the last taken
         self._highest_finished = -1  # of those taken
         self._inherited = [*reversed(finished)]  # the lowest one last, those passed are popped
@@ -82,11 +83,8 @@ class Progress:
     def take(self, offset: int, size: int = 0) -> bool:
         """Note that the record at *offset* has come, of *size* bytes; False when it was finished, or taken, already."""
         if offset < self._next:
-            if self._begun:
-                return False
-            # The log begins below what was committed (a topic made anew): what was noted is of another log.
-            self._inherited.clear()
-        self._begun = True
+            # Below what was committed, too: a client has been seen to read a partition from its beginning.
+            return False
         self._next = offset + 1
         while self._inherited and self._inherited[-1][1] <= offset:
             self._inherited.pop()

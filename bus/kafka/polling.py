@@ -80,6 +80,8 @@ class Polling(threading.Thread):
         """The last offset that this member knows to be committed, of any partition it ever had."""
         self._begun_at: dict[TopicPartition, int] = {}
         """Where each began when it was assigned."""
+        self._sought: set[TopicPartition] = set()
+        """Of which nothing has come since they were sought."""
         self._adrift: set[TopicPartition] = set()
         """The broker does not have what comes next."""
         self._left: set[str] = set()
@@ -216,6 +218,8 @@ class Polling(threading.Thread):
             # `consume` alone would wait its whole time for a full batch.
             batch = [first, *self._consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
             records = self._records(batch)
+            if self._sought:
+                records = self._in_place(records)
             if records:
                 self._note(records)
                 size = sum(map(size_of, records))
@@ -231,6 +235,27 @@ class Polling(threading.Thread):
             self.wake.clear()
             if not self._throttled:
                 self._fetch_from(self._flowing)
+
+    def _in_place(self, records: Sequence[Record]) -> list[Record]:
+        """Leave out what comes from below where its partition was sought, and seek again.
+
+        An assigned partition is at its beginning until then, and the client may
+        look that up while the broker changes, and go there after the seek.
+        """
+        kept: list[Record] = []
+        astray: set[TopicPartition] = set()
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            if partition in self._sought and record.offset < self._at[partition]:
+                astray.add(partition)
+            else:
+                self._sought.discard(partition)
+                kept.append(record)
+        if astray:
+            log.info("the client read from elsewhere; seeking again", extra={"partitions": in_words(astray)})
+            for partition in astray:
+                self._consumer.seek(Offset(*partition, self._at[partition]))
+        return kept
 
     def _note(self, records: Sequence[Record]) -> None:
         last = {(record.topic, record.partition): record.offset for record in records}
@@ -440,6 +465,7 @@ class Polling(threading.Thread):
     def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
         self._consumer.resume(named(partitions))
         for partition in partitions:
+            self._sought.add(partition)
             # `resume` alone is noticed when the client next looks up, which may be a second later. `seek` wakes it.
             self._consumer.seek(Offset(*partition, self._at[partition]))
 
@@ -532,7 +558,7 @@ class Polling(threading.Thread):
 
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._ownership.end(partitions)
-        for known in (self._assigned, self._fresh, self._flowing):
+        for known in (self._assigned, self._fresh, self._flowing, self._sought):
             known.difference_update(partitions)
         for partition in partitions:
             self._at.pop(partition, None)

@@ -61,11 +61,10 @@ def test_finishing_what_was_not_taken() -> None:
         taken(1).finish(2)
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
-    """What was committed for the old log says nothing about the new one's records."""
-    progress = taken(0, 1, committed=Committed(900, encode(900, [(901, 950)])))
-    progress.finish(0)
-    assert progress.committed() == Committed(1)
+def test_what_lies_below_the_committed_offset_is_not_taken() -> None:
+    """A client that reads a partition from its beginning hands out what is finished, and must change nothing."""
+    progress = Progress.from_committed(Committed(900, encode(900, [(901, 950)])))
+    assert [progress.take(offset) for offset in (0, 1, 899, 900, 901, 950)] == [False, False, False, True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 from cluster import KafkaCluster, NoKafkaError
+from confluent_kafka import TopicPartition as Offset
 
 from antiphon.bus.errors import BusError, CommitError
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.kafka.embedded import EmbeddedBroker
+from antiphon.bus.kafka.polling import Polling
 from antiphon.bus.port import Assigned, Member, Membership, Transaction
 from antiphon.bus.record import Committed, Outgoing, TopicPartition
 from antiphon.testing.conformance.world import everything, fresh, membership, new_topic, numbered, values
@@ -183,3 +186,26 @@ async def test_a_commit_that_begins_while_the_member_begins_again(kafka: str) ->
                     counted = offset
                 await reading.until(lambda: len(reading.changes) == 2, "what was lost to be given")
                 assert reading.changes[-1] == Assigned({place: Committed(counted) if counted else None})
+
+
+@pytest.mark.kafka
+async def test_a_client_that_reads_from_elsewhere(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An assigned partition may be read from its beginning in spite of the seek: what was committed is not given again."""
+    resume, gone_astray = vars(Polling)["_resume"], asyncio.Event()
+
+    def go_astray(polling: Polling, partitions: Collection[TopicPartition]) -> None:
+        resume(polling, partitions)
+        for partition in partitions if not gone_astray.is_set() else ():
+            vars(polling)["_consumer"].seek(Offset(*partition, 0))
+            gone_astray.set()
+
+    async with bus_at(kafka) as bus:
+        topic, group = await new_topic(bus, "orders"), fresh("group")
+        await bus.publish(numbered(topic, 6))
+        async with Reading(await bus.join(membership(group, topic))) as reading:
+            await reading.owns([TopicPartition(topic, 0)])
+            await reading.member.commit(Transaction([], {TopicPartition(topic, 0): Committed(4)}))
+        monkeypatch.setattr(Polling, "_resume", go_astray)
+        async with Reading(await bus.join(membership(group, topic))) as reading:
+            assert values(await reading.got(2)) == [b"4", b"5"]
+            assert gone_astray.is_set()

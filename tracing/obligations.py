@@ -16,9 +16,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from antiphon.bus.subscriptions import Subscriptions
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
 from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
-from antiphon.tracing.subscriptions import Subscriptions
 
 COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
@@ -66,7 +66,8 @@ def obligations(
     told.update(id for id, _ in set_aside if id not in requests)
     failures = _failures(events, mesh, ghosts, told)
     parked = any(id in requests for id, _ in set_aside)
-    # The coordinator learns of a failure from activity; of one published from outside it does not.
+    # The coordinator learns of a failure from activity; of one published from outside, when somebody has heard it.
+    told.update(delivery.event_id for delivery in deliveries)
     signs = [id for id in failures if id in told] or sorted(requests)
     due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events)
     if due:

@@ -98,7 +98,7 @@ def test_a_loop_is_undone_event_by_event() -> None:
     assert (saga.phase, asked) == (Phase.COMPENSATED, [["a-3+", "a-2+", "a-1+"], [], [], []])
 
 
-def test_what_is_told_before_its_cause_finds_its_place() -> None:
+def test_s19_what_is_told_before_its_cause_finds_its_place() -> None:
     """Activity of agents without transactions may be out of order."""
     facts = [did("a+", "b+"), did("root", "a+"), did("b+", "failed!"), undid("b+")]
     assert told(facts)[1] == [[], [], ["b+"], ["a+"]]

@@ -96,6 +96,11 @@ class Worker:
         )
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
+        followers = [
+            asyncio.ensure_future(consumer.follows(self._bus, self._names, self._codec))
+            for consumer in self._consumers
+            if consumer.follows is not None
+        ]
         engines = [asyncio.create_task(engine.run(grace_s=self._grace_s)) for engine in self._engines]
         life = [
             asyncio.create_task(self._watch_ready()),
@@ -106,15 +111,19 @@ class Worker:
         stopping = asyncio.create_task(self._stopping.wait())
         self.started.set()
         try:
-            # An engine ends early only by an error; then the whole worker does.
-            await asyncio.wait([stopping, *engines], return_when=asyncio.FIRST_COMPLETED)
+            # An engine or a follower ends early only by an error; then the whole worker does.
+            await asyncio.wait([stopping, *engines, *followers], return_when=asyncio.FIRST_COMPLETED)
             for engine in self._engines:
                 engine.drain()
-            return sum(await asyncio.gather(*engines))
+            abandoned = sum(await asyncio.gather(*engines))
+            for follower in followers:
+                if follower.done():
+                    await follower
+            return abandoned
         finally:
-            for task in [*life, stopping, *engines]:
+            for task in [*life, stopping, *engines, *followers]:
                 task.cancel()
-            await asyncio.wait([*life, stopping, *engines])
+            await asyncio.wait([*life, stopping, *engines, *followers])
             await self._say_goodbye()
 
     @property

@@ -77,4 +77,6 @@ class Activity(Event, type="antiphon.activity.recorded", topic=ACTIVITY):
     agent: str
     version: str
     instance: str
+    failing: list[str] = []
+    """Event types that the agent hears and whose class says `fails=True`: one may come from outside, said by no agent."""
     deliveries: list[Handled]

@@ -44,7 +44,8 @@ class Committer:
         self._limit = limit
         self._activity_topic = names.topic(ACTIVITY)
         self._source = f"/agents/{consumer.name}"
-        self._shared = (consumer.name, consumer.version, instance)
+        failing = sorted(type for type, event_class in consumer.hears.items() if event_class.__event__.fails)
+        self._shared = (consumer.name, consumer.version, instance, failing)
         self._finished: list[Finished] = []
         self._remembered: list[Remembered] = []
         self._committing = 0

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import Enum
+from typing import TypeAlias
 
 from antiphon.bus.handler import Handler
+from antiphon.bus.names import Names
+from antiphon.bus.port import Bus
 from antiphon.bus.retry import RetryPolicy
+from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
 
 STATE_EXPIRES_S = 30 * 24 * 3600.0
 """Longer than Kafka keeps events unless it is told to (7 days), so no event can come again that state should refuse."""
+
+Follower: TypeAlias = Callable[[Bus, Names, Codec], Awaitable[None]]
+"""What a worker runs beside a handler that needs to know more than its events tell; it reads on until cancelled."""
 
 
 class Guarantee(Enum):
@@ -58,6 +65,8 @@ class Consumer:
     """How long state of a workflow's key is kept after it last changed; None: for ever, as that of a key field is."""
     reads: Callable[[Event], Collection[str]] | None = None
     """The keys of state that an event's handling may ask for besides the event's own: on disk they are fetched before."""
+    follows: Follower | None = None
+    """Runs as long as the worker does. What it raises ends the worker."""
 
     @property
     def topics(self) -> tuple[str, ...]:

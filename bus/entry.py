@@ -67,9 +67,11 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
     )
 
 
-def activity(agent: str, version: str, instance: str, entries: list[bytes]) -> bytes:
+def activity(agent: str, version: str, instance: str, failing: Sequence[str], entries: list[bytes]) -> bytes:
     """Write `activity.Activity`."""
-    return b"".join((text(agent), text(version), text(instance), array(entries)))
+    return b"".join(
+        (text(agent), text(version), text(instance), array([text(type) for type in failing]), array(entries))
+    )
 
 
 def _spent(usage: Sequence[Usage], confidence: float | None) -> bytes:

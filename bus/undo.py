@@ -23,6 +23,8 @@ class UndoRequested(Event, type="antiphon.undo.requested", topic="undo"):
     value: bytes
     """The event to undo, framed Avro, as it was published."""
     reason: str
+    late: bool = False
+    """It happened after the failure was known."""
 
 
 @cache

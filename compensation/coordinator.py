@@ -8,81 +8,118 @@ point, and scales by partition.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from antiphon.bus.activity import Activity
-from antiphon.bus.consumer import Consumer, Lane
-from antiphon.bus.delivery import State, current
+from antiphon.bus.consumer import Consumer, Follower, Lane
+from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
+from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
-from antiphon.compensation.saga import Fact, Saga, Undo, advance, undo_id
+from antiphon.compensation.advance import advance, intervene, proceed
+from antiphon.compensation.agenda import RESERVED
+from antiphon.compensation.roster import Roster
+from antiphon.compensation.saga import Command, Fact, Mesh, Park, Undo, undo_id
+from antiphon.compensation.store import Sagas
 from antiphon.schemas.envelope import Envelope, now_us
-from antiphon.schemas.event import Event
+from antiphon.schemas.event import Event, envelope_of
+from antiphon.schemas.ids import caused_id
 
 NAME = "compensation"
 """The coordinator's own agent name; no other agent can have it."""
 
+LINGER_S = 86_400.0
 _SOURCE = f"/agents/{NAME}"
 
 
-def coordinator(*, clock_us: Callable[[], int] = now_us) -> Consumer:
-    """Return the coordinator as the engine runs it: `antiphon run compensation`."""
+def coordinator(
+    *,
+    clock_us: Callable[[], int] = now_us,
+    mesh: Mesh | None = None,
+    linger_s: float = LINGER_S,
+    past_stuck: bool = False,
+) -> Consumer:
+    """Return the coordinator as the engine runs it: `antiphon run compensation`.
+
+    *linger_s* is how long what a workflow did can still be undone after nothing
+    was outstanding any more: longer than a person who is asked may take. With
+    *past_stuck* undoing goes on past an undo that was given up. The agents are
+    known from their heartbeats, unless *mesh* says who they are.
+    """
+    roster = Roster(clock_us=clock_us)
+
+    async def known() -> Mesh:
+        return mesh or await roster.subscriptions()
+
+    follows: Follower | None = None if mesh else roster.follow
     return Consumer(
         name=NAME,
-        version="1",
-        hears={Activity.__event__.type: Activity},
-        handler=_handler(clock_us),
+        version="2",
+        hears={said.__event__.type: said for said in (Activity, SagaIntervened)},
+        handler=_handler(known, clock_us, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck),
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
         lane=Lane.PARTITION,
+        # When a workflow's state goes, the agenda says: one that is parked waits for a person, however long.
+        state_expires_s=None,
         reads=_workflows,
+        follows=follows,
     )
 
 
 def _workflows(event: Event) -> list[str]:
-    assert isinstance(event, Activity), "all it hears"  # noqa: S101 - for the type checker
+    if not isinstance(event, Activity):
+        return [envelope_of(event).correlation_id]
     return [*dict.fromkeys(delivery.correlation_id for delivery in event.deliveries)]
 
 
-def _handler(clock_us: Callable[[], int]) -> Handler:
+def _handler(
+    known: Callable[[], Awaitable[Mesh]], clock_us: Callable[[], int], *, linger_us: int, past_stuck: bool
+) -> Handler:
     async def coordinate(event: Event) -> Sequence[Event]:
-        assert isinstance(event, Activity), "all it hears"  # noqa: S101 - for the type checker
-        sagas = _Sagas(current.get().state)
-        requests: list[Event] = []
-        for delivery in event.deliveries:
-            saga = sagas.of(delivery.correlation_id)
-            saga, undos = advance(saga, Fact(event.agent, delivery))
-            sagas.keep(delivery.correlation_id, saga)
-            requests += [_request(undo, delivery.correlation_id, clock_us()) for undo in undos]
+        mesh, at_us = await known(), clock_us()
+        sagas = Sagas(current.get().state, now_us=at_us, linger_us=linger_us)
+        said: list[Event] = []
+
+        def follow_up(id: str, commands: Iterable[Command]) -> None:
+            said.extend(_said(command, id, at_us) for command in commands)
+
+        match event:
+            case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != NAME:
+                for delivery in (one for one in deliveries if not one.correlation_id.startswith(RESERVED)):
+                    saga, commands = advance(
+                        sagas[delivery.correlation_id],
+                        Fact(agent, delivery, tuple(failing)),
+                        mesh,
+                        past_stuck=past_stuck,
+                    )
+                    sagas[delivery.correlation_id] = saga
+                    follow_up(delivery.correlation_id, commands)
+            case SagaIntervened():
+                envelope = envelope_of(event)
+                saga, commands = intervene(
+                    sagas[envelope.correlation_id], event, envelope.id, mesh, past_stuck=past_stuck
+                )
+                sagas[envelope.correlation_id] = saga
+                follow_up(envelope.correlation_id, commands)
+            case _:
+                pass
+        for id in sagas.due():
+            saga, commands = proceed(sagas[id], mesh, past_stuck=past_stuck)
+            sagas[id] = saga
+            follow_up(id, commands)
         sagas.store()
-        return requests
+        return said
 
     return coordinate
 
 
-class _Sagas:
-    """The sagas that one activity record touches: each is read once, and written once where it changed."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._read: dict[str, Saga] = {}
-        self._now: dict[str, Saga] = {}
-
-    def of(self, correlation_id: str) -> Saga:
-        if correlation_id not in self._now:
-            saga = Saga.model_validate(self._state.mapping(correlation_id))
-            self._read[correlation_id] = self._now[correlation_id] = saga
-        return self._now[correlation_id]
-
-    def keep(self, correlation_id: str, saga: Saga) -> None:
-        self._now[correlation_id] = saga
-
-    def store(self) -> None:
-        for correlation_id, saga in self._now.items():
-            if saga is not self._read[correlation_id]:
-                mapping = self._state.mapping(correlation_id)
-                mapping.clear()
-                mapping.update(saga.model_dump(mode="json", exclude_defaults=True))
+def _said(command: Command, correlation_id: str, time_us: int) -> Event:
+    match command:
+        case Undo():
+            return _request(command, correlation_id, time_us)
+        case Park():
+            return _parked(command, correlation_id, time_us)
 
 
 def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
@@ -93,6 +130,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
         event_type=undo.effect.type,
         value=base64.b64decode(undo.effect.value),
         reason=undo.failure.reason,
+        late=undo.effect.late,
     )
     return requested.sealed(
         Envelope(
@@ -103,5 +141,22 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
             correlation_id=correlation_id,
             parent_id=undo.failure.event_id,
             key=undo.effect.key,
+        )
+    )
+
+
+def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
+    request = undo_id(park.event_id)
+    said = SagaParked(
+        agent=park.effect.agent, event_id=park.event_id, event_type=park.effect.type, problem=park.effect.problem
+    )
+    return said.sealed(
+        Envelope(
+            id=caused_id(request, NAME, park.effect.attempts),
+            type=SagaParked.__event__.type,
+            source=_SOURCE,
+            time_us=time_us,
+            correlation_id=correlation_id,
+            parent_id=request,
         )
     )

@@ -99,13 +99,12 @@ class MemoryMesh:
 
     async def events(self, event_class: type[E]) -> list[tuple[Envelope, E]]:
         """Return the committed events of a class with their envelopes."""
-        return [
-            (
-                from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms),
-                self.codec.decode(event_class, await self.claims.value_of(record)),
-            )
-            for record in await self.records(event_class.__event__.topic)
-        ]
+        found: list[tuple[Envelope, E]] = []
+        for record in await self.records(event_class.__event__.topic):
+            envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+            if envelope.type == event_class.__event__.type:  # several may share a topic
+                found.append((envelope, self.codec.decode(event_class, await self.claims.value_of(record))))
+        return found
 
     async def handled(self) -> list[Handled]:
         """Return what activity says, in order."""

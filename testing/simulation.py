@@ -182,7 +182,8 @@ class Simulation:
         """Yield where a group has not committed past the last event."""
         for consumer in self._consumers:
             committed = bus.committed(Names().group(consumer.name))
-            for topic in consumer.topics:
+            asked = [Names().undo(consumer.name)] if consumer.undoes else []
+            for topic in [*consumer.topics, *asked]:
                 for number in range(self._partitions):
                     tp = TopicPartition(topic, number)
                     done = committed.get(tp)

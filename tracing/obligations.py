@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.bus.subscriptions import Subscriptions
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
 from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
-from antiphon.tracing.subscriptions import Subscriptions
 
 COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
@@ -65,13 +66,29 @@ def obligations(
     told = {emitted.id for delivery in deliveries for emitted in delivery.emitted if emitted.fails}
     told.update(id for id, _ in set_aside if id not in requests)
     failures = _failures(events, mesh, ghosts, told)
-    parked = any(id in requests for id, _ in set_aside)
-    # The coordinator learns of a failure from activity; of one published from outside it does not.
+    parked = not requests.isdisjoint({id for id, _ in set_aside} - _gone_past(events))
+    # The coordinator learns of a failure from activity; of one published from outside, when somebody has heard it.
+    told.update(delivery.event_id for delivery in deliveries)
     signs = [id for id in failures if id in told] or sorted(requests)
     due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events)
     if due:
         outstanding.append(Outstanding(signs[0], COORDINATOR))
     return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
+
+
+def _gone_past(events: Sequence[SeenEvent]) -> set[str]:
+    """Return the undo requests that an operator said to go on without."""
+    passed = {
+        _field(event, "event_id")
+        for event in events
+        if event.envelope.type == SagaIntervened.__event__.type and _field(event, "act") in (Act.SKIP, Act.FORCE)
+    }
+    requests = (event for event in events if event.is_undo_request)
+    return {event.id for event in requests if None in passed or _field(event, "event_id") in passed}
+
+
+def _field(event: SeenEvent, name: str) -> object:
+    return cast("dict[str, object]", event.data).get(name) if isinstance(event.data, dict) else None
 
 
 def _settled(deliveries: Iterable[Delivered]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from antiphon.bus.subscriptions import Subscriptions
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.graph import Graph
 from antiphon.tracing.seen import SeenEvent
-from antiphon.tracing.subscriptions import Subscriptions
 from antiphon.tracing.warning import Kind, TraceWarning
 
 _AGENT_SOURCE = "/agents/"

@@ -13,6 +13,7 @@ from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.subscriptions import subscriptions
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.critical_path import critical_path, undo_events
 from antiphon.tracing.delivered import Delivered, deliveries_of
@@ -22,7 +23,6 @@ from antiphon.tracing.obligations import Outstanding, obligations
 from antiphon.tracing.oddities import conflicts, oddities
 from antiphon.tracing.seen import SeenEvent
 from antiphon.tracing.state import Facts, State, decide
-from antiphon.tracing.subscriptions import subscriptions
 from antiphon.tracing.warning import TraceWarning
 
 

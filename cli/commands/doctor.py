@@ -16,6 +16,7 @@ from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS
+from antiphon.bus.subscriptions import is_live
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.commands.topics import topics_of
@@ -24,7 +25,6 @@ from antiphon.cli.options import given
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import RegistryError
 from antiphon.tracing.records import read_agents
-from antiphon.tracing.subscriptions import is_live
 
 
 class Status(StrEnum):

@@ -70,13 +70,13 @@ def written(delivery: Handled) -> bytes:
 
 
 @settings(deadline=None)
-@given(st.lists(handled, max_size=4))
-def test_what_is_written_by_hand_is_avro_of_the_records_schema(deliveries: list[Handled]) -> None:
+@given(st.lists(handled, max_size=4), st.lists(st.text(max_size=9), max_size=3))
+def test_what_is_written_by_hand_is_avro_of_the_records_schema(deliveries: list[Handled], failing: list[str]) -> None:
     """Every field, every union's branch, every length of number."""
-    value = entry.activity("stock", "1.2.0", "stock-1", [written(delivery) for delivery in deliveries])
+    value = entry.activity("stock", "1.2.0", "stock-1", failing, [written(delivery) for delivery in deliveries])
     stream = BytesIO(value)
     read = Activity.model_validate(binary.read(stream, SCHEMA, None))
     assert (read, stream.read()) == (
-        Activity(agent="stock", version="1.2.0", instance="stock-1", deliveries=deliveries),
+        Activity(agent="stock", version="1.2.0", instance="stock-1", failing=failing, deliveries=deliveries),
         b"",
     )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from antiphon.bus.activity import Activity, Emitted, Handled
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled
 from antiphon.bus.consumer import Lane
+from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.saga import undo_id
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event, envelope_of
+from antiphon.testing.clock import FakeClock
 from antiphon.testing.delivery import MemoryState, delivery_of, hand
+from antiphon.testing.facts import Hears
+
+UNDO = UndoRequested.__event__.type
+SHOP = Hears(reserved=["card"])
 
 
-def handled(workflow: str, event: str, *emitted: Emitted, key: str | None = None, type: str = "some.event") -> Handled:
+def handled(
+    workflow: str,
+    event: str,
+    *emitted: Emitted,
+    key: str | None = None,
+    type: str = "some.event",
+    error: Failure | None = None,
+) -> Handled:
     return Handled(
         event_id=event,
         event_type=type,
@@ -22,11 +35,12 @@ def handled(workflow: str, event: str, *emitted: Emitted, key: str | None = None
         partition=0,
         offset=0,
         attempt=1,
-        outcome="completed",
+        outcome="dead_lettered" if error else "completed",
         started_us=0,
         duration_us=0,
         queue_us=0,
         emitted=[*emitted],
+        error=error,
     )
 
 
@@ -38,56 +52,71 @@ def refused(id: str) -> Emitted:
     return Emitted(id=id, type="refused", fails=True)
 
 
-async def coordinate(state: MemoryState, *deliveries: Handled, agent: str = "stock") -> list[Event]:
-    activity = Activity(agent=agent, version="1", instance="i", deliveries=[*deliveries])
-    return await hand(coordinator(clock_us=lambda: 7), delivery_of(activity, state=state))
+class Town:
+    """A coordinator with its state and its clock."""
+
+    def __init__(self, linger_s: float = 3_600) -> None:
+        self.state = MemoryState()
+        self.clock = FakeClock()
+        self._consumer = coordinator(clock_us=self.clock.now_us, mesh=SHOP, linger_s=linger_s)
+
+    async def hears(self, *deliveries: Handled, agent: str = "card") -> list[Event]:
+        """Tell it of *deliveries*, in one record; return what it says."""
+        activity = Activity(agent=agent, version="1", instance="i", deliveries=[*deliveries])
+        return await hand(self._consumer, delivery_of(activity, state=self.state))
+
+    async def told(self, said: SagaIntervened, workflow: str) -> list[Event]:
+        """Have an operator say something about a workflow."""
+        sealed = said.sealed(Envelope.root(said.__event__.type, source="/test", correlation_id=workflow))
+        return await hand(self._consumer, delivery_of(sealed, state=self.state))
 
 
 async def test_one_record_tells_of_many_workflows() -> None:
     """Each has its own saga; only what failed is undone, under the key its agent's state is kept by."""
-    state = MemoryState()
-    [request] = await coordinate(
-        state,
+    town = Town()
+    [request] = await town.hears(
         handled("w1", "r1", reserved("e1")),
         handled("w2", "r2", reserved("e2"), key="order-2"),
         handled("w3", "r3"),
-        handled("w2", "e2", refused("f2")),
+        handled("w2", "e2", refused("f2"), type="reserved"),
     )
 
-    assert request == undo_requested("stock")(
-        agent="stock", event_id="e2", event_type="reserved", value=b"\x00value", reason="refused, said by stock"
+    assert request == undo_requested("card")(
+        agent="card", event_id="e2", event_type="reserved", value=b"\x00value", reason="refused, said by card"
     )
-    assert request.__event__.topic == "stock.undo"
+    assert request.__event__.topic == "card.undo"
     assert envelope_of(request) == Envelope(
         id=undo_id("e2"),
         type="antiphon.undo.requested",
         source="/agents/compensation",
-        time_us=7,
+        time_us=town.clock.now_us(),
         correlation_id="w2",
         parent_id="f2",
         key="order-2",
     )
-    effect = {"agent": "stock", "type": "reserved", "value": "AHZhbHVl"}
-    assert state.values == {
-        "w1": {"effects": {"e1": effect}},
-        "w2": {
-            "failure": {"event_id": "f2", "reason": "refused, said by stock"},
-            "effects": {"e2": {**effect, "key": "order-2", "status": "asked"}},
-            "follows": {"f2": ["e2"]},
-        },
+    kept = {name: value for name, value in town.state.values.items() if not name.startswith("antiphon:")}
+    assert kept.keys() == {"w1", "w2"}
+    assert kept["w2"]["saga"]["effects"]["e2"] == {
+        "agent": "card",
+        "type": "reserved",
+        "value": "AHZhbHVl",
+        "key": "order-2",
+        "status": "asked",
     }
 
 
 async def test_it_goes_on_where_it_was() -> None:
     """The next record finds the state of the last one; a record that comes again asks for nothing again."""
-    state = MemoryState()
+    town = Town()
     first = handled("w", "r", reserved("e1"))
-    second = handled("w", "e1", reserved("e2"), refused("f"))
-    undone = handled("w", undo_id("e2"), type=UndoRequested.__event__.type)
+    second = handled("w", "e1", reserved("e2"), type="reserved")
+    third = handled("w", "e2", refused("f"), type="reserved")
+    undone = handled("w", undo_id("e2"), type=UNDO)
 
-    said = [await coordinate(state, known) for known in (first, second, second, undone, undone, first)]
+    said = [await town.hears(known) for known in (first, second, third, third, undone, undone, first)]
 
     assert [[request.event_id for request in requests if isinstance(request, UndoRequested)] for requests in said] == [
+        [],
         [],
         ["e2"],
         [],
@@ -97,12 +126,62 @@ async def test_it_goes_on_where_it_was() -> None:
     ]
 
 
+async def test_it_tells_when_a_person_is_needed_and_hears_what_he_says() -> None:
+    """An undo that was given up is an event of its own; a retry asks for the same one again."""
+    town = Town()
+    await town.hears(handled("w", "r", reserved("e1")), handled("w", "e1", refused("f"), type="reserved"))
+    problem = Failure(type="ValueError", message="no such shelf")
+    [parked] = await town.hears(handled("w", undo_id("e1"), type=UNDO, error=problem))
+    assert parked == SagaParked(agent="card", event_id="e1", event_type="reserved", problem="ValueError: no such shelf")
+    assert (envelope_of(parked).correlation_id, envelope_of(parked).parent_id) == ("w", undo_id("e1"))
+
+    [again] = await town.told(SagaIntervened(act=Act.RETRY, actor="ann", reason="mended"), "w")
+    assert envelope_of(again).id == undo_id("e1")
+
+
+async def test_what_it_does_itself_is_no_news_to_it() -> None:
+    """It handles operators' words, and that stands in the activity that it hears."""
+    town = Town()
+    await town.hears(handled("w", "said", type="antiphon.saga.intervened"), agent="compensation")
+    assert town.state.values == {}
+
+
+async def test_state_goes_when_its_time_is_over() -> None:
+    """Workflows that have ended are kept for a while, since somebody may add to them; then nothing of them is left."""
+    town = Town(linger_s=3_600)
+    for number in range(250):
+        await town.hears(
+            handled(f"done-{number}", "r", reserved("e")),
+            handled(f"done-{number}", "e", type="reserved"),
+            handled(f"failed-{number}", "r", reserved("e")),
+            handled(f"failed-{number}", "e", refused("f"), type="reserved"),
+            handled(f"failed-{number}", undo_id("e"), type=UNDO),
+            handled(f"plain-{number}", "r"),
+        )
+    assert sum(not key.startswith("antiphon:") for key in town.state.values) == 500
+    town.clock.advance(61)
+    assert await town.hears() == []
+    town.clock.advance(3_700)
+    assert await town.hears() == []
+    assert town.state.values == {}
+
+
+async def test_what_is_not_undone_is_kept_however_long_it_takes() -> None:
+    """A parked workflow waits for a person, and a running one for its agents."""
+    town = Town(linger_s=60)
+    await town.hears(handled("w", "r", reserved("e1")), handled("w", "e1", refused("f"), type="reserved"))
+    for _ in range(5):
+        town.clock.advance(600)
+        assert await town.hears() == []
+    assert "w" in town.state.values
+
+
 def test_the_consumer() -> None:
-    """It hears activity alone, partition by partition, since its state spans keys."""
+    """It hears activity and operators, partition by partition, since its state spans keys."""
     consumer = coordinator()
     assert (consumer.name, consumer.topics, consumer.lane, consumer.emits) == (
         "compensation",
-        ("antiphon.activity",),
+        ("antiphon.activity", "antiphon.saga.events"),
         Lane.PARTITION,
         None,
     )

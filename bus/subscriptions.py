@@ -28,6 +28,8 @@ class Subscriptions:
     _heard: Mapping[str, tuple[tuple[str, str], ...]]
     _said: Mapping[tuple[str, str], frozenset[str]]
     _failing: frozenset[str]
+    _joined: frozenset[tuple[str, str]]
+    _undoable_ahead: frozenset[str]
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
         """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
@@ -36,6 +38,14 @@ class Subscriptions:
     def fails(self, type: str) -> bool:
         """Say whether some agent declares that events of *type* fail their workflow."""
         return type in self._failing
+
+    def joins(self, agent: str, type: str) -> bool:
+        """Say whether *agent* hears events of *type* as part of a join."""
+        return (agent, type) in self._joined
+
+    def leads_to_undoable(self, type: str) -> bool:
+        """Say whether of an event of *type*, at any distance, something may come that its agent can undo."""
+        return type in self._undoable_ahead
 
     def declared(self, agent: str, version: str | None) -> frozenset[str] | None:
         """Return the types that *agent* may emit, in *version* if given; None where nobody told, or it may emit any."""
@@ -62,18 +72,40 @@ def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
         for heart in (heart for voice in voices for heart in voice.hears):
             heard[heart.type].append((agent, heart.topic))
     failing = frozenset(emitted.type for seen in latest.values() for emitted in seen.emits if emitted.fails)
+    speakers = [voice for all in speaking.values() for voice in all]
     return Subscriptions(
         agents=speaking,
         live=live,
         _heard={type: tuple(at) for type, at in heard.items()},
         _said=dict(said),
         _failing=failing,
+        _joined=frozenset((voice.agent, heart.type) for voice in speakers for heart in voice.hears if heart.join),
+        _undoable_ahead=_undoable_ahead(speakers),
     )
 
 
 def is_live(seen: AgentSeen, *, now_us: int) -> bool:
     """Say whether a worker is still there, as far as its last heartbeat tells."""
     return not seen.stopped and now_us - seen.time_us <= SILENT_AFTER * seen.interval_s * 1_000_000
+
+
+def _undoable_ahead(voices: Iterable[AgentSeen]) -> frozenset[str]:
+    """Return the types of which something undoable may come: backwards from what is undoable, hop by hop."""
+    found: set[str] = set()
+    causes: defaultdict[str, set[str]] = defaultdict(set)
+    for voice in voices:
+        for heart in voice.hears:
+            answers = {said.type for said in voice.emits} if heart.leads_to is None else {*heart.leads_to}
+            if not answers.isdisjoint(voice.undoes):
+                found.add(heart.type)
+            for answer in answers:
+                causes[answer].add(heart.type)
+    ahead = [*found]
+    while ahead:
+        new = causes[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return frozenset(found)
 
 
 def _speaking(workers: Iterable[AgentSeen], *, now_us: int) -> tuple[AgentSeen, ...]:

@@ -1,0 +1,45 @@
+"""What is said about undoing a workflow as a whole: an operator's word, and that a person is needed.
+
+Both stand on one topic of the mesh, keyed by the workflow, for as long as that
+topic is kept: who decided what, when and why can be looked up there.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from antiphon.schemas.event import Event
+
+_TOPIC = "antiphon.saga.events"
+
+
+class Act(StrEnum):
+    """What an operator can have done about a workflow's undoing."""
+
+    CANCEL = "cancel"
+    """Undo it although nothing failed."""
+    RETRY = "retry"
+    """Ask again for the undos that were given up."""
+    SKIP = "skip"
+    """Go on without an undo that was given up."""
+    FORCE = "force"
+    """Go on without any that were given up, and without waiting for what has not ended."""
+
+
+class SagaIntervened(Event, type="antiphon.saga.intervened", topic=_TOPIC):
+    """An operator decided something about a workflow; who and why is kept with it."""
+
+    act: Act
+    actor: str
+    reason: str
+    event_id: str | None = None
+    """For `skip` and `retry`: the event whose undo is meant; None: each that was given up."""
+
+
+class SagaParked(Event, type="antiphon.saga.parked", topic=_TOPIC):
+    """An undo was given up, and what led to its event waits for a person: `antiphon saga show`."""
+
+    agent: str
+    event_id: str
+    event_type: str
+    problem: str

@@ -1,0 +1,237 @@
+"""`antiphon saga`: workflows that are undone, and what an operator decides about them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import platform
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.bus.partition import partition_for
+from antiphon.bus.publisher import Publisher
+from antiphon.bus.subscriptions import Subscriptions, subscriptions
+from antiphon.cli import output
+from antiphon.cli.cluster import Cluster, opened
+from antiphon.cli.errors import AnswerIsNoError, UsageError
+from antiphon.cli.group import Command, Group
+from antiphon.cli.options import given
+from antiphon.compensation.coordinator import NAME
+from antiphon.compensation.reading import document, read_sagas
+from antiphon.compensation.saga import Phase, Saga, Status
+from antiphon.schemas.envelope import now_us
+from antiphon.tracing.records import read_agents
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="""Show which workflows are undone and how far that is, and decide where a person has to.
+
+    Example:
+      antiphon saga list
+    """,
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Correlation id, or the beginning of one.")]
+Event = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only the undo of this event: its id, or the beginning of it.")
+]
+Reason = Annotated[str, typer.Option(help="Why; kept with who and when.", metavar="TEXT")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait until the coordinator has done it.", metavar="S")]
+
+_LOOK_S = 0.1
+_FITS = {
+    Act.CANCEL: ("one that is running", {Phase.RUNNING}),
+    Act.RETRY: ("one that is parked", {Phase.PARKED}),
+    Act.SKIP: ("one that is parked", {Phase.PARKED}),
+    Act.FORCE: ("one that is parked or compensating", {Phase.PARKED, Phase.COMPENSATING}),
+}
+
+
+@app.command("list", cls=Command)
+def list_(*, all: Annotated[bool, typer.Option("--all", help="Those that did not fail too.")] = False) -> None:
+    """List the workflows that failed: parked ones first.
+
+    Example:
+      antiphon saga list
+    """
+    asyncio.run(_list(all=all))
+
+
+@app.command(cls=Command)
+def show(id: Id) -> None:
+    """Show what of one workflow is undone, what is not, and what it waits for.
+
+    Example:
+      antiphon saga show 0199f2c1
+    """
+    asyncio.run(_show(id))
+
+
+@app.command(cls=Command)
+def retry(id: Id, *, event: Event = None, reason: Reason = "tried again", timeout: Timeout = 10) -> None:
+    """Ask again for the undos that were given up.
+
+    Example:
+      antiphon saga retry 0199f2c1 --reason "the card service is back"
+    """
+    asyncio.run(_decide(Act.RETRY, id, event, reason, timeout))
+
+
+@app.command(cls=Command)
+def skip(id: Id, *, reason: Reason, event: Event = None, timeout: Timeout = 10) -> None:
+    """Go on without the undos that were given up. Nothing will claim that they were done.
+
+    Example:
+      antiphon saga skip 0199f2c1 --reason "refunded by hand"
+    """
+    asyncio.run(_decide(Act.SKIP, id, event, reason, timeout))
+
+
+@app.command(cls=Command)
+def force(id: Id, *, reason: Reason, timeout: Timeout = 10) -> None:
+    """Go on without them, and without waiting for what has not ended.
+
+    Example:
+      antiphon saga force 0199f2c1 --reason "that agent is gone for good"
+    """
+    asyncio.run(_decide(Act.FORCE, id, None, reason, timeout))
+
+
+@app.command(cls=Command)
+def cancel(id: Id, *, reason: Reason, timeout: Timeout = 10) -> None:
+    """Undo a workflow that runs, as if it had failed.
+
+    Example:
+      antiphon saga cancel 0199f2c1 --reason "ordered by mistake"
+    """
+    asyncio.run(_decide(Act.CANCEL, id, None, reason, timeout))
+
+
+async def _list(*, all: bool) -> None:
+    async with opened() as cluster:
+        mesh = await _mesh(cluster)
+        sagas = await _kept(cluster)
+    shown = [document(id, saga, mesh) for id, saga in sorted(sagas.items()) if all or saga.failure is not None]
+    shown.sort(key=lambda one: one["state"] != Phase.PARKED.value)
+    if given().json:
+        output.document(shown)
+        return
+    if not shown:
+        output.remark("no workflow failed" if not all else "no workflow has done anything that can be undone")
+    rows = [[one["correlation_id"], one["state"], _progress(one), one["reason"] or ""] for one in shown]
+    for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
+        output.result(line)
+
+
+async def _show(id: str) -> None:
+    async with opened() as cluster:
+        mesh = await _mesh(cluster)
+        found = _one(await _kept(cluster), id, cluster)
+    _print(document(*found, mesh))
+
+
+async def _decide(act: Act, id: str, event: str | None, reason: str, timeout_s: float) -> None:
+    if not reason.strip():
+        raise UsageError("expected a reason, got none", 'say why: --reason "..."; it is kept')
+    async with opened() as cluster:
+        workflow, saga = _one(await _kept(cluster), id, cluster)
+        expected, phases = _FITS[act]
+        if saga.phase not in phases:
+            raise AnswerIsNoError(
+                f"expected {expected} to {act.value}, got one that is {saga.phase.value}",
+                f"antiphon saga show {workflow} shows it",
+            )
+        said = SagaIntervened(act=act, actor=_actor(), reason=reason, event_id=_stuck(saga, event))
+        publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
+        await publisher.publish([said], correlation_id=workflow)
+        now = await _until_changed(cluster, workflow, saga, timeout_s)
+        mesh = await _mesh(cluster)
+    _print(document(workflow, now, mesh))
+
+
+async def _until_changed(cluster: Cluster, workflow: str, before: Saga, timeout_s: float) -> Saga:
+    partition = partition_for(workflow.encode(), cluster.partitions)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while True:
+                now = (await read_sagas(cluster.bus, cluster.names, [partition])).get(workflow)
+                if now != before:
+                    return now or Saga(failure=before.failure, ended=True)
+                await asyncio.sleep(_LOOK_S)
+    raise AnswerIsNoError(
+        f"it was said, and the coordinator has not taken it within {timeout_s:g} s",
+        "it will when it runs: antiphon run compensation",
+    )
+
+
+async def _kept(cluster: Cluster) -> Mapping[str, Saga]:
+    if cluster.names.state(NAME) not in cluster.topics:
+        return {}
+    return await read_sagas(cluster.bus, cluster.names, range(cluster.partitions))
+
+
+async def _mesh(cluster: Cluster) -> Subscriptions:
+    return subscriptions(await read_agents(cluster.bus, cluster.names, cluster.codec()), now_us=now_us())
+
+
+def _one(sagas: Mapping[str, Saga], id: str, cluster: Cluster) -> tuple[str, Saga]:
+    found = [id] if id in sagas else sorted(known for known in sagas if known.startswith(id))
+    if len(found) > 1:
+        listed = [f"  {output.inert(one)}  {sagas[one].phase.value}" for one in found[:10]]
+        raise UsageError(f"expected an id that only one workflow has, got {id!r}", "it is the beginning of", *listed)
+    if not found:
+        raise AnswerIsNoError(
+            f"the coordinator keeps no workflow {id!r} on {cluster.settings.bootstrap_servers}",
+            "it did nothing that can be undone, or ended too long ago; antiphon saga list --all lists those it keeps",
+        )
+    return found[0], sagas[found[0]]
+
+
+def _stuck(saga: Saga, event: str | None) -> str | None:
+    if event is None:
+        return None
+    found = [id for id, effect in saga.effects.items() if id.startswith(event) and effect.status is Status.STUCK]
+    if len(found) != 1:
+        stuck = [f"  {id}  {one.type}" for id, one in saga.effects.items() if one.status is Status.STUCK]
+        raise UsageError(f"expected an event whose undo was given up, got {event!r}", "those are", *stuck)
+    return found[0]
+
+
+def _actor() -> str:
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
+def _progress(one: Mapping[str, Any]) -> str:
+    settled = sum(step["status"] in ("undone", "skipped") for step in one["steps"])
+    return f"{settled} of {len(one['steps'])} undone" if one["reason"] else f"{len(one['steps'])} to undo"
+
+
+def _print(one: dict[str, Any]) -> None:
+    if given().json:
+        output.document(one)
+        return
+    output.result(f"{output.inert(one['correlation_id'])}  {one['state']}  ·  {_progress(one)}")
+    if one["reason"]:
+        output.result(f"because: {output.inert(one['reason'])}")
+    rows = [
+        [
+            f"  {step['type']}",
+            step["agent"],
+            step["status"] + ("  late" if step["late"] else ""),
+            f"{step['attempts']} attempts" if step["attempts"] else "",
+            step["problem"] or "",
+        ]
+        for step in one["steps"]
+    ]
+    for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
+        output.result(line.rstrip())
+    for pair in one["outstanding"]:
+        output.result(f"waits for {output.inert(pair['agent'])} to handle {output.inert(pair['event_id'])}")
+    if one["state"] == Phase.PARKED.value:
+        output.remark("next: antiphon saga retry, skip or force, with --reason")

@@ -1,0 +1,127 @@
+"""`antiphon saga`, on the embedded broker, with agents and coordinator as a process of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.cli.conftest import Antiphon, Ran
+from tests.cli.test_cluster import Process
+
+pytestmark = pytest.mark.embedded
+
+TRIPS = """\
+from antiphon import Agent, Event, PermanentError
+
+
+class TripBooked(Event):
+    trip: str
+
+
+class SeatHeld(Event):
+    trip: str
+
+
+class TripRefused(Event, fails=True):
+    trip: str
+
+
+train, purse = Agent("train"), Agent("purse")
+
+
+@train.on(TripBooked)
+async def hold(booked: TripBooked) -> SeatHeld:
+    return SeatHeld(trip=booked.trip)
+
+
+@train.undoes(SeatHeld)
+async def free(held: SeatHeld) -> None:
+    raise PermanentError("the railway is closed")
+
+
+@purse.on(SeatHeld)
+async def pay(held: SeatHeld) -> TripRefused | None:
+    return TripRefused(trip=held.trip) if held.trip == "dear" else None
+"""
+
+
+@pytest.fixture
+def mesh(
+    antiphon: Antiphon, folder: Path, embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Antiphon]:
+    """Run the agents and the coordinator on this test's corner of the broker; return what runs a command there."""
+    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
+    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
+    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
+    (folder / "trips.py").write_text(TRIPS)
+    worker = Process("run", "trips", "compensation", cwd=folder)
+    try:
+        worker.wait_for('"ready"')
+        yield antiphon
+    finally:
+        worker.clean_up()
+
+
+def book(mesh: Antiphon, trip: str) -> str:
+    ran = mesh("publish", "trip.booked", "--data", orjson.dumps({"trip": trip}).decode(), "--json")
+    return str(orjson.loads(ran.out)["correlation_id"])
+
+
+def listed(ran: Ran) -> dict[str, dict[str, Any]]:
+    assert ran.code == 0, ran.err
+    return {one["correlation_id"]: one for one in orjson.loads(ran.out)}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask again and again: each time it costs a command."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_a_parked_workflow_is_seen_and_settled(mesh: Antiphon) -> None:
+    """It is listed with what is stuck and why, tried again in vain, and gone past with a reason that is kept."""
+    id = book(mesh, "dear")
+    until(lambda: listed(mesh("saga", "list", "--json")).get(id, {}).get("state") == "parked")
+
+    one = listed(mesh("saga", "list", "--json"))[id]
+    [step] = one["steps"]
+    assert (one["saga"], one["reason"]) == (None, "trip.refused, said by purse")
+    assert (step["type"], step["agent"], step["status"]) == ("seat.held", "train", "stuck")
+    assert step["problem"] == "PermanentError: the railway is closed"
+    assert "parked  ·  0 of 1 undone" in mesh("saga", "show", id[:20]).out
+    assert orjson.loads(mesh("trace", id, "--json").out)["state"] == "parked"
+
+    assert mesh("saga", "retry", id).code == 0
+    until(lambda: listed(mesh("saga", "list", "--json"))[id]["steps"][0]["attempts"] == 2)
+
+    code, out, err = mesh("saga", "skip", id, "--reason", "telephoned", "--json")
+    assert (code, orjson.loads(out)["state"]) == (0, "compensated"), err
+    assert orjson.loads(out)["steps"][0]["problem"].endswith(": telephoned")
+    document = orjson.loads(mesh("trace", id, "--json").out)
+    assert document["state"] == "compensated"
+    said = [event["data"] for event in document["events"] if event["type"] == "antiphon.saga.intervened"]
+    assert [(one["act"], one["reason"]) for one in said] == [("retry", "tried again"), ("skip", "telephoned")]
+
+
+def test_what_does_not_fit_is_refused(mesh: Antiphon) -> None:
+    """Before anything is said, with the state as it is; a reason is asked for."""
+    id = book(mesh, "cheap")
+    until(lambda: listed(mesh("saga", "list", "--all", "--json")).get(id, {}).get("state") == "completed")
+
+    assert listed(mesh("saga", "list", "--json")) == {}
+    code, _, err = mesh("saga", "cancel", id, "--reason", "changed my mind")
+    assert (code, err.splitlines()[0]) == (
+        1,
+        "error: expected one that is running to cancel, got one that is completed",
+    )
+    code, _, err = mesh("saga", "skip", id, "--reason", " ")
+    assert (code, err.splitlines()[0]) == (2, "error: expected a reason, got none")
+    assert mesh("saga", "skip", id).code == 2
+    code, _, err = mesh("saga", "show", "nothing")
+    assert (code, err.startswith("error: the coordinator keeps no workflow 'nothing'")) == (1, True)

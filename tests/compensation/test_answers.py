@@ -1,0 +1,151 @@
+"""How the undoing of one effect can go, fact by fact, and what operators can say to it."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.compensation.advance import advance
+from antiphon.compensation.saga import Fact, Park, Phase, Saga, Status, Undo
+from antiphon.testing.facts import NOBODY, Hears, did, said, told, undid
+
+DEAD = "dead_lettered"
+PARKED: list[Fact | SagaIntervened] = [
+    did("root", "a+"),
+    did("a+", "b+"),
+    did("b+", "failed!"),
+    undid("b+", outcome=DEAD, attempt=5),
+]
+
+
+@pytest.mark.parametrize("outcome", ["retried", "timed_out", "cancelled"])
+def test_an_attempt_that_is_not_the_last_decides_nothing(outcome: str) -> None:
+    """Neither of an event nor of an undo; it is counted."""
+    mesh = Hears(root=["agent"])
+    saga, asked = told(
+        [did("root", outcome=outcome), did("root", "a+"), did("a+", "failed!"), undid("a+", outcome=outcome)], mesh
+    )
+    assert (saga.phase, asked, saga.effects["a+"].attempts) == (Phase.COMPENSATING, [[], [], ["a+"], []], 1)
+
+
+def test_an_undo_that_is_given_up_parks_the_workflow() -> None:
+    """It is told once, what led to it is not touched, and a redriven undo that works lets the rest go on."""
+    saga, _ = told(PARKED[:3])
+    given_up = undid("b+", outcome=DEAD, attempt=5)
+    saga, commands = advance(saga, given_up, NOBODY)
+    again, more = advance(saga, given_up, NOBODY)
+    assert (saga.phase, commands, again, more) == (Phase.PARKED, [Park("b+", saga.effects["b+"])], saga, [])
+    assert (saga.effects["b+"].problem, saga.effects["b+"].attempts) == ("ValueError: no such order", 5)
+
+    saga, asked = told([undid("b+"), undid("a+")], saga=saga)
+    assert (saga.phase, asked) == (Phase.COMPENSATED, [["a+"], []])
+
+
+def test_going_on_past_what_was_given_up() -> None:
+    """What led to it is undone; it stays what it is."""
+    saga, asked = told([*PARKED, undid("a+")], past_stuck=True)
+    statuses = {id: effect.status for id, effect in saga.effects.items()}
+    assert (saga.phase, asked[3], statuses) == (
+        Phase.PARKED,
+        ["a+"],
+        {"a+": Status.UNDONE, "b+": Status.STUCK},
+    )
+
+
+def test_an_operator_has_it_tried_again() -> None:
+    """Under the same id; a second failure is told again."""
+    saga, asked = told([*PARKED, said(Act.RETRY), undid("b+", outcome=DEAD), said(Act.RETRY, "b+"), undid("b+")])
+    assert (saga.phase, asked[4:]) == (Phase.COMPENSATING, [["b+"], [], ["b+"], ["a+"]])
+    assert saga.effects["b+"].attempts == 5 + 1 + 1
+
+
+def test_an_operator_skips_it() -> None:
+    """Nothing claims that it was undone: who skipped it and why is kept."""
+    saga, asked = told([*PARKED, said(Act.SKIP), undid("a+")])
+    assert (saga.phase, asked[4]) == (Phase.COMPENSATED, ["a+"])
+    assert [(effect.status, effect.problem) for effect in saga.effects.values()] == [
+        (Status.UNDONE, ""),
+        (Status.SKIPPED, "skipped by ann: she knows"),
+    ]
+
+
+def test_an_operator_forces_it_on() -> None:
+    """Neither what was given up nor what has not ended is waited for; what comes of that is late."""
+    mesh = Hears(a=["slow", "agent"])
+    facts: list[Fact | SagaIntervened] = [
+        *PARKED,
+        said(Act.FORCE),
+        undid("a+"),
+        did("a+", "c+", by="slow"),
+        undid("c+"),
+    ]
+    saga, asked = told(facts, mesh)
+    assert (saga.phase, asked[3:]) == (Phase.COMPENSATED, [[], ["a+"], [], ["c+"], []])
+    assert saga.effects["c+"].late
+
+
+@pytest.mark.parametrize("act", [Act.RETRY, Act.SKIP, Act.FORCE])
+def test_what_does_not_fit_changes_nothing(act: Act) -> None:
+    """Nothing was given up, and nothing failed."""
+    running, _ = told([did("root", "a+")], Hears(a=["agent"]))
+    assert told([said(act)], Hears(a=["agent"]), saga=running) == (running, [[]])
+
+
+def test_cancelling_undoes_what_was_done() -> None:
+    """As if it had failed. A second word, or one while it is undone, changes nothing."""
+    mesh = Hears(root=["agent"], a=["agent"])
+    facts: list[Fact | SagaIntervened] = [
+        did("root", "a+"),
+        said(Act.CANCEL),
+        did("a+", "b+"),
+        said(Act.CANCEL),
+        undid("b+"),
+        undid("a+"),
+    ]
+    saga, asked = told(facts, mesh)
+    assert (saga.phase, asked) == (Phase.COMPENSATED, [[], [], ["b+"], [], ["a+"], []])
+    assert saga.failure is not None
+    assert saga.failure.reason == "cancelled by ann: she knows"
+
+
+def test_cancelling_what_has_ended_changes_nothing() -> None:
+    """It completed first; that is final."""
+    done, _ = told([did("root", "a+")])
+    assert told([said(Act.CANCEL)], saga=done) == (done, [[]])
+    assert told([said(Act.CANCEL)]) == (Saga(), [[]])
+
+
+def test_the_aftermath_of_undoing_is_let_be() -> None:
+    """What an undo emits may look like an effect or a failure; undoing that would never end."""
+    facts = [
+        did("root", "a+"),
+        did("a+", "failed!"),
+        undid("a+", "released+", "sorry!"),
+        did("released+", "more+"),
+        did("more+", outcome=DEAD),
+        did("sorry!", failing=["sorry"]),
+        did("x", "joined+", causes=["more+"]),
+    ]
+    saga, asked = told(facts)
+    assert (saga.phase, asked) == (Phase.COMPENSATED, [[], ["a+"], [], [], [], [], []])
+
+
+@pytest.mark.parametrize(
+    ("failing", "cause", "reason"),
+    [
+        (did("a+", "refused!", by="policy"), "refused!", "refused, said by policy"),
+        (did("a+", by="answer", outcome=DEAD), "a+", "answer could not handle a: ValueError: no such order"),
+        (did("a+", by="answer", outcome="expired"), "a+", "the deadline had passed when answer was to handle a"),
+        (did("lost!", by="desk", failing=["lost"]), "lost!", "lost, heard by desk"),
+    ],
+)
+def test_why_it_failed_goes_along(failing: Fact, cause: str, reason: str) -> None:
+    """Each request says what for, and follows from the event that failed, also one that no agent said."""
+    saga, _ = told([did("root", "a+", by="stock")])
+    _, [undo] = advance(saga, failing, NOBODY)
+    assert isinstance(undo, Undo)
+    assert (undo.event_id, undo.effect.agent, undo.effect.type) == ("a+", "stock", "a")
+    assert (undo.failure.event_id, undo.failure.reason) == (cause, reason)
+    assert base64.b64decode(undo.effect.value) == b"a+"

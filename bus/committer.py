@@ -123,15 +123,15 @@ class Committer:
         activity: defaultdict[int, list[bytes]] = defaultdict(list)
         for done in finished:
             records += done.outgoing
+            # Where no offset moves, as after an attempt that is made again, it still is what a zombie's commit is refused by.
+            touched[done.owned.tp] = done.owned
             if done.offset is not None:
                 # Only now: an offset counts as finished once its effects are in this very transaction.
                 done.owned.progress.finish(done.offset)
-                touched[done.owned.tp] = done.owned
             if done.activity is not None:
                 activity[done.activity_partition].append(done.activity)
         for side in remembered:
             records += side.outgoing
-            # Its offset moves nowhere, but is what a zombie's commit is refused by.
             touched[side.owned.tp] = side.owned
         for partition, deliveries in activity.items():
             for first in range(0, len(deliveries), _MOST_PER_ACTIVITY_RECORD):

@@ -499,6 +499,24 @@ async def test_state_is_written_by_the_owner_of_its_partition_alone() -> None:
     assert [one.offsets[of].offset for one in writing] == [0, 1]
 
 
+async def test_what_is_said_of_a_failed_attempt_is_said_by_the_owner_alone() -> None:
+    """A transaction that holds nothing but attempts to be made again is fenced as well."""
+    bus = Overheard()
+    world = World(1, bus=bus)
+
+    async def fails_once(event: Placed) -> list[Event]:
+        if current.get().attempt == 1:
+            raise ValueError
+        return [Done(n=event.n)]
+
+    async with world.running(consumer(fails_once, retry=QUICK)):
+        await world.place(1)
+        await world.until_done(1)
+
+    of = TopicPartition("test.placed", 0)
+    assert [one.offsets[of].offset for one in bus.transactions] == [0, 1]
+
+
 async def test_a_second_worker_takes_its_share_and_nothing_is_repeated(world: World) -> None:
     """Partitions move while events flow; every event is answered once."""
     async with world.running(consumer(answer)):

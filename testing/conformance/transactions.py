@@ -203,6 +203,7 @@ class TransactionPromises(Promises):
             await reading.owns(partitions(topic, 1))
             await reading.member.try_out([outgoing(topic, b"tried")])
             await reading.member.commit(Transaction([outgoing(topic, b"committed")], {}))
+            await eventually(lambda: _count(bus, topic, 1), what="what was committed")
             assert values(await everything(bus, topic)) == [b"committed"]
 
     async def _assert_nothing_came_of_it(self, bus: Bus, group: str, orders: str, shipped: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from operator import attrgetter
 
@@ -35,9 +35,10 @@ class Anomaly(StrEnum):
 
 
 class Findings:
-    """What was found, counted; the first few of each kind in words."""
+    """What was found, counted; the first few of each kind in words, which *tell* is called with at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._tell = tell
         self.counts: Counter[Anomaly] = Counter()
         self._told: list[str] = []
 
@@ -45,6 +46,7 @@ class Findings:
         self.counts[anomaly] += 1
         if self.counts[anomaly] <= _SHOWN:
             self._told.append(f"{anomaly}: {what}")
+            self._tell(self._told[-1])
 
     def lines(self) -> list[str]:
         """Say what was found, a line each; nothing where nothing was."""

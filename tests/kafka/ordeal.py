@@ -163,7 +163,7 @@ class Ordeal:
         self._struck = 0
         self._published = 0
         self._clock = Stopwatch()
-        self._findings = Findings()
+        self._findings = Findings(staff.note)  # beside what was done at that time
         self._live = Books("money.audited", self._deposits, AS_AUDITED, self._findings)
         self._lowest = 0
         """Every deposit below is through."""

@@ -68,7 +68,7 @@ def main() -> None:
     except NoKafkaError as error:
         _say(f"error: {error}")
         sys.exit(3)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _say("stopped")
         sys.exit(130)
     finally:
@@ -120,6 +120,10 @@ async def _run(course: Course, cluster: Cluster, folder: Path, options: argparse
         namespace=_NAMESPACE,
         options=("--guarantee", options.guarantee),
     )
+    this = asyncio.current_task()
+    assert this is not None
+    # An exception out of a signal's handler may end in a callback of some client, and be lost.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     brokers = cluster.brokers if isinstance(cluster, KafkaCluster) else ()
     try:
         async with Mesh(bus, settings=settings) as mesh:

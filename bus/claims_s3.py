@@ -10,9 +10,9 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.session import get_session
+from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs] - it has none of its own
+from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs] - as above
+from botocore.session import Session  # pyright: ignore[reportMissingTypeStubs] - as above
 
 from antiphon.bus.claim import Claim
 from antiphon.bus.errors import ClaimChangedError, ClaimMissingError, ClaimStoreError
@@ -79,7 +79,7 @@ class S3Claims:
         """Return the client, which any thread may use; made in the first one that needs it, not on the event loop."""
         with self._lock:
             if self._made is None:
-                session = get_session()
+                session: Any = Session()  # its methods are not typed
                 options = Config(
                     connect_timeout=_CONNECT_S,
                     read_timeout=_READ_S,
@@ -101,4 +101,5 @@ class S3Claims:
 
 
 def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    answer: Any = error.response  # what the store said, in whatever shape
+    return str(answer.get("Error", {}).get("Code", ""))

@@ -31,6 +31,9 @@ from antiphon.bus.record import Committed, Record, TopicPartition, in_words, siz
 # How long one look for records may take: a command waits for it.
 _LOOK_S = 0.02
 _LOOK_AT_LEAST_ONCE_S = 0.005
+# What the client says of records that it cannot give, and how often to pass that on.
+_UNREADABLE = frozenset((KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG))  # noqa: SLF001 - as below
+_SAY_AGAIN_S = 30.0
 # How much it may bring, and how many records while nobody knows how large they are.
 _LOOK_BYTES = 4 * 1024 * 1024
 _CAUTIOUS = 50
@@ -84,6 +87,8 @@ class Polling(threading.Thread):
         """Of which nothing has come since they were sought."""
         self._adrift: set[TopicPartition] = set()
         """The broker does not have what comes next."""
+        self._say_again: dict[TopicPartition, float] = {}
+        """When to say once more that what stands next cannot be read."""
         self._left: set[str] = set()
         """Topics of which every partition was taken away: perhaps there is no such topic any more."""
         self._most = min(_CAUTIOUS, config.batch)
@@ -290,11 +295,30 @@ class Polling(threading.Thread):
                     self._note_end(TopicPartition(message.topic() or "", message.partition() or 0), message.offset())
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
                     self._adrift.add(TopicPartition(message.topic() or "", message.partition() or 0))
+                elif error.code() in _UNREADABLE:
+                    self._say_unreadable(TopicPartition(message.topic() or "", message.partition() or 0), error)
                 else:
                     self._on_error(error)
                 continue
             add(record_of(message))
         return records
+
+    def _say_unreadable(self, partition: TopicPartition, error: KafkaError) -> None:
+        """Say that the client does not give what stands next on *partition*; it tries again, many times a second."""
+        now = time.monotonic()
+        if now >= self._say_again.get(partition, now):
+            self._say_again[partition] = now + _SAY_AGAIN_S
+            log.error(
+                "records cannot be unpacked; their partition stands still",
+                extra={
+                    "group": self._membership.group,
+                    "topic": partition.topic,
+                    "partition": partition.partition,
+                    "offset": self._at.get(partition),
+                    "reason": error.str(),
+                    "remedy": "raise ANTIPHON_CLIENT_RECEIVE_MESSAGE_MAX_BYTES, or move the group's offset past them",
+                },
+            )
 
     def _announce(self) -> None:
         """Tell the taker of fresh partitions once it is known what is committed for them.

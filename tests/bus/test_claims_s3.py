@@ -217,6 +217,10 @@ def test_what_is_said_when_nobody_answers(store: ObjectStore) -> None:
 
 def test_without_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at the start which extra to install."""
-    monkeypatch.setattr("antiphon.bus.connect.find_spec", lambda name: None)
+
+    def nothing(_name: str) -> None:
+        """Find no module."""
+
+    monkeypatch.setattr("antiphon.bus.connect.find_spec", nothing)
     with pytest.raises(SettingsError, match=r"pip install 'antiphon\[s3\]'"):
         claim_check(Settings(claims=PLACE))

@@ -46,6 +46,9 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),
         "claim_threshold": (900_000, "default"),
+        "processes": (1, "default"),
+        "state_dir": (None, "default"),
+        "state_memory": (67_108_864, "default"),
     }
 
 

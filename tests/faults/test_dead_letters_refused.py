@@ -147,6 +147,7 @@ async def test_f18_at_least_once(court: Court) -> None:
         await court.judged(0, 0, 1, bad=0)
         await eventually(lambda: standing_still(worker) == 1, 60, what="the partition to stand still")
         await court.take_at_most(1_000_000)
+        await eventually(lambda: court.records("judge.dead"), 60, what="the letter")
         await eventually(lambda: _count(court, 1), 60, what="what stands behind it")
     assert {letter.key for letter in await court.records("judge.dead")} == {KEYS[0].encode()}
 

@@ -13,6 +13,7 @@ from antiphon import Agent, Event
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
+from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing, Record
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.testing.mesh import MemoryMesh
@@ -160,3 +161,25 @@ async def test_f26_a_decompression_bomb(mesh: MemoryMesh, kafka: str) -> None:
     headers = dict(letter.headers)
     assert (letter.key, letter.value, headers[DEAD + "error"]) == (b"bomb", b"", b"LimitError")
     assert (headers[DEAD + "left_out"], headers[DEAD + "offset"]) == (b"traceback,value", b"0")
+
+
+@pytest.mark.kafka
+async def test_f26_a_bomb_that_the_client_does_not_unpack(
+    kafka: str, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody gets its bytes, so nobody can set it aside: its partition stands still and says so, the other goes on."""
+    small = {"receive.message.max.bytes": 2_000_000, "fetch.max.bytes": 1_000_000}
+    mesh = MemoryMesh(2, bus=KafkaBus(KafkaConfig(bootstrap_servers=kafka, options=small)), names=Names(namespace))
+    await mesh.prepare(agent)
+    producer: Any = Producer({"bootstrap.servers": kafka, "compression.type": "zstd", "message.max.bytes": 40_000_000})
+    producer.produce(mesh.names.topic("poison.text"), bytes(20_000_000), b"bomb", partition=0)
+    assert producer.flush(60) == 0
+    on_the_other = next(f"k{n}" for n in range(100) if partition_for(f"k{n}".encode(), 2) == 1)
+    said = "records cannot be unpacked; their partition stands still"
+    async with mesh.running(agent):
+        await eventually(lambda: said in caplog.messages, 60, what="the alarm")
+        await mesh.publish(Asked(n=1), key=on_the_other)
+        await mesh.eventually(Done, count=1, timeout=60)
+    line, *_ = [vars(record) for record in caplog.records if record.message == said]
+    assert (line["levelname"], line["topic"], line["partition"]) == ("ERROR", mesh.names.topic("poison.text"), 0)
+    await mesh.bus.close()

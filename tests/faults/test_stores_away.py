@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def on_disk(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
+def full_disk() -> Generator[None]:
     """Let no file of this process grow beyond a megabyte: the system itself refuses, as it does on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
@@ -107,9 +107,9 @@ async def test_f21_a_disk_that_is_full(
 
     mesh = MemoryMesh(1, claims=Claims(FileClaims(tmp_path)))
     await mesh.prepare(agent)
-    await mesh.publish(*(Asked(n=n) for n in range(4)))
+    await mesh.publish(*(Asked(n=n) for n in range(8)))
     with full_disk():
-        async with mesh.running(agent, bounds=Bounds(most_pending=4)) as worker:
+        async with mesh.running(agent, bounds=Bounds(most_pending=8)) as worker:
             away = "the store of large values does not answer; trying again"
             await eventually(lambda: caplog.messages.count(away) > 3, what="tries to write")
             status = worker.statuses()[0]
@@ -117,8 +117,9 @@ async def test_f21_a_disk_that_is_full(
             assert (await mesh.handled(), await mesh.records("writer.dead")) == ([], [])
             assert {"File too large" in str(vars(line).get("reason")) for line in caplog.records} == {True}
             assert on_disk(tmp_path) == []
-            resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
-            await mesh.eventually(Done, count=4, timeout=60)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            await mesh.eventually(Done, count=8, timeout=60)
     assert {(handled.outcome, handled.attempt) for handled in await mesh.handled()} == {("completed", 1)}
 
 

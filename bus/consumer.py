@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from antiphon.bus.handler import Handler
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.retry import RetryPolicy
-from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
+
+if TYPE_CHECKING:
+    from antiphon.schemas.codec import Codec
 
 STATE_EXPIRES_S = 30 * 24 * 3600.0
 """Longer than Kafka keeps events unless it is told to (7 days), so no event can come again that state should refuse."""
 
-Follower: TypeAlias = Callable[[Bus, Names, Codec], Awaitable[None]]
+Follower: TypeAlias = Callable[[Bus, Names, "Codec"], Awaitable[None]]
 """What a worker runs beside a handler that needs to know more than its events tell; it reads on until cancelled."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,17 @@ import pytest
 from cluster import KafkaCluster, NoKafkaError, start
 
 from antiphon.bus.kafka.embedded import EmbeddedBroker
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Undo what a command run in this process has told the log: other tests listen to it."""
+    ours, root = logging.getLogger("antiphon"), logging.getLogger()
+    levels, handlers = (ours.level, root.level), [*root.handlers]
+    yield
+    ours.setLevel(levels[0])
+    root.setLevel(levels[1])
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

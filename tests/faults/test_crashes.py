@@ -10,9 +10,9 @@ import subprocess
 import psutil
 import pytest
 from crew import Process
+from orders import Placed, Refunded, Released, Shipped, card, parcel, steps, stock
 from probe import Act, Answered, Asked, attempts, probe
 from relay import Api, CutError, Relay, Request
-from orders import Placed, Refunded, Released, Shipped, card, parcel, steps, stock
 from world import HERE, PROBE, World
 
 from antiphon.compensation.coordinator import coordinator

@@ -104,6 +104,7 @@ class KafkaMember:
         except TimeoutError:
             self._leave_behind(bound_s)
             raise BrokerUnreachableError(self._config.bootstrap_servers, "no answer", tried_s=bound_s) from None
+        self._ownership.fenced()
         self._polling.restart()
 
     async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -46,7 +46,7 @@ class Ownership:
         self._told: dict[TopicPartition, int] = {}
         self._metadata: GroupMetadata = None
         self._heard = 0
-        self._under_way: frozenset[TopicPartition] = frozenset()
+        self._under_way: dict[int, frozenset[TopicPartition]] = {}
 
     def begin(self, partitions: Iterable[TopicPartition]) -> int:
         """Begin a new term for *partitions* and return its number."""
@@ -93,19 +93,28 @@ class Ownership:
         """Give a ticket for a transaction that is under way until the context is left; raises as `ticket` does."""
         with self._changed:
             ticket = self.ticket(partitions)
-            self._under_way = frozenset(partitions)
+            number = next(self._numbers)
+            self._under_way[number] = frozenset(partitions)
         try:
             yield ticket
         finally:
             with self._changed:
-                self._under_way = frozenset()
+                self._under_way.pop(number, None)
                 self._changed.notify_all()
+
+    def fenced(self) -> None:
+        """Note that every older producer is fenced: what was under way with one, hanging perhaps, will never count."""
+        with self._changed:
+            self._under_way.clear()
+            self._changed.notify_all()
 
     def settle(self, partitions: Collection[TopicPartition], within_s: float) -> bool:
         """End the terms of *partitions* and wait until no transaction with work of theirs is under way; False: one still is."""
         with self._changed:
             self.end(partitions)
-            return self._changed.wait_for(lambda: self._under_way.isdisjoint(partitions), within_s)
+            return self._changed.wait_for(
+                lambda: all(under_way.isdisjoint(partitions) for under_way in self._under_way.values()), within_s
+            )
 
     def newer(self, ticket: Ticket, within_s: float) -> bool:
         """Wait until the group has been asked again since *ticket*, whole round included."""

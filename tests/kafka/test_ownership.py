@@ -89,3 +89,15 @@ def test_what_is_being_given_back_is_committed_no_more() -> None:
     ownership.settle([P0], within_s=0.0)
     with pytest.raises(CommitError), ownership.committing([P0]):
         pass
+
+
+def test_what_hangs_is_not_waited_for_once_its_producer_is_fenced() -> None:
+    """It will never count; and when its call ends after all, what began meanwhile is still under way."""
+    ownership = Ownership()
+    ownership.tell([P0], ownership.begin([P0]))
+    with ownership.committing([P0]):
+        ownership.fenced()
+        assert ownership.settle([P0], 0.0)
+        ownership.tell([P0], ownership.begin([P0]))
+        with ownership.committing([P0]):
+            assert not ownership.settle([P0], 0.0)

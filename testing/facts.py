@@ -4,7 +4,8 @@ An event is named as it is: with a "+" at its end its agent can undo it, with a
 "!" it fails its workflow. Without these marks the name is its type too, up to a
 "-", so that one type may happen several times.
 
->>> saga, asked = told([did("placed", "reserved+"), did("reserved+", "refused!")], Hears(reserved=["card"]))
+>>> facts = [did("placed", "reserved+"), did("reserved+", "refused!", by="card")]
+>>> saga, asked = told(facts, Hears(reserved=["card"]))
 >>> asked, saga.phase.value
 ([[], ['reserved+']], 'compensating')
 """

@@ -10,7 +10,7 @@ import subprocess
 import psutil
 import pytest
 from crew import Process
-from orders import Placed, Refunded, Released, Shipped, card, parcel, steps, stock
+from parcels import Placed, Refunded, Released, Shipped, card, parcel, steps, stock
 from probe import Act, Answered, Asked, attempts, probe
 from relay import Api, CutError, Relay, Request
 from world import HERE, PROBE, World
@@ -71,7 +71,7 @@ async def test_f02_killed_during_a_commit(relayed: World, relay: Relay, arrives:
 
 async def test_f03_killed_during_an_undo(world: World) -> None:
     """The agent that gives money back and the coordinator are killed in it: both go on, and it is given back once."""
-    shop = f"{HERE / 'orders.py'}"
+    shop = f"{HERE / 'parcels.py'}"
     others = [f"{shop}:stock", f"{shop}:parcel", "compensation"]
     cashier, rest = world.start(f"{shop}:card"), await world.start(*others).ready()
     await world.publish([Placed(refuse=True)])

@@ -13,10 +13,11 @@ from typing import Any
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.engine import Bounds, Engine, EngineSettings
+from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, InFlight, Said
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
+from antiphon.bus.pressure import Bounds
 from antiphon.bus.record import Outgoing
 from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT, Status, Telemetry

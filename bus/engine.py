@@ -32,6 +32,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
+from antiphon.bus.pressure import Bounds, Pressure
 from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition, in_words
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
@@ -47,22 +48,6 @@ from antiphon.schemas.event import Event
 log = logging.getLogger(__name__)
 
 _SAVE_S = 5.0  # a disk that hangs must not keep a worker from stopping
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """How much may be in hand, taken and not finished, before partitions are paused; they are resumed at the half.
-
-    What is on its way when a bound is reached still comes: a few hundred small records, or some megabytes.
-    """
-
-    most_pending: int = 2_000
-    """Records of one partition; at least four times the concurrency, so that none of it idles when half is through."""
-    most_pending_bytes: int = 32 * 1024 * 1024
-    """Of one partition. A value that is kept by reference counts in full."""
-    most_in_hand: int = 20_000
-    """Records of all partitions; at least four times the concurrency."""
-    most_in_hand_bytes: int = 128 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,12 +108,9 @@ class Engine:
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state
         )
         self._runner.on_room = self._resume_where_there_is_room
-        self._most_pending = max(settings.most_pending, 4 * consumer.concurrency)
-        self._most_in_hand = max(settings.most_in_hand, 4 * consumer.concurrency)
         self._stopped = Stopped(consumer.name, names.dead(consumer.name))
+        self._pressure = Pressure(settings, concurrency=consumer.concurrency, owned=self._owned, stopped=self._stopped)
         self._reopening: asyncio.Task[None] | None = None
-        self._crowded = False
-        """Too much is in hand of all partitions together; none is resumed until half of it is finished."""
         self._lag: Mapping[TopicPartition, int] | None = None
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
@@ -371,7 +353,7 @@ class Engine:
                 self.handed_back += sum(id(job.owned) in gone for job in self._runner.running)
             self._committer.forget(lambda owned: id(owned) in gone)
             self._runner.abandon(lambda job: id(job.owned) in gone)
-            self._uncrowd()
+            self._resume_if_relieved()
             self._states.drop({tp.partition for tp in partitions} - {tp.partition for tp in self._owned})
 
     def _tell_of(self, jumped: Jumped) -> None:
@@ -403,28 +385,9 @@ class Engine:
             if owned is None or owned.closing or not owned.progress.take(record.offset, in_full(record)):
                 continue
             self._enqueue(owned, record)
-        self._crowded = self._crowded or self._exceeds(1)
-        for owned in [owned for owned in self._owned.values() if not owned.paused]:
-            # Past any limit a partition waits: memory, and what the commit's metadata can say.
-            if self._crowded or owned.progress.full or self._is_full(owned, 1):
-                owned.paused = True
-                self._member.pause([owned.tp])
+        if paused := self._pressure.too_much():
+            self._member.pause(paused)
         self._runner.wake()
-
-    def _exceeds(self, share: int) -> bool:
-        """Say whether more is in hand than one *share*-th of what may be, of all partitions together."""
-        all_owned = self._owned.values()
-        return (
-            sum(owned.pending for owned in all_owned) * share >= self._most_in_hand
-            or sum(owned.progress.size for owned in all_owned) * share >= self._settings.most_in_hand_bytes
-        )
-
-    def _is_full(self, owned: Owned, share: int) -> bool:
-        """Say whether more of *owned* is in hand than one *share*-th of what may be."""
-        return (
-            owned.pending * share >= self._most_pending
-            or owned.progress.size * share >= self._settings.most_pending_bytes
-        )
 
     def _enqueue(self, owned: Owned, record: Record) -> None:
         try:
@@ -455,17 +418,12 @@ class Engine:
         self._runner.add(lane, Job(owned, record, envelope, event_class))
 
     def _resume_where_there_is_room(self, owned: Owned) -> None:
-        if not owned.paused or self._crowded or self._is_full(owned, 2) or owned.progress.full:
-            return
-        if self._owned.get(owned.tp) is owned and owned.tp not in self._stopped:
-            owned.paused = False
+        if self._pressure.has_room(owned):
             self._member.resume([owned.tp])
 
-    def _uncrowd(self) -> None:
-        if self._crowded and not self._exceeds(2):
-            self._crowded = False
-            for owned in list(self._owned.values()):
-                self._resume_where_there_is_room(owned)
+    def _resume_if_relieved(self) -> None:
+        if resumed := self._pressure.relieved():
+            self._member.resume(resumed)
 
     # Commits: what is finished becomes visible.
 
@@ -499,7 +457,7 @@ class Engine:
                 self._telemetry.committed(self._consumer.name, time.perf_counter() - began_s)
                 self._states.committed(batch.transaction.records)
                 self._committer.committed(batch)
-                self._uncrowd()
+                self._resume_if_relieved()
                 for owned in batch.owned:
                     self._resume_where_there_is_room(owned)
 

@@ -17,15 +17,19 @@ from concurrent.futures import Future
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Offset
 
-from antiphon.bus.errors import BusError, CommitError, MemberFailedError, OffsetsGoneError, UnknownTopicError
+from antiphon.bus.errors import BusError, CommitError, MemberFailedError
+from antiphon.bus.kafka.absence import Absence
 from antiphon.bus.kafka.chatter import library, log
+from antiphon.bus.kafka.client import GroupClient
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, member_consumer
-from antiphon.bus.kafka.failures import REFUSED, error_of, unreachable
+from antiphon.bus.kafka.failures import REFUSED, error_of
+from antiphon.bus.kafka.holdings import Holdings
 from antiphon.bus.kafka.inbox import Inbox
+from antiphon.bus.kafka.jumps import Jumps
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
-from antiphon.bus.port import Assigned, Jumped, Lost, Membership, MissingOffsets, Records, Revoked
+from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition, in_words, size_of
 
 # How long one look for records may take: a command waits for it.
@@ -40,7 +44,6 @@ _CAUTIOUS = 50
 # How long the taker may be behind before fetching is paused. Pausing drops what the client has fetched ahead.
 _PATIENCE_S = 0.1
 _ASK_S = 2.0
-_PROBE_S = 2.0
 _UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 
 
@@ -72,33 +75,16 @@ class Polling(threading.Thread):
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
-        self._consumer: Consumer
-        self._assigned: set[TopicPartition] = set()
-        self._fresh: set[TopicPartition] = set()
-        """Assigned, and the taker has not been told yet."""
-        self._flowing: set[TopicPartition] = set()
-        self._at: dict[TopicPartition, int] = {}
-        """What comes next of each partition that the taker knows."""
-        self._committed: dict[TopicPartition, int] = {}
-        """The last offset that this member knows to be committed, of any partition it ever had."""
-        self._begun_at: dict[TopicPartition, int] = {}
-        """Where each began when it was assigned."""
-        self._sought: set[TopicPartition] = set()
-        """Of which nothing has come since they were sought."""
-        self._adrift: set[TopicPartition] = set()
-        """The broker does not have what comes next."""
+        self._held = Holdings()
+        self._client: GroupClient
+        self._jumps: Jumps
+        self._absence = Absence(config, membership)
         self._say_again: dict[TopicPartition, float] = {}
         """When to say once more that what stands next cannot be read."""
-        self._left: set[str] = set()
-        """Topics of which every partition was taken away: perhaps there is no such topic any more."""
         self._most = min(_CAUTIOUS, config.batch)
         """Records taken from the client at a time: fewer of large ones."""
-        self._ended: dict[TopicPartition, int] = {}
-        """Where each was found to have no more, if it was."""
         self._throttled = False
         self._refused = False
-        self._down_since: float | None = None
-        self._next_probe = 0.0
 
     # The event loop's side.
 
@@ -116,7 +102,7 @@ class Polling(threading.Thread):
 
     def note(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Note that *offsets* are committed, by whomever."""
-        self._committed.update({partition: committed.offset for partition, committed in offsets.items()})
+        self._held.committed.update({partition: committed.offset for partition, committed in offsets.items()})
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
         """Commit *offsets* outside a transaction; the future raises `CommitError`."""
@@ -136,13 +122,8 @@ class Polling(threading.Thread):
         return done
 
     def last(self, partition: TopicPartition, end: int) -> int | None:
-        """Return one past the last record of a *partition* that ends at *end*, as far as that is known; None: not owned.
-
-        What a transaction ends with takes an offset, so the end of the log is no
-        measure of whether there is anything left: being told that there is nothing more is.
-        """
-        at = self._at.get(partition)
-        return at if at is None or self._ended.get(partition, -1) >= end else end
+        """Return one past the last record of a *partition* that ends at *end*, as far as that is known; None: not owned."""
+        return self._held.last(partition, end)
 
     def close(self) -> None:
         """Leave the group at once; `finished` says when."""
@@ -166,11 +147,11 @@ class Polling(threading.Thread):
                 self._run_commands()
                 self._announce()
                 self._look()
-                if self._adrift:
+                if self._jumps.adrift:
                     self._go_on_elsewhere()
-                if self._left:
-                    self._look_for_topics()
-                self._probe()
+                if self._jumps.left:
+                    self._jumps.look_for_topics()
+                self._absence.probe(self._client.consumer)
                 self._fall_back()
             reason = "it was closed"
         except BusError as error:
@@ -187,20 +168,22 @@ class Polling(threading.Thread):
             self._run_commands()
 
     def _join(self) -> None:
-        options = {
-            **member_consumer(self._config, self._membership, self._protocol),
-            "error_cb": self._on_error,
-        }
-        self._consumer = Consumer(options, logger=library)
-        self._consumer.subscribe(
+        self._client = GroupClient(self._subscribed, self._protocol)
+        self._jumps = Jumps(self._client, self._membership, self._held, self._ownership, self.inbox)
+
+    def _subscribed(self, protocol: GroupProtocol) -> Consumer:
+        options = {**member_consumer(self._config, self._membership, protocol), "error_cb": self._on_error}
+        consumer = Consumer(options, logger=library)
+        consumer.subscribe(
             [*self._membership.topics], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+        return consumer
 
     def _leave(self) -> None:
         self._closing.set()
-        self._forget(frozenset(self._assigned))
-        with contextlib.suppress(KafkaException, RuntimeError, AttributeError):
-            self._consumer.close()
+        self._forget(frozenset(self._held.assigned))
+        with contextlib.suppress(AttributeError):  # it may never have come to be
+            self._client.close()
 
     def _run_commands(self) -> None:
         while self._commands:
@@ -212,34 +195,40 @@ class Polling(threading.Thread):
         wait_s = self._look_s
         if self._throttled and not self.inbox.full:
             self._throttled = False
-            self._fetch_from(self._flowing)
-        if self._throttled or not self._flowing:
+            self._fetch_from(self._held.flowing)
+        if self._throttled or not self._held.flowing:
             # Nothing can come but news of the group: wait for commands instead, they are not kept waiting so.
             self.wake.wait(wait_s)
             self.wake.clear()
             wait_s = 0.0
-        first = self._consumer.poll(wait_s)
+        first = self._client.consumer.poll(wait_s)
         if first is not None:
-            # `consume` alone would wait its whole time for a full batch.
-            batch = [first, *self._consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
-            records = self._records(batch)
-            if self._sought:
-                records = self._in_place(records)
-            if records:
-                self._note(records)
-                size = sum(map(size_of, records))
-                self._most = min(self._config.batch, max(1, _LOOK_BYTES * len(records) // (size or 1)))
-                self.inbox.put(Records(records), size)
-        if self._assigned:
-            self._ownership.hear(self._consumer.consumer_group_metadata())
+            self._take(first)
+        if self._held.assigned:
+            self._ownership.hear(self._client.metadata())
         if self.inbox.full and not self._throttled:
             self._hold_up()
-        elif self._rest is not None and self._rest.is_due(self._flowing):
-            self._consumer.pause(named(self._flowing))
+        elif self._rest is not None and self._rest.is_due(self._held.flowing):
+            self._client.pause(self._held.flowing)
             self.wake.wait(self._rest.begin())
             self.wake.clear()
             if not self._throttled:
-                self._fetch_from(self._flowing)
+                self._fetch_from(self._held.flowing)
+
+    def _take(self, first: Message) -> None:
+        """Put *first* into the inbox, and what has come with it."""
+        # `consume` alone would wait its whole time for a full batch.
+        batch = [first, *self._client.consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
+        records = self._records(batch)
+        if self._held.sought:
+            records = self._in_place(records)
+        if records:
+            came = self._held.came(records)
+            if self._rest is not None:
+                self._rest.came(came)
+            size = sum(map(size_of, records))
+            self._most = min(self._config.batch, max(1, _LOOK_BYTES * len(records) // (size or 1)))
+            self.inbox.put(Records(records), size)
 
     def _in_place(self, records: Sequence[Record]) -> list[Record]:
         """Leave out what comes from below where its partition was sought, and seek again.
@@ -247,30 +236,14 @@ class Polling(threading.Thread):
         An assigned partition is at its beginning until then, and the client may
         look that up while the broker changes, and go there after the seek.
         """
-        kept: list[Record] = []
-        astray: set[TopicPartition] = set()
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            if partition in self._sought and record.offset < self._at[partition]:
-                astray.add(partition)
-            else:
-                self._sought.discard(partition)
-                kept.append(record)
+        kept, astray = self._held.in_place(records)
         if astray:
             log.info("the client read from elsewhere; seeking again", extra={"partitions": in_words(astray)})
-            for partition in astray:
-                self._consumer.seek(Offset(*partition, self._at[partition]))
+            self._client.seek({partition: self._held.at[partition] for partition in astray})
         return kept
 
-    def _note(self, records: Sequence[Record]) -> None:
-        last = {(record.topic, record.partition): record.offset for record in records}
-        came = {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
-        self._at.update(came)
-        if self._rest is not None:
-            self._rest.came(came)
-
     def _note_end(self, partition: TopicPartition, offset: int | None) -> None:
-        self._ended[partition] = offset or 0
+        self._held.ended[partition] = offset or 0
         if self._rest is not None:
             self._rest.ended(partition)
 
@@ -280,7 +253,7 @@ class Polling(threading.Thread):
             left = deadline - time.monotonic()
             if left <= 0:
                 self._throttled = True
-                self._consumer.pause(named(self._flowing))
+                self._client.pause(self._held.flowing)
                 return
             self.wake.wait(left)
             self.wake.clear()
@@ -294,7 +267,7 @@ class Polling(threading.Thread):
                 if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own errors are spelt so
                     self._note_end(TopicPartition(message.topic() or "", message.partition() or 0), message.offset())
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
-                    self._adrift.add(TopicPartition(message.topic() or "", message.partition() or 0))
+                    self._jumps.adrift.add(TopicPartition(message.topic() or "", message.partition() or 0))
                 elif error.code() in _UNREADABLE:
                     self._say_unreadable(TopicPartition(message.topic() or "", message.partition() or 0), error)
                 else:
@@ -314,7 +287,7 @@ class Polling(threading.Thread):
                     "group": self._membership.group,
                     "topic": partition.topic,
                     "partition": partition.partition,
-                    "offset": self._at.get(partition),
+                    "offset": self._held.at.get(partition),
                     "reason": error.str(),
                     "remedy": "raise ANTIPHON_CLIENT_RECEIVE_MESSAGE_MAX_BYTES, or move the group's offset past them",
                 },
@@ -328,13 +301,14 @@ class Polling(threading.Thread):
         change it. A commit may begin between `restart` and this thread's
         hearing of it, and what it commits must not be handed out again.
         """
-        if not self._fresh or not self._ready():
+        held = self._held
+        if not held.fresh or not self._ready():
             return
-        asked = [partition for partition in self._fresh if self._ownership.settle([partition], 0.0)]
+        asked = [partition for partition in held.fresh if self._ownership.settle([partition], 0.0)]
         if not asked:
             return
         try:
-            answers = self._consumer.committed(named(asked), timeout=_ASK_S)
+            answers = self._client.consumer.committed(named(asked), timeout=_ASK_S)
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() in REFUSED:
@@ -348,124 +322,30 @@ class Polling(threading.Thread):
             for answer in answers
             if answer.error is None
         }
-        jumps = self._forgotten(known)
+        jumps = self._jumps.forgotten(known)
         begin = {
             partition: OFFSET_BEGINNING if committed is None else committed.offset
             for partition, committed in known.items()
         }
-        self._at |= begin
-        self._begun_at |= begin
+        held.at |= begin
+        held.begun_at |= begin
         self.note({partition: committed for partition, committed in known.items() if committed is not None})
         for partition in known:
-            self._ended.pop(partition, None)
-        self._fresh -= known.keys()
+            held.ended.pop(partition, None)
+        held.fresh -= known.keys()
         if known:
-            self._ownership.hear(self._consumer.consumer_group_metadata())
+            self._ownership.hear(self._client.metadata())
             self.inbox.put(Assigned(known), self._ownership.begin(known))
         for jumped in jumps:
             self.inbox.put(jumped)
 
-    # Where the broker does not have what comes next.
-
-    def _forgotten(self, known: dict[TopicPartition, Committed | None]) -> list[Jumped]:
-        """Find partitions of which the group forgot what it had committed: it does so when a topic is deleted."""
-        jumps: list[Jumped] = []
-        for partition, committed in [*known.items()]:
-            if committed is None and (expected := self._committed.get(partition, 0)) > 0:
-                jumped = self._jump(partition, expected, anew=True)
-                if jumped is None:
-                    del known[partition]
-                    continue
-                known[partition] = Committed(jumped.to)
-                self._keep(jumped)
-                jumps.append(jumped)
-        return jumps
-
     def _go_on_elsewhere(self) -> None:
-        """Let partitions go on whose next offset the broker does not have, as the membership says, and tell of it."""
-        # What is not being fetched is found out again once it is: resuming seeks.
-        adrift, self._adrift = self._adrift & self._flowing, set()
-        for partition in adrift:
-            expected = self._at[partition]
-            if expected < 0:
-                continue  # it had none when it was assigned, and has been sent to the beginning since
-            jumped = self._jump(partition, expected)
-            if jumped is None:
-                self._adrift.add(partition)
-            elif jumped.first <= expected <= jumped.end:
-                self._revive(partition)  # it is there by now
-            elif jumped.anew:
-                self._begin_anew(jumped)
-            else:
-                if expected == self._begun_at[partition]:
-                    self._keep(jumped)
-                self._at[partition] = jumped.to
-                self._ended.pop(partition, None)
-                self.inbox.put(jumped)
-                self._revive(partition)
-
-    def _begin_anew(self, jumped: Jumped) -> None:
-        """Give a partition back to the taker as another one: what it has in hand has offsets of another log."""
-        partition = jumped.partition
-        self._ownership.end([partition])
-        self._flowing.discard(partition)
-        self.inbox.void([partition])
-        self.inbox.put(Lost(frozenset([partition])))
-        self._keep(jumped)
-        self.inbox.put(jumped)
-        self._at[partition] = self._begun_at[partition] = jumped.to
-        self._ended.pop(partition, None)
-        self._revive(partition)
-        self.inbox.put(Assigned({partition: Committed(jumped.to)}), self._ownership.begin([partition]))
-
-    def _revive(self, partition: TopicPartition) -> None:
-        """Have the client fetch *partition* again, where it is to go on: after such an error it refuses to seek."""
-        if self._protocol is GroupProtocol.CONSUMER:
-            self._consumer.incremental_unassign(named([partition]))
-            self._consumer.incremental_assign([Offset(*partition, self._at[partition])])
-        else:
-            self._consumer.assign([Offset(*one, self._at.get(one, OFFSET_BEGINNING)) for one in self._assigned])
-        if held := (self._assigned if self._throttled else self._assigned - self._flowing):
-            self._consumer.pause(named(held))
-
-    def _keep(self, jumped: Jumped) -> None:
-        """Commit where a partition goes on, or whoever is next would jump again. Nothing of it may be in hand."""
-        self._committed[jumped.partition] = jumped.to
-        try:
-            self._consumer.commit(offsets=[Offset(*jumped.partition, jumped.to)], asynchronous=False)
-        except KafkaException as exception:
-            log.info("where a partition goes on is not committed yet", extra={"reason": error_of(exception).str()})
-
-    def _jump(self, partition: TopicPartition, expected: int, *, anew: bool = False) -> Jumped | None:
-        """Say where *partition* goes on; None where no broker says so now. Raises `OffsetsGoneError`."""
-        try:
-            first, end = self._consumer.get_watermark_offsets(Offset(*partition), timeout=_ASK_S)
-        except KafkaException as exception:
-            log.info("a partition's offsets are not known yet", extra={"reason": error_of(exception).str()})
-            return None
-        policy = self._membership.on_missing_offsets
-        anew = anew or expected > end
-        if policy is MissingOffsets.STOP and (anew or expected < first):
-            raise OffsetsGoneError(self._membership.group, *partition, expected=expected, first=first, end=end)
-        to = end if policy is MissingOffsets.LATEST else first
-        return Jumped(partition, expected, first, end, to, anew=anew)
-
-    def _look_for_topics(self) -> None:
-        """Say so where a topic that was taken away whole is there no more. Raises `UnknownTopicError` by policy."""
-        left, self._left = self._left - {topic for topic, _ in self._assigned}, set()
-        for topic in left:
-            try:
-                metadata = self._consumer.list_topics(topic, timeout=1.0)
-            except KafkaException:
-                continue  # nobody answers, which is looked after elsewhere
-            found = metadata.topics.get(topic)
-            if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
-                if self._membership.on_missing_offsets is MissingOffsets.STOP:
-                    raise UnknownTopicError(topic, ())
-                log.error(
-                    "a topic does not exist any more; waiting for it to be made anew",
-                    extra={"topic": topic, "group": self._membership.group},
-                )
+        """Let what is adrift go on where it can, and have the client fetch it again there."""
+        held = self._held
+        for partition in self._jumps.go_on():
+            self._client.revive(partition, held.at, held.assigned)
+            if waiting := (held.assigned if self._throttled else held.assigned - held.flowing):
+                self._client.pause(waiting)
 
     # Commands.
 
@@ -475,31 +355,28 @@ class Polling(threading.Thread):
             command()
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
-        mine = self._flowing.intersection(partitions)
-        self._flowing -= mine
+        mine = self._held.flowing.intersection(partitions)
+        self._held.flowing -= mine
         if mine and not self._throttled:
-            self._consumer.pause(named(mine))
+            self._client.pause(mine)
 
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
-        mine = self._assigned.intersection(partitions) - self._flowing - self._fresh
-        self._flowing |= mine
+        mine = self._held.assigned.intersection(partitions) - self._held.flowing - self._held.fresh
+        self._held.flowing |= mine
         if not self._throttled:
             self._fetch_from(mine)
 
     def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
-        self._consumer.resume(named(partitions))
-        for partition in partitions:
-            self._sought.add(partition)
-            # `resume` alone is noticed when the client next looks up, which may be a second later. `seek` wakes it.
-            self._consumer.seek(Offset(*partition, self._at[partition]))
+        self._held.sought.update(partitions)
+        self._client.fetch({partition: self._held.at[partition] for partition in partitions})
 
     def _restart(self) -> None:
-        told = frozenset(self._assigned - self._fresh)
+        told = frozenset(self._held.assigned - self._held.fresh)
         self._ownership.end(told)
-        self._consumer.pause(named(self._assigned))
-        self._flowing.clear()
+        self._client.pause(self._held.assigned)
+        self._held.flowing.clear()
         self._throttled = False
-        self._fresh |= told
+        self._held.fresh |= told
         self.inbox.void(told)
         if told:
             self.inbox.put(Lost(told))
@@ -507,7 +384,7 @@ class Polling(threading.Thread):
     def _commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         self._ownership.ticket(offsets)
         try:
-            answers = self._consumer.commit(offsets=offsets_of(offsets), asynchronous=False)
+            answers = self._client.consumer.commit(offsets=offsets_of(offsets), asynchronous=False)
         except (KafkaException, RuntimeError) as exception:
             reason = str(error_of(exception)) if isinstance(exception, KafkaException) else str(exception)
             raise CommitError(reason) from exception
@@ -517,36 +394,28 @@ class Polling(threading.Thread):
 
     # What the client calls from within `poll` and `close`.
 
-    def _on_assign(self, consumer: Consumer, partitions: list[Offset]) -> None:
+    def _on_assign(self, _: Consumer, partitions: list[Offset]) -> None:
         fresh = partitions_of(partitions)
         # Anywhere: what is committed is asked for later, and sought. Without an offset the client would look
         # it up itself, and stop for good where there is none.
-        anywhere = [Offset(*partition, OFFSET_BEGINNING) for partition in fresh]
-        if self._protocol is GroupProtocol.CONSUMER:
-            consumer.incremental_assign(anywhere)
-        else:
-            consumer.assign(anywhere)
-        consumer.pause(partitions)
-        self._assigned |= fresh
-        self._fresh |= fresh
-        self._back()
+        self._client.assign([Offset(*partition, OFFSET_BEGINNING) for partition in fresh])
+        self._held.assigned |= fresh
+        self._held.fresh |= fresh
+        self._absence.ended()
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[Offset]) -> None:
+    def _on_revoke(self, _: Consumer, partitions: list[Offset]) -> None:
         revoked = partitions_of(partitions)
-        told = revoked - self._fresh
+        told = revoked - self._held.fresh
         self.inbox.void(revoked)
         if told and not self._closing.is_set():
             # Committed meanwhile is with what the group says now: later it says nothing until this returns.
-            self._ownership.hear(consumer.consumer_group_metadata())
+            self._ownership.hear(self._client.metadata())
             self._await_release(told)
             if not self._ownership.settle(told, 2 * self._membership.transaction_timeout_s):
                 log.warning("partitions were given up during a commit", extra={"partitions": sorted(told)})
         self._forget(revoked)
-        self._left |= {topic for topic, _ in revoked}
-        if self._protocol is GroupProtocol.CONSUMER:
-            consumer.incremental_unassign(partitions)
-        else:
-            consumer.unassign()
+        self._jumps.left |= {topic for topic, _ in revoked}
+        self._client.unassign(partitions)
 
     def _await_release(self, partitions: frozenset[TopicPartition]) -> None:
         released = threading.Event()
@@ -568,35 +437,23 @@ class Polling(threading.Thread):
             self.wake.clear()
             self._run_commands()
 
-    def _on_lost(self, consumer: Consumer, partitions: list[Offset]) -> None:
+    def _on_lost(self, _: Consumer, partitions: list[Offset]) -> None:
         lost = partitions_of(partitions)
-        told = lost - self._fresh
+        told = lost - self._held.fresh
         self._forget(lost)
         self.inbox.void(lost)
         if told:
             self.inbox.put(Lost(told))
-        if self._protocol is GroupProtocol.CONSUMER:
-            consumer.incremental_unassign(partitions)
-        else:
-            consumer.unassign()
+        self._client.unassign(partitions)
 
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._ownership.end(partitions)
-        for known in (self._assigned, self._fresh, self._flowing, self._sought):
-            known.difference_update(partitions)
-        for partition in partitions:
-            self._at.pop(partition, None)
-            self._ended.pop(partition, None)
+        self._held.forget(partitions)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are spelt so
-            if self._down_since is None:
-                self._down_since = time.monotonic()
-                log.warning(
-                    "no broker answers; trying again",
-                    extra={"group": self._membership.group, "gives_up_after_s": self._config.give_up_s},
-                )
+            self._absence.began()
         elif code == KafkaError._FATAL and _UNSUPPORTED in error.str() and self._may_fall_back:  # noqa: SLF001 - as above
             self._refused = True
         elif code in REFUSED or code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - as above
@@ -606,33 +463,11 @@ class Polling(threading.Thread):
 
     @property
     def _may_fall_back(self) -> bool:
-        return self._protocol is GroupProtocol.CONSUMER and self._config.group_protocol is None
+        return self._client.by_increments and self._config.group_protocol is None
 
     def _fall_back(self) -> None:
         """Join anew where brokers know KIP-848's protocol, but have it switched off."""
         if self._refused:
             self._refused = False
-            self._protocol = GroupProtocol.CLASSIC
             self._on_classic()
-            self._consumer.close()
-            self._join()
-
-    def _probe(self) -> None:
-        """While no broker is there, look whether one has come back; give up after the configured time."""
-        now = time.monotonic()
-        if self._down_since is None or now < self._next_probe:
-            return
-        self._next_probe = now + _PROBE_S
-        try:
-            self._consumer.list_topics(self._membership.topics[0], timeout=1.0)
-        except KafkaException as exception:
-            if now - self._down_since > self._config.give_up_s:
-                raise unreachable(self._config, now - self._down_since, error_of(exception)) from exception
-        else:
-            self._back()
-
-    def _back(self) -> None:
-        if self._down_since is not None:
-            after_s = round(time.monotonic() - self._down_since, 1)
-            self._down_since = None
-            log.info("a broker answers again", extra={"group": self._membership.group, "after_s": after_s})
+            self._client.fall_back()

@@ -19,7 +19,7 @@ from antiphon.agents import garbage
 from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
-from antiphon.bus.engine import Bounds
+from antiphon.bus.pressure import Bounds
 from antiphon.bus.settings import Settings, load
 from antiphon.bus.state import Memory
 from antiphon.bus.states import StateSettings

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from antiphon import Agent, Event
-from antiphon.bus.engine import Bounds
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.partition import partition_for
+from antiphon.bus.pressure import Bounds
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 

@@ -12,7 +12,7 @@ import pytest
 
 from antiphon import Agent, Event
 from antiphon.bus.claims import Claims, FileClaims
-from antiphon.bus.engine import Bounds
+from antiphon.bus.pressure import Bounds
 from antiphon.bus.record import Outgoing
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, to_headers

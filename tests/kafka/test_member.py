@@ -196,7 +196,7 @@ async def test_a_client_that_reads_from_elsewhere(kafka: str, monkeypatch: pytes
     def go_astray(polling: Polling, partitions: Collection[TopicPartition]) -> None:
         resume(polling, partitions)
         for partition in partitions if not gone_astray.is_set() else ():
-            vars(polling)["_consumer"].seek(Offset(*partition, 0))
+            vars(polling)["_client"].consumer.seek(Offset(*partition, 0))
             gone_astray.set()
 
     async with bus_at(kafka) as bus:

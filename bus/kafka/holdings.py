@@ -1,0 +1,67 @@
+"""What a member's polling thread knows of each partition it was given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+
+from antiphon.bus.record import Record, TopicPartition
+
+
+@dataclasses.dataclass(eq=False)
+class Holdings:
+    """Partitions, and how far each is. A partition that was taken away keeps nothing here but what is committed."""
+
+    assigned: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
+    fresh: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
+    """Assigned, and the taker has not been told yet."""
+    flowing: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
+    """The taker wants records of them now."""
+    at: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
+    """What comes next of each partition that the taker knows."""
+    begun_at: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
+    """Where each began when it was assigned."""
+    committed: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
+    """The last offset that this member knows to be committed, of any partition it ever had."""
+    ended: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
+    """Where each was found to have no more, if it was."""
+    sought: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
+    """Of which nothing has come since they were sought."""
+
+    def came(self, records: Collection[Record]) -> frozenset[TopicPartition]:
+        """Note how far *records* lead, and return whose they are."""
+        last = {(record.topic, record.partition): record.offset for record in records}
+        came = {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
+        self.at.update(came)
+        return frozenset(came)
+
+    def in_place(self, records: Collection[Record]) -> tuple[list[Record], set[TopicPartition]]:
+        """Leave out what comes from below where its partition was sought; return the rest, and whose that was."""
+        kept: list[Record] = []
+        astray: set[TopicPartition] = set()
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            if partition in self.sought and record.offset < self.at[partition]:
+                astray.add(partition)
+            else:
+                self.sought.discard(partition)
+                kept.append(record)
+        return kept, astray
+
+    def last(self, partition: TopicPartition, end: int) -> int | None:
+        """Return one past the last record of a *partition* that ends at *end*, as far as that is known; None: not owned.
+
+        What a transaction ends with takes an offset, so the end of the log is no
+        measure of whether there is anything left: being told that there is nothing more is.
+        """
+        at = self.at.get(partition)
+        return at if at is None or self.ended.get(partition, -1) >= end else end
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Let go of what was taken away."""
+        gone = {*partitions}
+        for known in (self.assigned, self.fresh, self.flowing, self.sought):
+            known.difference_update(gone)
+        for partition in gone:
+            self.at.pop(partition, None)
+            self.ended.pop(partition, None)

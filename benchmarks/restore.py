@@ -1,25 +1,16 @@
-"""Restoring state from Apache Kafka: a worker's way beside a bare client that reads the same topic into a dictionary.
+"""Restoring state: a worker's way beside a bare client that reads the same topic into a dictionary.
 
-    raw     confluent-kafka's consumer, `consume` of 1,000 at a time, into a dictionary
-    ours    `States`, as an engine restores its partitions: keys decoded, memory counted, copies noted
-    again   the same instance with its copy on disk: what an orderly restart costs
-
-What counts is the ratios: the machine's own speed falls out. The ways take turns; medians are printed.
-
-    python benchmarks/restore.py [--records 200000] [--rounds 3] [-b HOST:PORT]
+raw     confluent-kafka's consumer, `consume` of 1,000 at a time, into a dictionary
+ours    `States`, as an engine restores its partitions: keys decoded, memory counted, copies noted
+again   the same instance with its copy on disk: what an orderly restart costs
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import statistics
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import Consumer as Client
@@ -27,19 +18,21 @@ from confluent_kafka import TopicPartition as Offset
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.kafka.bus import KafkaBus
-from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import Outgoing
 from antiphon.bus.state import Memory
 from antiphon.bus.states import States, StateSettings
 from antiphon.schemas.event import Event
+from stage import PARTITIONS, Experiment, Stage
+from table import Figure, Pair, Unit
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "kafka"))
-from cluster import start
-
-PARTITIONS = 4
+RECORDS = 200_000
 VALUE = b"x" * 200
 ROOM = 4 * 1024**3
+FRESH = Figure(
+    "restore", "restoring state of 200,000 records, against a bare client that reads them", Unit.RATE, "over 100,000/s"
+)
+COPIED = Figure("restore", "the same, with the copy on disk that the last run of this instance left", Unit.RATE, "")
 
 
 async def nothing(event: Event) -> list[Event]:  # noqa: ARG001 - a handler gets one
@@ -47,20 +40,15 @@ async def nothing(event: Event) -> list[Event]:  # noqa: ARG001 - a handler gets
     return []
 
 
-def raw(bootstrap: str, topic: str, count: int) -> float:
-    consumer = Client(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "raw",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-        }
-    )
+def raw(bootstrap: str, topic: str) -> float:
+    """Read the topic into a dictionary; return the seconds that took."""
+    options = {"bootstrap.servers": bootstrap, "group.id": "raw", "isolation.level": "read_committed"}
+    consumer = Client({**options, "enable.auto.commit": False})
     began = time.perf_counter()
     consumer.assign([Offset(topic, partition, 0) for partition in range(PARTITIONS)])
     found: dict[bytes | None, bytes | None] = {}
     read = 0
-    while read < count:
+    while read < RECORDS:
         messages = consumer.consume(1_000, timeout=1.0)
         for message in messages:
             found[message.key()] = message.value()
@@ -70,8 +58,8 @@ def raw(bootstrap: str, topic: str, count: int) -> float:
     return seconds
 
 
-async def ours(bus: KafkaBus, topic: str, folder: Path | None = None) -> tuple[float, int]:
-    """Return how long restoring took, and how many records were read; with *folder* leave a copy there."""
+async def ours(bus: KafkaBus, topic: str, folder: Path) -> tuple[float, int]:
+    """Return how long restoring took, and how many records were read; leave a copy in *folder*."""
     consumer = Consumer(name="bench", hears={}, handler=nothing)
     settings = StateSettings(folder=folder, memory=Memory(ROOM))
     states = States(bus, consumer, topic=topic, instance="bench", settings=settings)
@@ -87,51 +75,20 @@ async def proven(number: int, records: list[Outgoing]) -> bool:  # noqa: ARG001 
     return True
 
 
-@contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[str]:
-    if address is not None:
-        yield address
-        return
-    running = start()
-    try:
-        yield running.bootstrap_servers
-    finally:
-        running.stop()
+async def once(stage: Stage) -> Mapping[Figure, Pair]:
+    """Fill a state topic, and read it each way."""
+    stage.say("restoring state")
+    topic = stage.names("restore").state("bench")
+    await stage.bus.create([TopicSpec(topic, PARTITIONS, compact=True)])
+    for first in range(0, RECORDS, 10_000):
+        some = range(first, first + 10_000)
+        await stage.bus.publish([Outgoing(topic, f"key-{n:09d}".encode(), VALUE, [], n % PARTITIONS) for n in some])
+    bare_s = await asyncio.to_thread(raw, stage.bootstrap, topic)
+    with tempfile.TemporaryDirectory(dir=stage.folder) as folder:
+        fresh_s, read = await ours(stage.bus, topic, Path(folder))
+        again_s, reread = await ours(stage.bus, topic, Path(folder))
+    assert (read, reread) == (RECORDS, 0), (read, reread)  # noqa: S101 - or nothing was measured
+    return {FRESH: (RECORDS / fresh_s, RECORDS / bare_s), COPIED: (RECORDS / again_s, RECORDS / bare_s)}
 
 
-async def measure(bootstrap: str, count: int, rounds: int) -> None:
-    bus = KafkaBus(KafkaConfig(bootstrap_servers=bootstrap))
-    topic = f"bench-{uuid.uuid4().hex[:8]}.state"
-    await bus.create([TopicSpec(topic, PARTITIONS, compact=True)])
-    for first in range(0, count, 10_000):
-        some = range(first, min(first + 10_000, count))
-        await bus.publish([Outgoing(topic, f"key-{n:09d}".encode(), VALUE, [], n % PARTITIONS) for n in some])
-    taken: dict[str, list[float]] = {"raw": [], "ours": [], "ours, and a copy to make": [], "again": []}
-    for _ in range(rounds):
-        taken["raw"].append(await asyncio.to_thread(raw, bootstrap, topic, count))
-        taken["ours"].append((await ours(bus, topic))[0])
-        with tempfile.TemporaryDirectory() as folder:
-            seconds, read = await ours(bus, topic, Path(folder))
-            taken["ours, and a copy to make"].append(seconds)
-            again, reread = await ours(bus, topic, Path(folder))
-            taken["again"].append(again)
-        assert (read, reread) == (count, 0), (read, reread)  # noqa: S101 - or nothing was measured
-    await bus.close()
-    rate = {way: count / statistics.median(seconds) for way, seconds in taken.items()}
-    print(f"{count:,} records of 200 bytes on {PARTITIONS} partitions, medians of {rounds}")
-    for way, per_s in rate.items():
-        print(f"{way:26} {per_s:10,.0f} records/s   {per_s / rate['raw']:.2f} x raw")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure how fast state is restored.")
-    parser.add_argument("--records", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("-b", "--bootstrap-servers")
-    given = parser.parse_args()
-    with cluster(given.bootstrap_servers) as bootstrap:
-        asyncio.run(measure(bootstrap, given.records, given.rounds))
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment((FRESH, COPIED), once)

@@ -26,6 +26,7 @@ import hop
 import keys
 import latency
 import processes
+import restore
 import slow
 import takeover
 from feed import Feed
@@ -50,6 +51,7 @@ EXPERIMENTS: Sequence[Experiment] = (
     latency.EXPERIMENT,
     failing.EXPERIMENT,
     growth.EXPERIMENT,
+    restore.EXPERIMENT,
     keys.EXPERIMENT,
     takeover.EXPERIMENT,
 )

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from concurrent.futures import Future
 from typing import TypeAlias
 
-from antiphon.bus.errors import BrokerUnreachableError, BusError, CommitError
+from antiphon.bus.errors import BusError, CommitError
 from antiphon.bus.kafka.chatter import log
 from antiphon.bus.kafka.committing import Committing, MakeProducer, make_producer
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
+from antiphon.bus.kafka.failures import unreachable
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.polling import Polling
 from antiphon.bus.port import Membership, Taken, Transaction
@@ -84,28 +85,40 @@ class KafkaMember:
 
     async def _bounded(self, call: Coroutine[None, None, None]) -> None:
         # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
-        bound_s = self._config.reach_s + 2 * self._membership.transaction_timeout_s
         try:
-            async with asyncio.timeout(bound_s):
+            async with asyncio.timeout(self._patience_s):
                 await call
         except TimeoutError:
-            self._leave_behind(bound_s)
-            raise CommitError(f"no answer within {bound_s:g} s") from None
+            self._leave_behind(self._patience_s)
+            raise CommitError(f"no answer within {self._patience_s:g} s") from None
 
     async def restart(self) -> None:
         if not self._committing.left:
             self._committing.close()
-        self._committing = self._commits()
-        self._committing.start()
-        bound_s = self._config.give_up_s + self._config.reach_s
-        try:
-            async with asyncio.timeout(bound_s):
-                await asyncio.shield(asyncio.wrap_future(self._committing.fenced))
-        except TimeoutError:
-            self._leave_behind(bound_s)
-            raise BrokerUnreachableError(self._config.bootstrap_servers, "no answer", tried_s=bound_s) from None
+        await self._fence_anew()
         self._ownership.fenced()
         self._polling.restart()
+
+    async def _fence_anew(self) -> None:
+        """Have a producer that fences the last one; raises `BrokerUnreachableError` after the configured time."""
+        patience_s, waited_s = self._patience_s, 0.0
+        while waited_s <= self._config.give_up_s:
+            self._committing = self._commits()
+            self._committing.start()
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await asyncio.shield(asyncio.wrap_future(self._committing.fenced))
+            except TimeoutError:
+                # A client made while its brokers were away has been seen to wait on long after they were back.
+                self._leave_behind(patience_s)
+            waited_s += patience_s
+            patience_s *= 2
+        raise await asyncio.to_thread(unreachable, self._config, waited_s)
+
+    @property
+    def _patience_s(self) -> float:
+        """How long an answer may take (seconds) before its client is left behind."""
+        return self._config.reach_s + 2 * self._membership.transaction_timeout_s
 
     async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         # Asked of the broker: what the consumer knows is as old as its last fetch, and a partition may be paused for long.

@@ -28,6 +28,7 @@ class Batch:
     transaction: Transaction
     owned: frozenset[Owned]
     remembered: list[Remembered]
+    deliveries: int = 0
 
 
 class Committer:
@@ -79,6 +80,11 @@ class Committer:
                 remembered.written.cancel()
         self._remembered = [remembered for remembered in self._remembered if not gone(remembered.owned)]
         self._settle()
+
+    @property
+    def waiting(self) -> int:
+        """The number of deliveries that are in no batch yet."""
+        return len(self._finished)
 
     async def idle(self) -> None:
         """Return when everything that was added is committed, or forgotten."""
@@ -137,7 +143,7 @@ class Committer:
             for first in range(0, len(deliveries), _MOST_PER_ACTIVITY_RECORD):
                 records += self._activity(partition, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD])
         offsets: dict[TopicPartition, Committed] = {tp: owned.progress.committed() for tp, owned in touched.items()}
-        return Batch(Transaction(records, offsets), frozenset(touched.values()), remembered)
+        return Batch(Transaction(records, offsets), frozenset(touched.values()), remembered, len(finished))
 
     def _activity(self, partition: int, deliveries: list[bytes]) -> list[Outgoing]:
         """Return the activity record of *deliveries*, or several where one would outgrow the limit."""

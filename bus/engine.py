@@ -115,6 +115,8 @@ class Engine:
         self._draining = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._standing_by: asyncio.TimerHandle | None = None
+        self._abandoned = 0
+        """Of those it was to finish when it was told to stop."""
         self.handed_back = 0
         """Deliveries that were in hand when it was told to stop, and are not finished here."""
         self.ready = asyncio.Event()
@@ -233,16 +235,16 @@ class Engine:
         await asyncio.wait([settled, commits], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         if settled.done() and not commits.done():
             await self._save(commits)
-            return 0
+            return self._abandoned
         settled.cancel()
-        abandoned = len(self._runner.running)
-        self.handed_back += abandoned
+        self._abandoned += len(self._runner.running)
+        self.handed_back += len(self._runner.running)
         self._runner.abandon(lambda job: True)
         await self._runner.idle()
         if not commits.done():
             # What did finish within the grace period is committed all the same.
             await asyncio.wait([commits, asyncio.create_task(self._committer.idle())], return_when="FIRST_COMPLETED")
-        return abandoned
+        return self._abandoned
 
     async def _save(self, commits: asyncio.Task[None]) -> None:
         """Leave copies of state from which the next worker of this instance has nothing to read any more."""
@@ -440,6 +442,10 @@ class Engine:
                     "a transaction failed; beginning again from what is committed", extra={"reason": error.reason}
                 )
                 self._telemetry.not_committed(self._consumer.name, time.perf_counter() - began_s)
+                if self._draining.is_set():
+                    finished = batch.deliveries + self._committer.waiting
+                    self.handed_back += finished
+                    self._abandoned += finished + len(self._runner.running)
                 self._lose(list(self._owned))
                 self._await_partitions()
                 self._committer.failed(batch)

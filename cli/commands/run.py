@@ -78,7 +78,7 @@ def run(  # noqa: PLR0913 - an option each
     """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
 
     A second signal ends it at once; what was in hand is handed out again.
-    Exits with 1 where the grace period was not enough.
+    Exits with 1 where not all that was in hand could be finished and committed.
 
     Example:
       antiphon run support:triage
@@ -160,7 +160,7 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
             readiness.cancel()
     if abandoned:
         log.error(
-            "stopped; the grace period was not enough for what is handed out again",
+            "stopped; what was not finished is handed out again",
             extra={"handed_back": worker.handed_back},
         )
         return NO

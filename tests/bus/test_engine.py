@@ -461,6 +461,30 @@ async def test_commits_that_never_succeed_end_the_worker() -> None:
         await engine.run()
 
 
+async def test_a_last_transaction_that_fails_is_no_clean_stop() -> None:
+    """What it was to make visible is handed out again, and whoever stopped the worker is told so."""
+    world, hold = World(1, bus=FailingCommits(lose_answer=False, failures=1)), asyncio.Event()
+
+    async def wait(placed: Placed) -> list[Event]:
+        await hold.wait()
+        return await answer(placed)
+
+    await world.prepare(consumer(answer))
+    await world.codec.announce([Placed, Done, Activity])
+    settings = EngineSettings(instance="one", partitions=1)
+    engine = Engine(world.bus, consumer(wait), names=world.names, codec=world.codec, settings=settings)
+    run = asyncio.create_task(engine.run())
+    await engine.ready.wait()
+    await world.place(1, 2)
+    await eventually(lambda: engine.status().in_flight == 2, what="both to be in hand")
+    engine.drain()
+    hold.set()
+
+    assert (await run, engine.handed_back) == (2, 2)
+    async with world.running(consumer(answer)):
+        await world.until_done(1, 2)
+
+
 class Overheard(MemoryBus):
     """A broker that keeps what its members commit."""
 

@@ -252,7 +252,7 @@ def test_a_grace_period_that_is_not_enough_is_an_answer(mesh: Antiphon, support:
         assert process.process.stdout is not None
         assert process.process.stdout.readline() == b"busy\n"
         assert process.end() == 1
-        process.wait_for("the grace period was not enough")
+        process.wait_for("what was not finished is handed out again")
     finally:
         process.clean_up()
 

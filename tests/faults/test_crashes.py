@@ -121,7 +121,7 @@ async def test_f05_more_work_than_grace(world: World) -> None:
     await world.begun(2)
     first.send(signal.SIGTERM)
     assert await first.ended() == 1
-    assert first.said("stopped; the grace period was not enough for what is handed out again")[0]["handed_back"] == 1
+    assert first.said("stopped; what was not finished is handed out again")[0]["handed_back"] == 1
 
     world.go()
     world.start(PROBE)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -82,13 +83,21 @@ class WorkerProcess(Program):
     """`antiphon run` of one agent of `hops`."""
 
     def __init__(
-        self, stage: Stage, names: Names, agent: str, *options: str, partitions: int | None = None, label: str = ""
+        self,
+        stage: Stage,
+        names: Names,
+        agent: str,
+        *options: str,
+        partitions: int | None = None,
+        label: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         command = [sys.executable, "-m", "antiphon.cli", "run", f"{HERE / 'hops.py'}:{agent}", *options]
         environment = {
             "ANTIPHON_BOOTSTRAP_SERVERS": stage.bootstrap,
             "ANTIPHON_NAMESPACE": names.namespace,
             **({"ANTIPHON_PARTITIONS": str(partitions)} if partitions else {}),
+            **(settings or {}),
         }
         super().__init__(stage, f"{names.namespace}-{agent}{label}", command, environment)
 

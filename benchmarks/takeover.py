@@ -42,9 +42,11 @@ async def once(stage: Stage) -> Mapping[Figure, Pair]:
     names = stage.names("takeover")
     feed = Feed(stage, names)
     await feed.open()
+    # So that a transaction is given up before its worker is.
+    agreed = {"ANTIPHON_SESSION_TIMEOUT": str(session_s)}
     with (
-        WorkerProcess(stage, names, "answer", "--instance", "victim", label="-victim") as victim,
-        WorkerProcess(stage, names, "answer", "--instance", "heir", label="-heir") as heir,
+        WorkerProcess(stage, names, "answer", "--instance", "victim", label="-victim", settings=agreed) as victim,
+        WorkerProcess(stage, names, "answer", "--instance", "heir", label="-heir", settings=agreed) as heir,
     ):
         await victim.ready()
         await heir.ready()

@@ -83,4 +83,15 @@ def message_of(error: BaseException) -> str:
 
 def formatted(error: BaseException) -> str:
     """Return the traceback of *error* as text, its end kept where it is very long."""
-    return "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
+    told = traceback.TracebackException.from_exception(error, compact=True)
+    _without_columns(told)
+    return "".join(told.format())[-_LONGEST_TRACEBACK:]
+
+
+def _without_columns(told: traceback.TracebackException | None) -> None:
+    """Have it not mark where in a line: finding that parses the line, and takes most of the time of all this."""
+    if told is not None:
+        for frame in told.stack:
+            frame.colno = frame.end_colno = None
+        for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+            _without_columns(other)

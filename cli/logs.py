@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import structlog
+import structlog.tracebacks
 
 from antiphon.cli.output import wants_color
 
@@ -56,7 +57,8 @@ def _rendering() -> list[Any]:
     if sys.stderr.isatty():
         return [_spelt, structlog.dev.ConsoleRenderer(colors=wants_color(sys.stderr))]
     return [
-        structlog.processors.dict_tracebacks,
+        # Without the frames' variables: they hold what must not be logged, and writing them takes milliseconds.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_json),
     ]

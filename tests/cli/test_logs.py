@@ -1,0 +1,40 @@
+"""What log lines hold, where no person looks on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from antiphon.cli import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Leave logging as it was."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_traceback_holds_no_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event in a handler's variables may be somebody's secret: the lines of the program are told, not what stood in them."""
+    logs.configure(verbose=False)
+
+    def handler(card: str) -> None:
+        raise ValueError(f"expected a card, got one of {len(card)} digits")
+
+    try:
+        handler("4111-1111-1111-1111")
+    except ValueError as error:
+        logging.getLogger("antiphon").warning("handler failed; will retry", exc_info=error)
+
+    line = json.loads(capsys.readouterr().err)
+    assert line["message"] == "handler failed; will retry"
+    assert line["exception"][0]["exc_value"] == "expected a card, got one of 19 digits"
+    assert [frame["name"] for frame in line["exception"][0]["frames"]][-1] == "handler"
+    assert "4111" not in json.dumps(line)

@@ -12,6 +12,7 @@ from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
+from antiphon.bus.clock import Clock, WallClock
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.heartbeat import AgentSeen, Heard, InFlight, Said
@@ -62,6 +63,7 @@ class Worker:
         progress_s: float = 5.0,
         telemetry: Telemetry = SILENT,
         state: StateSettings | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
@@ -79,6 +81,7 @@ class Worker:
         self._session_timeout_s = session_timeout_s
         self._progress_s = progress_s
         self._state = state or StateSettings()
+        self._clock = clock or WallClock()
         self._started_us = now_us()
         self._engines: list[Engine] = []
         self._stopping = asyncio.Event()
@@ -158,6 +161,7 @@ class Worker:
             transaction_timeout_s=0.8 * self._session_timeout_s,
             on_missing_offsets=self._on_missing_offsets,
             state=self._state,
+            clock=self._clock,
             **dataclasses.asdict(self._bounds),
         )
         return Engine(

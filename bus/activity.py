@@ -69,6 +69,8 @@ class Handled(_Part):
     error: Failure | None = None
     usage: list[Spent] = []
     confidence: float | None = None
+    deadline_us: int | None = None
+    """By when the event's workflow should be done."""
 
 
 class Activity(Event, type="antiphon.activity.recorded", topic=ACTIVITY):

@@ -67,8 +67,17 @@ class Consumer:
     """How long state of a workflow's key is kept after it last changed; None: for ever, as that of a key field is."""
     reads: Callable[[Event], Collection[str]] | None = None
     """The keys of state that an event's handling may ask for besides the event's own: on disk they are fetched before."""
+    wakes: bool = False
+    """Its handler is called with `bus.alarms.TimeCame` too: once a worker is given a partition, and at times that it names
+    (`Delivery.wake_at`). A look that fails is made again later, leaves no activity and is never set aside. Needs `Lane.PARTITION`."""
     follows: Follower | None = None
     """Runs as long as the worker does. What it raises ends the worker."""
+
+    def __post_init__(self) -> None:
+        if self.wakes and self.lane is not Lane.PARTITION:
+            # It looks at the whole partition's state: nobody else may be at it.
+            message = f"expected lane=Lane.PARTITION of {self.name!r}, as it wakes; got {self.lane}"
+            raise ValueError(message)
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -75,6 +75,10 @@ class Services(Protocol):
         """Return the results of the side effects of this event that ran already, by name."""
         ...
 
+    def wake_at(self, time_us: int) -> None:
+        """Have the handler called again for this delivery's partition when a time has come."""
+        ...
+
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Delivery:
@@ -98,6 +102,17 @@ class Delivery:
     def state_key(self) -> str:
         """The key of the state that belongs to this event: the record's key."""
         return self.envelope.key or self.envelope.correlation_id
+
+    def wake_at(self, time_us: int) -> None:
+        """Have the handler called with `bus.alarms.TimeCame`, in this partition, at *time_us* or soon after.
+
+        For consumers that `wake`. Of several times the earliest counts, and is
+        forgotten when it has come: who is called names the next one. Nothing is
+        kept of it; what is to be done then stands in the state, and the handler
+        is called anyway whenever a worker is given the partition. When it is, all
+        that could be read of the partition when the time had come is handled.
+        """
+        self.services.wake_at(time_us)
 
     def fields(self) -> dict[str, object]:
         """Return what every log line about this delivery carries."""

@@ -20,8 +20,10 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from antiphon.bus.alarms import Alarms
 from antiphon.bus.claim import in_full
 from antiphon.bus.claims import HEADROOM, Claims
+from antiphon.bus.clock import Clock, WallClock
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
@@ -68,6 +70,8 @@ class EngineSettings(Bounds):
     letters: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(base_s=1.0, cap_s=30.0, jitter=False))
     """How long to wait between tries of dead letters that are refused."""
     state: StateSettings = dataclasses.field(default_factory=StateSettings)
+    clock: Clock = dataclasses.field(default_factory=WallClock)
+    """What alarms go by."""
 
 
 class Engine:
@@ -108,6 +112,16 @@ class Engine:
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state
         )
         self._runner.on_room = self._resume_where_there_is_room
+        self._alarms = Alarms(
+            consumer,
+            owned=self._owned,
+            runner=self._runner,
+            committer=self._committer,
+            outbox=outbox,
+            clock=settings.clock,
+            retry=settings.commits,
+        )
+        self._runner.on_look, self._runner.on_wake = self._alarms.look, self._alarms.wake_at
         self._stopped = Stopped(consumer.name, names.dead(consumer.name))
         self._pressure = Pressure(settings, concurrency=consumer.concurrency, owned=self._owned, stopped=self._stopped)
         self._reopening: asyncio.Task[None] | None = None
@@ -208,7 +222,8 @@ class Engine:
         commits = asyncio.create_task(self._commit(member), name=f"{self._consumer.name} commits")
         drained = asyncio.create_task(self._draining.wait())
         tending = asyncio.create_task(self._states.tend(self._prove, self._busy), name=f"{self._consumer.name} state")
-        tasks = (intake, commits, drained, tending)
+        ringing = asyncio.create_task(self._alarms.ring(member), name=f"{self._consumer.name} alarms")
+        tasks = (intake, commits, drained, tending, ringing)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -322,6 +337,7 @@ class Engine:
         states |= restored
         for tp, committed in partitions.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
+        self._alarms.given(fresh)
         self._tell(logging.INFO, "partitions assigned", partitions)
         member.resume([tp for tp in partitions if tp not in self._stopped])
         self.ready.set()
@@ -357,6 +373,7 @@ class Engine:
             self._runner.abandon(lambda job: id(job.owned) in gone)
             self._resume_if_relieved()
             self._states.drop({tp.partition for tp in partitions} - {tp.partition for tp in self._owned})
+            self._alarms.taken({tp.partition for tp in partitions})
 
     def _tell_of(self, jumped: Jumped) -> None:
         self._telemetry.jumped(self._consumer.name)

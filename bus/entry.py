@@ -13,7 +13,7 @@ from functools import lru_cache
 from antiphon.bus.delivery import Usage
 from antiphon.schemas.primitives import END, NULL, SOME, array, blob, double, long, text
 
-_NO_USAGE_NO_CONFIDENCE = END + NULL
+_NO_USAGE_NO_CONFIDENCE_NO_DEADLINE = END + NULL + NULL
 
 
 def emitted(id: str, type: str, *, fails: bool, undo: bytes | None) -> bytes:
@@ -45,6 +45,7 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
     error: bytes | None = None,
     usage: Sequence[Usage] = (),
     confidence: float | None = None,
+    deadline_us: int | None = None,
 ) -> bytes:
     """Write `activity.Handled`; *emitted* and *error* are written already."""
     return b"".join(
@@ -62,7 +63,9 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
             array(emitted),
             array([text(cause) for cause in causes]) if causes else END,
             NULL if error is None else SOME + error,
-            _NO_USAGE_NO_CONFIDENCE if not usage and confidence is None else _spent(usage, confidence),
+            _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE
+            if not usage and confidence is None and deadline_us is None
+            else _spent(usage, confidence) + (NULL if deadline_us is None else SOME + long(deadline_us)),
         )
     )
 

@@ -24,6 +24,8 @@ class Act(StrEnum):
     """Go on without an undo that was given up."""
     FORCE = "force"
     """Go on without any that were given up, and without waiting for what has not ended."""
+    EXTEND = "extend"
+    """Give it more time: put its deadline off."""
 
 
 class SagaIntervened(Event, type="antiphon.saga.intervened", topic=_TOPIC):
@@ -34,6 +36,8 @@ class SagaIntervened(Event, type="antiphon.saga.intervened", topic=_TOPIC):
     reason: str
     event_id: str | None = None
     """For `skip` and `retry`: the event whose undo is meant; None: each that was given up."""
+    until_us: int | None = None
+    """For `extend`: the new deadline, if that is later than the one there is."""
 
 
 class SagaParked(Event, type="antiphon.saga.parked", topic=_TOPIC):

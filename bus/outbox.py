@@ -143,4 +143,5 @@ class Outbox:
             error=None if error is None else entry.failure(type(error).__name__, message_of(error), formatted(error)),
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,
+            deadline_us=envelope.deadline_us,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic_ns
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from antiphon.bus.claims import HEADROOM, Claims, insisting
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.dead_letter import dead_letter
-from antiphon.bus.delivery import Delivery, Outcome, current
+from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.lanes import LaneQueue, Lanes
@@ -70,6 +70,10 @@ class Runner:
         self._watchers: list[tuple[Callable[[Job], bool], asyncio.Future[None]]] = []
         self.on_room: Callable[[Owned], None] = lambda owned: None
         """Called when a record of a paused partition is finished."""
+        self.on_look: Callable[[Job, Services], Awaitable[None]]
+        """Called with a job that no record stands behind, in its turn."""
+        self.on_wake: Callable[[int, int], None]
+        """Called with a partition's number when a delivery of it names a time."""
 
     # Lanes.
 
@@ -175,7 +179,7 @@ class Runner:
         self.running[job] = None
         delay_s: float | None = None
         try:
-            delay_s = await self._handle(job)
+            delay_s = await (self._handle(job) if type(job) is Job else self._look(job))
         except asyncio.CancelledError:
             # This job alone was given up, unless the whole runner is to stop.
             if self._stopping or not job.abandoned or job.runner is None:
@@ -200,6 +204,9 @@ class Runner:
             self.drop_queued(lambda job: job.owned.closing)
         self._lanes.release(lane)
         self.wake()
+
+    async def _look(self, job: Job) -> None:
+        await self.on_look(job, _Services(self, self._committer, job))
 
     async def _handle(self, job: Job) -> float | None:  # noqa: C901, PLR0912 - in one piece: a call more costs every event
         """Return None where the job is finished, or how long to wait before the next attempt (seconds)."""
@@ -235,7 +242,7 @@ class Runner:
             else:
                 produced = await self._in_time(event, self._consumer.timeout_s)
             if self._consumer.emits is None:
-                await self._announce(produced)
+                await self.announce(produced)
             outgoing, emitted, large = self._outbox.encode(produced)
             if large:
                 # Before the transaction: whoever reads the event will find what it names.
@@ -287,7 +294,7 @@ class Runner:
                 log.warning("a schema cannot be fetched; trying again", extra={"reason": str(error)})
                 await asyncio.sleep(_STORE_RETRY_S)
 
-    async def _announce(self, produced: Sequence[Event]) -> None:
+    async def announce(self, produced: Sequence[Event]) -> None:
         """Publish the schemas of what nobody could foresee; a store that cannot be reached holds this lane up too."""
         while True:
             try:
@@ -375,3 +382,6 @@ class _Services:
         view.setdefault(REMEMBERED, {}).setdefault(delivery.envelope.id, {})[name] = result
         records = state.store(changed, workflow=self._job.envelope.key is None)
         await self._committer.remember(self._job.owned, records)
+
+    def wake_at(self, time_us: int) -> None:
+        self._runner.on_wake(self._job.owned.tp.partition, time_us)

@@ -18,18 +18,46 @@ def moment_ms(text: str, *, option: str) -> int:
     >>> moment_ms("1970-01-01T00:00:01Z", option="--since")
     1000
     """
-    if found := _DURATION.fullmatch(text.strip()):
-        return int((time.time() - float(found[1]) * _UNITS[found[2]]) * 1000)
+    if (seconds := _seconds(text)) is not None:
+        return int((time.time() - seconds) * 1000)
+    if (moment := _moment(text)) is not None:
+        return int(moment.timestamp() * 1000)
+    raise UsageError(
+        f"expected {option} to be a duration or an ISO 8601 time, got {text!r}",
+        f"try: {option} 10m",
+        f"     {option} 2026-11-22T10:00:00Z",
+    )
+
+
+def later_us(from_us: int, *, by: str | None, until: str | None) -> int:
+    """Read how much later than *from_us* (`10m`), or until when (an ISO 8601 time), as microseconds since 1970.
+
+    >>> later_us(1_000_000, by="2s", until=None), later_us(0, by=None, until="1970-01-01T00:00:01Z")
+    (3000000, 1000000)
+    """
+    if by is not None and until is None:
+        if (seconds := _seconds(by)) is not None:
+            return from_us + round(seconds * 1_000_000)
+        raise UsageError(f"expected --by to be a duration, got {by!r}", "try: --by 10m")
+    if until is not None and by is None:
+        if (moment := _moment(until)) is not None:
+            return round(moment.timestamp() * 1_000_000)
+        raise UsageError(f"expected --until to be an ISO 8601 time, got {until!r}", "try: --until 2026-11-22T10:00:00Z")
+    raise UsageError(f"expected one of --by and --until, got {'both' if by else 'neither'}", "try: --by 10m")
+
+
+def _seconds(text: str) -> float | None:
+    found = _DURATION.fullmatch(text.strip())
+    return None if found is None else float(found[1]) * _UNITS[found[2]]
+
+
+def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise UsageError(
-            f"expected {option} to be a duration or an ISO 8601 time, got {text!r}",
-            f"try: {option} 10m",
-            f"     {option} 2026-11-22T10:00:00Z",
-        ) from None
+        return None
     # A time without an offset is the reader's own.
-    return int((moment if moment.tzinfo else moment.astimezone()).timestamp() * 1000)
+    return moment if moment.tzinfo else moment.astimezone()
 
 
 def span(ms: float) -> str:

@@ -13,6 +13,7 @@ from antiphon.bus.activity import Handled
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.undo import UndoRequested
+from antiphon.compensation.deadline import extended, noted, overran, passed
 from antiphon.compensation.forgetting import pruned, remainder
 from antiphon.compensation.saga import Command, Effect, Fact, Failure, Mesh, Node, Park, Saga, Status, Undo, undo_id
 from antiphon.compensation.waiting import has_ended, is_open, ready
@@ -34,7 +35,7 @@ def advance(saga: Saga, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> 
     if fact.delivery.event_type == UndoRequested.__event__.type:
         saga, parked = _answered(saga, fact.delivery)
     else:
-        saga = _failed(_happened(saga, fact, mesh), fact)
+        saga = _failed(_happened(_in_time(saga, fact), fact, mesh), fact)
     saga, undos = proceed(saga, mesh, past_stuck=past_stuck)
     return saga, [*parked, *undos]
 
@@ -63,9 +64,16 @@ def intervene(
             for effect in stuck:
                 saga = saga.with_effect(effect, status=Status.SKIPPED, value="", problem=f"forced by {why}")
             saga = saga.model_copy(update={"forced": True})
+        case Act.EXTEND if saga.failure is None and not saga.ended:
+            saga = extended(saga, said.until_us)
         case _:
             return saga, []
     return proceed(saga, mesh, past_stuck=past_stuck)
+
+
+def overdue(saga: Saga, workflow: str, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
+    """Say what follows from its deadline having passed, with all that was handled until then told."""
+    return proceed(passed(saga, workflow), mesh, past_stuck=past_stuck)
 
 
 def proceed(saga: Saga, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
@@ -81,6 +89,13 @@ def proceed(saga: Saga, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, 
     if saga.failure is None and not saga.effects and not _may_have_effects(saga, mesh):
         return Saga(), []
     return pruned(saga, mesh), undos
+
+
+def _in_time(saga: Saga, fact: Fact) -> Saga:
+    """Note the deadline, and that the workflow had failed already when what is told now came to its end."""
+    delivery = fact.delivery
+    saga = noted(saga, delivery)
+    return passed(saga, delivery.correlation_id) if delivery.outcome in _FINAL and overran(saga, delivery) else saga
 
 
 def _may_have_effects(saga: Saga, mesh: Mesh) -> bool:

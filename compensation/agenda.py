@@ -22,6 +22,7 @@ class Agenda:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._added_us: int | None = None
 
     def add(self, id: str, due_us: int, *, now_us: int) -> None:
         """Have *id* come up at *due_us*, or by up to a sixty-fourth of the time until then (at least 0.13 s) later."""
@@ -35,6 +36,7 @@ class Agenda:
             last = index[slot] = last + 1
             page = self._state.mapping(_page(slot, last))
         page.setdefault("ids", []).append(id)
+        self._added_us = min(int(slot), self._added_us or int(slot))
 
     def due(self, now_us: int) -> list[str]:
         """Take out and return the ids whose time has come, the earliest first."""
@@ -46,6 +48,12 @@ class Agenda:
                 found += page.get("ids", ())
                 page.clear()
         return found
+
+    def next_us(self, *, added: bool) -> int | None:
+        """Return when the next id is due; with *added* of those alone that were added here, which costs no look at the state."""
+        if added:
+            return self._added_us
+        return min(map(int, self._state.mapping(_INDEX)), default=None)
 
 
 def _page(slot: str, number: int) -> str:

@@ -11,12 +11,13 @@ import base64
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from antiphon.bus.activity import Activity
+from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer, Follower, Lane
 from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
-from antiphon.compensation.advance import advance, intervene, proceed
+from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.roster import Roster
 from antiphon.compensation.saga import Command, Fact, Mesh, Park, Undo, undo_id
@@ -60,6 +61,8 @@ def coordinator(
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
         lane=Lane.PARTITION,
+        # Deadlines pass, and whom a workflow waits for may be gone, without anything being handled.
+        wakes=True,
         # When a workflow's state goes, the agenda says: one that is parked waits for a person, however long.
         state_expires_s=None,
         reads=_workflows,
@@ -102,13 +105,21 @@ def _handler(
                 )
                 sagas[envelope.correlation_id] = saga
                 follow_up(envelope.correlation_id, commands)
+            case TimeCame():
+                # Here alone: only now all is told that was handled by this time.
+                for id in sagas.due():
+                    saga, deadline_us = sagas[id], sagas[id].deadline_us
+                    if deadline_us is not None and deadline_us <= at_us:
+                        saga, commands = overdue(saga, id, mesh, past_stuck=past_stuck)
+                    else:
+                        saga, commands = proceed(saga, mesh, past_stuck=past_stuck)
+                    sagas[id] = saga
+                    follow_up(id, commands)
             case _:
                 pass
-        for id in sagas.due():
-            saga, commands = proceed(sagas[id], mesh, past_stuck=past_stuck)
-            sagas[id] = saga
-            follow_up(id, commands)
         sagas.store()
+        if (next_us := sagas.next_us) is not None:
+            current.get().wake_at(next_us)
         return said
 
     return coordinate

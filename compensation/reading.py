@@ -12,6 +12,7 @@ from antiphon.compensation.coordinator import NAME
 from antiphon.compensation.saga import Mesh, Saga
 from antiphon.compensation.store import Kept
 from antiphon.compensation.waiting import is_open
+from antiphon.schemas.envelope import format_time
 
 
 async def read_sagas(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Saga]:
@@ -56,4 +57,5 @@ def document(id: str, saga: Saga, mesh: Mesh) -> dict[str, Any]:
             if agent not in node.done
         ],
         "reason": None if saga.failure is None else saga.failure.reason,
+        "deadline": None if saga.deadline_us is None else format_time(saga.deadline_us),
     }

@@ -94,6 +94,10 @@ class Saga(_Value):
     failure: Failure | None = None
     events: Mapping[str, Node] = {}
     effects: Mapping[str, Effect] = {}
+    began_us: int | None = None
+    """When its root was published, where it has a deadline and that was told."""
+    deadline_us: int | None = None
+    """By when it should have ended, where it has not failed before."""
     forced: bool = False
     """An operator said not to wait for what has not ended."""
     forgetful: bool = False

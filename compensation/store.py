@@ -35,6 +35,7 @@ class Sagas:
         self._read: dict[str, Kept] = {}
         self._now: dict[str, Saga] = {}
         self._looked_at: set[str] = set()
+        self._asked = False
 
     def __getitem__(self, id: str) -> Saga:
         if id not in self._now:
@@ -45,8 +46,14 @@ class Sagas:
     def __setitem__(self, id: str, saga: Saga) -> None:
         self._now[id] = saga
 
+    @property
+    def next_us(self) -> int | None:
+        """When a workflow is to be looked at again; where none was `due` here, only of those that were stored."""
+        return self._agenda.next_us(added=not self._asked)
+
     def due(self) -> list[str]:
         """Return the workflows to look at again; those whose time is over are gone with this."""
+        self._asked = True
         found: list[str] = []
         for id in dict.fromkeys(self._agenda.due(self._now_us)):
             saga, kept = self[id], self._read[id]
@@ -78,7 +85,7 @@ class Sagas:
                 )
 
     def _write(self, id: str, kept: Kept) -> None:
-        wanted_us = kept.touched_us + self._linger_us if kept.saga.ended else self._now_us + LOOK_AGAIN_US
+        wanted_us = self._wanted_us(kept)
         # An entry that comes up too early is put off then; only an earlier time needs an entry of its own now.
         if id in self._looked_at or not kept.due_us or wanted_us < kept.due_us:
             due_us = max(wanted_us, self._now_us + 1)
@@ -87,3 +94,10 @@ class Sagas:
         mapping = self._state.mapping(id)
         mapping.clear()
         mapping.update(kept.model_dump(mode="json", exclude_defaults=True))
+
+    def _wanted_us(self, kept: Kept) -> int:
+        saga = kept.saga
+        if saga.ended:
+            return kept.touched_us + self._linger_us
+        again_us = self._now_us + LOOK_AGAIN_US
+        return again_us if saga.deadline_us is None or saga.failure is not None else min(again_us, saga.deadline_us)

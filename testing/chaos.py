@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from antiphon.agents.worker import Worker
+from antiphon.bus.clock import Clock
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import current
 from antiphon.bus.engine import Engine, EngineSettings
@@ -97,6 +98,7 @@ class _Worker(Worker):
             most_pending=self._most_pending,
             commits=self._commits,
             state=self._state,
+            clock=self._clock,
         )
         return Engine(self._bus, consumer, names=self._names, codec=self._codec, settings=settings)
 
@@ -115,6 +117,7 @@ class Chaos:
         faults: Collection[Fault],
         most: int,
         state_dir: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.chance = random.Random(f"faults of {seed}")  # noqa: S311 - a simulation has to come again
         self.bus = MemoryBus(partitions=partitions, seed=seed, faults=self._at_point)
@@ -124,6 +127,7 @@ class Chaos:
         """What ended a worker, and should not have."""
         self._consumers = consumers
         self._codec = codec
+        self._clock = clock
         self._partitions = partitions
         self._state = StateSettings(folder=state_dir)
         self._most_workers = workers
@@ -190,6 +194,7 @@ class Chaos:
             partitions=self._partitions,
             heartbeat_s=3_600,
             state=self._state,
+            clock=self._clock,
         )
         edge.running = _Running(name, worker, asyncio.create_task(worker.run(), name=name))
         self._running.append(edge.running)

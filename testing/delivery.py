@@ -54,6 +54,8 @@ class MemoryServices:
     def __init__(self) -> None:
         self.effects: dict[str, dict[str, Any]] = {}
         """What side effects returned, by event id and name."""
+        self.woken_at_us: list[int] = []
+        """The times that `Delivery.wake_at` was given."""
 
     async def decode(self, event_class: type[E], value: bytes) -> E:
         return event_class.model_validate_json(value)
@@ -63,6 +65,9 @@ class MemoryServices:
 
     def remembered(self, delivery: Delivery) -> dict[str, Any]:
         return self.effects.get(delivery.envelope.id, {})
+
+    def wake_at(self, time_us: int) -> None:
+        self.woken_at_us.append(time_us)
 
 
 def delivery_of(

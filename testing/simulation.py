@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from antiphon.bus.activity import Activity
+from antiphon.bus.clock import Clock
 from antiphon.bus.memory import MemoryBus
 from antiphon.bus.names import Names
 from antiphon.bus.publisher import Publisher
@@ -77,7 +78,7 @@ class Simulated:
 class Simulation:
     """Agents, what is published to them, and what may go wrong; `run` plays it with one seed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two have a default
         self,
         agents: Iterable[object],
         events: Sequence[Event],
@@ -89,6 +90,7 @@ class Simulation:
         partitions: int = 3,
         workers: int = 3,
         state_dir: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._consumers = consumers_of(agents)
         self._events = events
@@ -99,6 +101,7 @@ class Simulation:
         self._partitions = partitions
         self._workers = workers
         self._state_dir = state_dir
+        self._clock = clock
         self._codec = Codec(MemoryStore())
 
     def run(self, seed: int) -> Run:
@@ -123,6 +126,7 @@ class Simulation:
             faults=self._faults,
             most=self._most,
             state_dir=folder,
+            clock=self._clock,
         )
         bus = chaos.bus
         await ensure(bus, self._consumers, Names(), partitions=self._partitions, may_create=True)
@@ -204,6 +208,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
     partitions: int = 3,
     workers: int = 3,
     state_dir: Path | None = None,
+    clock: Clock | None = None,
 ) -> Simulated:
     """Run *agents* on *events* once for every seed, while workers crash, stall, join, leave and lose answers.
 
@@ -216,6 +221,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
     the handlers make of the events one after the other (*fold*; leave it out
     where handlers do not give the same answer again). Then *check* is asked.
     With *state_dir* workers keep copies of state there, and come back to them.
+    Alarms go by *clock*: a `testing.virtual.VirtualClock` where handlers go by it too.
 
     Raises `SimulationError`, an `AssertionError` that says with which seed what
     went wrong; `seeds=[that]` plays it again, and leaves the log on.
@@ -231,6 +237,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
         partitions=partitions,
         workers=workers,
         state_dir=state_dir,
+        clock=clock,
     )
     began, happened = time.perf_counter(), 0
     with _quiet(indeed=len(wanted) > 1):

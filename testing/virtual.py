@@ -11,8 +11,12 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from antiphon.bus.clock import Handle
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+_START_US = 1_763_805_600_000_000  # 2025-11-22T10:00:00Z
 
 
 class _Skipping(selectors.DefaultSelector):
@@ -53,6 +57,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         except Exception as error:
             done.set_exception(error)
         return done
+
+
+class VirtualClock:
+    """The time of a virtual loop, as a worker's clock. Implements `bus.clock.Clock`."""
+
+    def now_us(self) -> int:
+        return _START_US + round(asyncio.get_running_loop().time() * 1_000_000)
+
+    def call_at(self, time_us: int, callback: Callable[[], None]) -> Handle:
+        return asyncio.get_running_loop().call_at((time_us - _START_US) / 1_000_000, callback)
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

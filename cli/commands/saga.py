@@ -20,10 +20,11 @@ from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
+from antiphon.cli.when import later_us
 from antiphon.compensation.coordinator import NAME
 from antiphon.compensation.reading import document, read_sagas
 from antiphon.compensation.saga import Phase, Saga, Status
-from antiphon.schemas.envelope import now_us
+from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import read_agents
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ _FITS = {
     Act.RETRY: ("one that is parked", {Phase.PARKED}),
     Act.SKIP: ("one that is parked", {Phase.PARKED}),
     Act.FORCE: ("one that is parked or compensating", {Phase.PARKED, Phase.COMPENSATING}),
+    Act.EXTEND: ("one that is running", {Phase.RUNNING}),
 }
 
 
@@ -113,6 +115,23 @@ def cancel(id: Id, *, reason: Reason, timeout: Timeout = 10) -> None:
     asyncio.run(_decide(Act.CANCEL, id, None, reason, timeout))
 
 
+@app.command(cls=Command)
+def extend(
+    id: Id,
+    *,
+    reason: Reason,
+    by: Annotated[str | None, typer.Option(metavar="TIME", help="How much longer: 10m, 2h, 1d.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Until when: an ISO 8601 time.")] = None,
+    timeout: Timeout = 10,
+) -> None:
+    """Put the deadline of a workflow that runs off: what runs has until then. A step that has not begun by its own is not started.
+
+    Example:
+      antiphon saga extend 0199f2c1 --by 10m --reason "the model is slow today"
+    """
+    asyncio.run(_decide(Act.EXTEND, id, None, reason, timeout, by=by, until=until))
+
+
 async def _list(*, all: bool) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
@@ -136,7 +155,16 @@ async def _show(id: str) -> None:
     _print(document(*found, mesh))
 
 
-async def _decide(act: Act, id: str, event: str | None, reason: str, timeout_s: float) -> None:
+async def _decide(
+    act: Act,
+    id: str,
+    event: str | None,
+    reason: str,
+    timeout_s: float,
+    *,
+    by: str | None = None,
+    until: str | None = None,
+) -> None:
     if not reason.strip():
         raise UsageError("expected a reason, got none", 'say why: --reason "..."; it is kept')
     async with opened() as cluster:
@@ -147,21 +175,23 @@ async def _decide(act: Act, id: str, event: str | None, reason: str, timeout_s: 
                 f"expected {expected} to {act.value}, got one that is {saga.phase.value}",
                 f"antiphon saga show {workflow} shows it",
             )
-        said = SagaIntervened(act=act, actor=_actor(), reason=reason, event_id=_stuck(saga, event))
+        until_us = _later(workflow, saga, by=by, until=until) if act is Act.EXTEND else None
+        said = SagaIntervened(act=act, actor=_actor(), reason=reason, event_id=_stuck(saga, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
-        now = await _until_changed(cluster, workflow, saga, timeout_s)
+        now = await _until_changed(cluster, workflow, saga, said, timeout_s)
         mesh = await _mesh(cluster)
     _print(document(workflow, now, mesh))
 
 
-async def _until_changed(cluster: Cluster, workflow: str, before: Saga, timeout_s: float) -> Saga:
+async def _until_changed(cluster: Cluster, workflow: str, before: Saga, said: SagaIntervened, timeout_s: float) -> Saga:
     partition = partition_for(workflow.encode(), cluster.partitions)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             while True:
                 now = (await read_sagas(cluster.bus, cluster.names, [partition])).get(workflow)
-                if now != before:
+                # Something else may have happened in it meanwhile.
+                if now is None or (now != before and (now.deadline_us or 0) >= (said.until_us or 0)):
                     return now or Saga(failure=before.failure, ended=True)
                 await asyncio.sleep(_LOOK_S)
     raise AnswerIsNoError(
@@ -203,6 +233,20 @@ def _stuck(saga: Saga, event: str | None) -> str | None:
     return found[0]
 
 
+def _later(workflow: str, saga: Saga, *, by: str | None, until: str | None) -> int:
+    if saga.deadline_us is None:
+        raise AnswerIsNoError(
+            f"expected a workflow with a deadline, got {workflow} without", "it has all the time it needs"
+        )
+    until_us = later_us(saga.deadline_us, by=by, until=until)
+    if until_us <= saga.deadline_us:
+        raise AnswerIsNoError(
+            f"expected a time after the deadline there is, {format_time(saga.deadline_us)}, got {format_time(until_us)}",
+            "a deadline can only be put off; to end the workflow: antiphon saga cancel",
+        )
+    return until_us
+
+
 def _actor() -> str:
     return f"{getpass.getuser()}@{platform.node()}"
 
@@ -219,6 +263,8 @@ def _print(one: dict[str, Any]) -> None:
     output.result(f"{output.inert(one['correlation_id'])}  {one['state']}  ·  {_progress(one)}")
     if one["reason"]:
         output.result(f"because: {output.inert(one['reason'])}")
+    elif one["deadline"] and one["state"] == Phase.RUNNING.value:
+        output.result(f"by: {one['deadline']}")
     rows = [
         [
             f"  {step['type']}",

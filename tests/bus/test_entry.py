@@ -46,6 +46,7 @@ handled = st.builds(
     error=st.none() | st.builds(Failure, type=texts, message=texts, traceback=texts),
     usage=st.lists(spent, max_size=3),
     confidence=st.none() | st.floats(allow_nan=False),
+    deadline_us=st.none() | longs,
 )
 SCHEMA, _ = binary.parse(schema_of(Activity))
 

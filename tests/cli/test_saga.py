@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from antiphon import Event, Mesh
 from tests.cli.conftest import Antiphon, Ran
 from tests.cli.test_cluster import Process
 
@@ -125,3 +128,47 @@ def test_what_does_not_fit_is_refused(mesh: Antiphon) -> None:
     assert mesh("saga", "skip", id).code == 2
     code, _, err = mesh("saga", "show", "nothing")
     assert (code, err.startswith("error: the coordinator keeps no workflow 'nothing'")) == (1, True)
+
+
+def test_a_deadline_is_put_off(mesh: Antiphon, folder: Path) -> None:
+    """By so much, or until then; never to an earlier time, and only where there is one."""
+    (folder / "slow.py").write_text(SLOW)
+    slow = Process("run", "slow", cwd=folder)
+    try:
+        slow.wait_for('"ready"')
+        id = asyncio.run(book_by("2040-01-01T00:00:00+00:00"))
+        until(lambda: listed(mesh("saga", "list", "--all", "--json")).get(id, {}).get("state") == "running")
+        assert "by: 2040-01-01T00:00:00.000000Z" in mesh("saga", "show", id).out
+        code, out, err = mesh("saga", "extend", id, "--by", "1h", "--reason", "slow today", "--json")
+        assert (code, orjson.loads(out or "{}").get("deadline")) == (0, "2040-01-01T01:00:00.000000Z"), err
+        code, _, err = mesh("saga", "extend", id, "--until", "2040-01-01T00:30:00Z", "--reason", "hurry")
+        assert (code, err.splitlines()[0]) == (
+            1,
+            "error: expected a time after the deadline there is, 2040-01-01T01:00:00.000000Z, got 2040-01-01T00:30:00.000000Z",
+        )
+        assert mesh("saga", "extend", id, "--reason", "why not").code == 2
+    finally:
+        slow.clean_up()
+
+
+async def book_by(deadline: str) -> str:
+    async with Mesh() as mesh:
+        published = await mesh.publish(TripBooked(trip="far"), deadline=datetime.fromisoformat(deadline))
+    return published.correlation_id
+
+
+class TripBooked(Event):
+    trip: str
+
+
+SLOW = """\
+import asyncio
+
+from antiphon import agent
+from trips import SeatHeld
+
+
+@agent
+async def guide(held: SeatHeld) -> None:
+    await asyncio.Event().wait()
+"""

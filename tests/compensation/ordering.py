@@ -87,6 +87,10 @@ class Shop(MemoryMesh):
     def coordinator(self, *, past_stuck: bool = False) -> Consumer:
         return coordinator(past_stuck=past_stuck)
 
+    def hold(self, name: str, *, then: str = "") -> None:
+        """Have *name* wait for its gate, and go on in the mood *then*."""
+        self.moods[name], self.gates[name] = f"waits {then}", asyncio.Event()
+
     async def order(self, order: str = "A") -> str:
         """Place an order; returns the workflow's id."""
         [published] = await self.publisher.publish([OrderPlaced(order=order)])
@@ -117,6 +121,10 @@ class Shop(MemoryMesh):
     async def logged_all(self, *lines: str) -> None:
         """Wait until the world has seen all of *lines*, in any order."""
         await eventually(lambda: {*lines} <= {*self.log}, what=f"{lines}")
+
+    async def handled_of(self, workflow: str) -> list[str]:
+        """Return which events of a workflow were handled."""
+        return [one.event_type for one in await self.handled() if one.correlation_id == workflow]
 
     async def handled_twice(self, event: str) -> None:
         """Wait until an event was handled twice."""
@@ -190,9 +198,11 @@ class Shop(MemoryMesh):
                 raise ConnectionError(name)
             case ["fails", times] if tried <= int(times):
                 raise ConnectionError(name)
-            case ["waits"]:
+            case ["waits", *then]:
                 self.log.append(f"{name} waits")
                 await self.gates[name].wait()
+                if then:
+                    return False
             case _:
                 pass
         self.log.append(name if order == "A" else f"{name} {order}")

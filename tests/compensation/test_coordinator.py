@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled
+from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Lane
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
@@ -11,7 +12,7 @@ from antiphon.compensation.saga import undo_id
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event, envelope_of
 from antiphon.testing.clock import FakeClock
-from antiphon.testing.delivery import MemoryState, delivery_of, hand
+from antiphon.testing.delivery import MemoryServices, MemoryState, delivery_of, hand
 from antiphon.testing.facts import Hears
 
 UNDO = UndoRequested.__event__.type
@@ -57,18 +58,23 @@ class Town:
 
     def __init__(self, linger_s: float = 3_600) -> None:
         self.state = MemoryState()
+        self.services = MemoryServices()
         self.clock = FakeClock()
         self._consumer = coordinator(clock_us=self.clock.now_us, mesh=SHOP, linger_s=linger_s)
 
     async def hears(self, *deliveries: Handled, agent: str = "card") -> list[Event]:
         """Tell it of *deliveries*, in one record; return what it says."""
         activity = Activity(agent=agent, version="1", instance="i", deliveries=[*deliveries])
-        return await hand(self._consumer, delivery_of(activity, state=self.state))
+        return await hand(self._consumer, delivery_of(activity, state=self.state, services=self.services))
+
+    async def looks(self) -> list[Event]:
+        """Have it look at what is due; return what it says."""
+        return await hand(self._consumer, delivery_of(TimeCame(), state=self.state, services=self.services))
 
     async def told(self, said: SagaIntervened, workflow: str) -> list[Event]:
         """Have an operator say something about a workflow."""
         sealed = said.sealed(Envelope.root(said.__event__.type, source="/test", correlation_id=workflow))
-        return await hand(self._consumer, delivery_of(sealed, state=self.state))
+        return await hand(self._consumer, delivery_of(sealed, state=self.state, services=self.services))
 
 
 async def test_one_record_tells_of_many_workflows() -> None:
@@ -160,9 +166,9 @@ async def test_state_goes_when_its_time_is_over() -> None:
         )
     assert sum(not key.startswith("antiphon:") for key in town.state.values) == 500
     town.clock.advance(61)
-    assert await town.hears() == []
+    assert await town.looks() == []
     town.clock.advance(3_700)
-    assert await town.hears() == []
+    assert await town.looks() == []
     assert town.state.values == {}
 
 
@@ -172,16 +178,17 @@ async def test_what_is_not_undone_is_kept_however_long_it_takes() -> None:
     await town.hears(handled("w", "r", reserved("e1")), handled("w", "e1", refused("f"), type="reserved"))
     for _ in range(5):
         town.clock.advance(600)
-        assert await town.hears() == []
+        assert await town.looks() == []
     assert "w" in town.state.values
 
 
 def test_the_consumer() -> None:
-    """It hears activity and operators, partition by partition, since its state spans keys."""
+    """It hears activity and operators, partition by partition, since its state spans keys; and looks when it is time."""
     consumer = coordinator()
-    assert (consumer.name, consumer.topics, consumer.lane, consumer.emits) == (
+    assert (consumer.name, consumer.topics, consumer.lane, consumer.wakes, consumer.emits) == (
         "compensation",
         ("antiphon.activity", "antiphon.saga.events"),
         Lane.PARTITION,
+        True,
         None,
     )

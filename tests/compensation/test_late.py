@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from ordering import OrderPlaced, Shop, StockReserved
+from ordering import OrderPlaced, Shop
 
 from antiphon import Agent, Context, Event, RetryPolicy
 from antiphon.bus.activity import Activity, Emitted, Handled
+from antiphon.bus.alarms import TimeCame
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.compensation.coordinator import coordinator
@@ -45,21 +45,6 @@ async def test_s27_an_effect_of_a_workflow_that_has_ended() -> None:
 
 class NoteWritten(Event):
     order: str
-
-
-async def test_s29_a_deadline_passes_while_all_are_down() -> None:
-    """What was done before is undone when they are back."""
-    shop = Shop(agents=("stock", "card"))
-    deadline = datetime.now(UTC) + timedelta(seconds=2)
-    async with shop.running(*shop.crew("stock")[:-1]):
-        [root] = await shop.publisher.publish([OrderPlaced(order="A")], deadline=deadline)
-        await shop.eventually(StockReserved, count=1)
-    await eventually(lambda: datetime.now(UTC) > deadline, what="the deadline to pass")
-    async with shop.running(*shop.crew()):
-        saga = await shop.until(root.correlation_id, Phase.COMPENSATED)
-    assert shop.log == ["stock", "-stock"]
-    assert saga.failure is not None
-    assert saga.failure.reason == "the deadline had passed when card was to handle stock.reserved"
 
 
 class Taken(Event):
@@ -172,7 +157,7 @@ async def test_s52_ten_thousand_sagas_leave_nothing() -> None:
     kept = len(state.values)
     for _ in range(3):
         clock.advance(70)
-        await hears("rooms")
+        await hand(consumer, delivery_of(TimeCame(), state=state))
     assert (asked, kept > 10_000, state.values) == (5_000, True, {})
 
 

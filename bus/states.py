@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from antiphon.bus.consumer import Consumer, Guarantee
@@ -38,7 +38,7 @@ OLDEST_S = 20 * 3600.0
 """How old a checkpoint may be. A deletion stays on a compacted topic for a day (`delete.retention.ms`) and no longer."""
 
 _CHUNK = 2_000  # entries written, or read, while nobody else gets at the disk
-_WAITING = 100_000  # entries that wait to be written while state is restored; the memory does not count them
+_WAITING = 25_000  # entries that wait to be written while state is restored; the memory does not count them
 _EXPIRING = 100  # keys in one transaction, among what else it carries
 _TOLD_S = 5.0  # a restore that takes longer is told of, this often
 _ROOM = 0.8  # of the memory is filled again
@@ -249,16 +249,18 @@ class States:
         ends = {tp.partition: end for tp, end in stop.items()}
         reached = {tp.partition: begin for tp, begin in start.items()}
         self.to_restore = sum(ends.values()) - sum(reached.values())
-        async with aclosing(self._bus.read_batches(start, stop)) as batches:
+        async with aclosing(self._bus.read_batches(start, stop)) as batches, _Behind() as copying:
             async for batch in batches:
                 self._take(batch, reached)
                 self.restored += len(batch)
                 self.to_restore = sum(ends.values()) - sum(reached.values())
                 if self._memory.used > self._memory.most:
+                    await copying.ended()
                     await self._make_room(None)
                 elif sum(len(kept.changed) for kept in self._kept.values()) > _WAITING:
-                    for kept in self._kept.values():
-                        await self._flush(kept)
+                    # The disk is as slow as the network: the next batches are read meanwhile.
+                    await copying.ended()
+                    copying.begin(self._flush_all())
                 if clock() - told_s > _TOLD_S:
                     told_s = clock()
                     log.info("restoring state", extra={**self._progress(before), **self._fields()})
@@ -334,6 +336,10 @@ class States:
             bound = bounds.get(TopicPartition(self._topic, kept.state.partition))
             if is_proven and not kept.gone and bound is not None and identity is not None:
                 await self._flush(kept, Checkpoint(identity, *bound, time_ms))
+
+    async def _flush_all(self) -> None:
+        for kept in list(self._kept.values()):
+            await self._flush(kept)
 
     async def _flush(self, kept: _Kept, checkpoint: Checkpoint | None = None) -> None:
         """Write what changed; with *checkpoint*, which must speak for no more than changed until now."""
@@ -478,6 +484,32 @@ class _Kept:
         except StateFileError as error:
             self.states.failed(self, error)
             raise
+
+
+class _Behind:
+    """One piece of work at a time that goes on while its owner does; it has ended when the context is left."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, work: Coroutine[None, None, None]) -> None:
+        self._task = asyncio.create_task(work)
+
+    async def ended(self) -> None:
+        """Wait for what was begun; raises what it raised."""
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            await self.ended()
+        elif self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
 
 def _trouble(checkpoint: Checkpoint | None, identity: str, first: int, end: int, now_ms: int) -> str | None:

@@ -16,7 +16,9 @@ class Holdings:
     fresh: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
     """Assigned, and the taker has not been told yet."""
     flowing: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
-    """The taker wants records of them now."""
+    """Being fetched."""
+    waning: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
+    """Of those, what the taker does not want now: fetched until enough is set aside."""
     at: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
     """What comes next of each partition that the taker knows."""
     begun_at: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
@@ -60,7 +62,7 @@ class Holdings:
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Let go of what was taken away."""
         gone = {*partitions}
-        for known in (self.assigned, self.fresh, self.flowing, self.sought):
+        for known in (self.assigned, self.fresh, self.flowing, self.waning, self.sought):
             known.difference_update(gone)
         for partition in gone:
             self.at.pop(partition, None)

@@ -21,7 +21,8 @@ class Inbox:
     """A queue with one taker. Nothing put is lost; whoever puts looks at `full` first.
 
     Records of paused partitions are held back when it is their turn, and come
-    first once resumed.
+    first once resumed. Some are kept so rather than fetched again: a client that
+    is paused drops what it has fetched ahead.
     """
 
     def __init__(self, ownership: Ownership, room: int, room_bytes: int, on_room: Callable[[], None]) -> None:
@@ -37,6 +38,7 @@ class Inbox:
         self._waiting_bytes = 0
         self._paused: set[TopicPartition] = set()
         self._held: dict[TopicPartition, list[Record]] = {}
+        self._held_bytes: dict[TopicPartition, int] = {}
         self._waiter: Waiter | None = None
         self._failure: BusError | None = None
 
@@ -60,6 +62,7 @@ class Inbox:
         with self._lock:
             for partition in partitions:
                 self._held.pop(partition, None)
+                self._held_bytes.pop(partition, None)
             kept: deque[tuple[Taken, int]] = deque()
             self._waiting = self._waiting_bytes = 0
             for taken, number in self._items:
@@ -73,6 +76,15 @@ class Inbox:
                     self._waiting_bytes += size
                     kept.append((Records(left), size))
             self._items = kept
+
+    def holds_enough(self, partition: TopicPartition) -> bool:
+        """Say whether no more of a paused *partition* is to be fetched for when it is resumed."""
+        with self._lock:
+            return (
+                2 * len(self._held.get(partition, ())) >= self._room
+                or sum(map(len, self._held.values())) >= self._room
+                or sum(self._held_bytes.values()) >= self._room_bytes
+            )
 
     def fail(self, error: BusError) -> None:
         """Have the taker raise *error* once it has taken what is there. The first one counts."""
@@ -105,7 +117,7 @@ class Inbox:
             self._paused.difference_update(partitions)
             held = [record for partition in partitions for record in self._held.pop(partition, ())]
             if held:
-                size = sum(map(size_of, held))
+                size = sum(self._held_bytes.pop(partition, 0) for partition in partitions)
                 self._waiting += len(held)
                 self._waiting_bytes += size
                 self._items.appendleft((Records(held), size))
@@ -141,6 +153,7 @@ class Inbox:
             partition = TopicPartition(record.topic, record.partition)
             if partition in self._paused:
                 self._held.setdefault(partition, []).append(record)
+                self._held_bytes[partition] = self._held_bytes.get(partition, 0) + size_of(record)
             else:
                 through.append(record)
         return through

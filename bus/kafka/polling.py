@@ -204,6 +204,8 @@ class Polling(threading.Thread):
         first = self._client.consumer.poll(wait_s)
         if first is not None:
             self._take(first)
+        if self._held.waning:
+            self._pause_waning()
         if self._held.assigned:
             self._ownership.hear(self._client.metadata())
         if self.inbox.full and not self._throttled:
@@ -355,15 +357,21 @@ class Polling(threading.Thread):
             command()
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
-        mine = self._held.flowing.intersection(partitions)
-        self._held.flowing -= mine
-        if mine and not self._throttled:
-            self._client.pause(mine)
+        self._held.waning |= self._held.flowing.intersection(partitions)
+
+    def _pause_waning(self) -> None:
+        """Fetch no more of what is not wanted, once there is enough of it for when it is."""
+        enough = {partition for partition in self._held.waning if self.inbox.holds_enough(partition)}
+        self._held.waning -= enough
+        self._held.flowing -= enough
+        if enough and not self._throttled:
+            self._client.pause(enough)
 
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
+        self._held.waning.difference_update(partitions)
         mine = self._held.assigned.intersection(partitions) - self._held.flowing - self._held.fresh
         self._held.flowing |= mine
-        if not self._throttled:
+        if mine and not self._throttled:
             self._fetch_from(mine)
 
     def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
@@ -375,6 +383,7 @@ class Polling(threading.Thread):
         self._ownership.end(told)
         self._client.pause(self._held.assigned)
         self._held.flowing.clear()
+        self._held.waning.clear()
         self._throttled = False
         self._held.fresh |= told
         self.inbox.void(told)

@@ -15,7 +15,7 @@ from antiphon.bus.claims import Claims
 from antiphon.bus.clock import Clock, WallClock
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.engine import Engine, EngineSettings
-from antiphon.bus.heartbeat import AgentSeen, Heard, InFlight, Said
+from antiphon.bus.heartbeat import AgentSeen, InFlight, hears, says
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.pressure import Bounds
@@ -246,19 +246,8 @@ class Worker:
             time_us=now_us(),
             interval_s=self._heartbeat_s,
             stopped=stopped,
-            hears=[
-                Heard(
-                    type=type,
-                    topic=event_class.__event__.topic,
-                    join=type in consumer.joins,
-                    leads_to=sorted(consumer.leads_to[type]) if type in consumer.leads_to else None,
-                )
-                for type, event_class in sorted(consumer.hears.items())
-            ],
-            emits=[
-                Said(type=declared.type, topic=declared.topic, fails=declared.fails)
-                for declared in sorted((event.__event__ for event in consumer.emits or ()), key=lambda d: d.type)
-            ],
+            hears=hears(consumer),
+            emits=says(consumer),
             undoes=sorted(consumer.undoes),
             capacity=consumer.concurrency,
             in_flight=engine.in_flight(),

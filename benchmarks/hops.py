@@ -77,3 +77,43 @@ async def look(asked: Asked) -> Answered:
         message = f"no such place: {asked.place}"
         raise RuntimeError(message)
     return Answered(**asked.__dict__)
+
+
+class Held(Event, type="hop.held"):
+    name: str
+    text: str
+    count: int
+    share: float
+    is_new: bool
+    place: str
+    when_us: int
+
+
+class Lost(Event, type="hop.lost", fails=True):
+    """Says, from outside, that a workflow has failed."""
+
+    name: str
+
+
+class Freed(Event, type="hop.freed"):
+    name: str
+
+
+rooms = Agent("rooms")
+
+
+@rooms.on(Asked)
+async def take(asked: Asked) -> Held | None:
+    """Do something that can be undone."""
+    return None if asked.place == NOWHERE else Held(**asked.__dict__)
+
+
+@rooms.undoes(Held)
+async def free(held: Held) -> Freed:
+    """Undo it."""
+    return Freed(name=held.name)
+
+
+@rooms.on(Lost)
+async def note(lost: Lost) -> None:
+    """Hear of it, so that the coordinator does."""

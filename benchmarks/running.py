@@ -15,6 +15,7 @@ import psutil
 
 from antiphon.bus.kafka.tether import Tethered
 from antiphon.bus.names import Names
+from antiphon.compensation.coordinator import NAME as COORDINATOR
 from stage import Stage
 
 HERE = Path(__file__).parent
@@ -80,7 +81,7 @@ class Program:
 
 
 class WorkerProcess(Program):
-    """`antiphon run` of one agent of `hops`."""
+    """`antiphon run` of one agent of `hops`, or of the coordinator."""
 
     def __init__(
         self,
@@ -92,7 +93,8 @@ class WorkerProcess(Program):
         label: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "antiphon.cli", "run", f"{HERE / 'hops.py'}:{agent}", *options]
+        found = agent if agent == COORDINATOR else f"{HERE / 'hops.py'}:{agent}"
+        command = [sys.executable, "-m", "antiphon.cli", "run", found, *options]
         environment = {
             "ANTIPHON_BOOTSTRAP_SERVERS": stage.bootstrap,
             "ANTIPHON_NAMESPACE": names.namespace,

@@ -29,6 +29,7 @@ import processes
 import restore
 import slow
 import takeover
+import undoing
 from feed import Feed
 from loops import raw
 from machine import Machine
@@ -54,6 +55,7 @@ EXPERIMENTS: Sequence[Experiment] = (
     restore.EXPERIMENT,
     keys.EXPERIMENT,
     takeover.EXPERIMENT,
+    undoing.EXPERIMENT,
 )
 # Tables of their own: what they measure needs no broker.
 SCRIPTS = ("codec", "startup")

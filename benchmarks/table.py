@@ -22,6 +22,7 @@ class Unit(Enum):
     MICROSECONDS = "{:,.1f} us"
     MEGABYTES = "{:,.1f} MB"
     SECONDS = "{:,.2f} s"
+    BYTES = "{:,.0f} B"
 
     def written(self, number: float) -> str:
         return self.value.format(number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from antiphon.bus.consumer import Consumer
 from antiphon.bus.names import AGENTS
 from antiphon.schemas.event import Event
 
@@ -64,3 +65,24 @@ class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     in_flight: list[InFlight] = []
     lag: int | None = None
     """Events not handled on the partitions that this worker owns; None: not known yet."""
+
+
+def hears(consumer: Consumer) -> list[Heard]:
+    """Return what *consumer* subscribes to, as its heartbeats tell it."""
+    return [
+        Heard(
+            type=type,
+            topic=event_class.__event__.topic,
+            join=type in consumer.joins,
+            leads_to=sorted(consumer.leads_to[type]) if type in consumer.leads_to else None,
+        )
+        for type, event_class in sorted(consumer.hears.items())
+    ]
+
+
+def says(consumer: Consumer) -> list[Said]:
+    """Return what *consumer* may emit, as its heartbeats tell it."""
+    return [
+        Said(type=declared.type, topic=declared.topic, fails=declared.fails)
+        for declared in sorted((event.__event__ for event in consumer.emits or ()), key=lambda d: d.type)
+    ]

@@ -6,6 +6,7 @@ text: no control character reaches the terminal, and no markup is obeyed.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ _STATE_STYLES = {
     "incomplete": "yellow",
 }
 _WARNINGS_SHOWN = 5
+_TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
 _UNDO_REQUESTED = UndoRequested.__event__.type
@@ -74,6 +76,14 @@ def render(
             lambda width: render(document, width=width, payloads=payloads, limit=limit, next_steps=next_steps)
         )
     return Group(*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps))
+
+
+def text(document: Json) -> str:
+    """Draw *document* as plain text, for a test's message. The kit finds this by its entry point."""
+    console = Console(file=io.StringIO(), width=_TEXT_WIDTH, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render(document, width=_TEXT_WIDTH, next_steps=()))
+    return captured.get()
 
 
 class _Fitted:

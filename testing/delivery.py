@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.delivery import Delivery, current
+from antiphon.bus.delivery import Delivery, Services, State, current
 from antiphon.bus.record import Record
 from antiphon.bus.state import PartitionState
 from antiphon.schemas.envelope import Envelope, to_headers
@@ -77,8 +77,8 @@ def delivery_of(
     version: str = "0",
     attempt: int = 1,
     replaying: bool = False,
-    state: MemoryState | None = None,
-    services: MemoryServices | None = None,
+    state: State | None = None,
+    services: Services | None = None,
 ) -> Delivery:
     """Make the delivery of *event*. One that has no envelope yet becomes the root of a workflow.
 

@@ -41,7 +41,7 @@ from antiphon.cli import group, options
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-KINDS = {"python", "console", "sh", "toml", "json", "text", "avsc"}
+KINDS = {"python", "console", "sh", "toml", "json", "text", "avsc", "mermaid"}
 SCRIPTS = Path(sys.executable).parent
 SECONDS = 60.0
 """For one command."""

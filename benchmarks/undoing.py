@@ -1,0 +1,193 @@
+"""What undoing costs: how many undos a second beside plain hops, and what the coordinator keeps of workflows, and for how long.
+
+Ten thousand workflows did something that can be undone, and wait; then each is
+said to have failed. A plain hop is an event handled and answered by a worker;
+behind an undo there are two of these, and what the coordinator makes of both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from antiphon import Worker
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.names import Names
+from antiphon.bus.port import TopicSpec
+from antiphon.bus.record import Outgoing
+from antiphon.bus.schema_topic import TopicStore
+from antiphon.compensation.agenda import RESERVED
+from antiphon.compensation.coordinator import NAME, coordinator
+from antiphon.schemas.codec import Codec
+from antiphon.schemas.envelope import Envelope, to_headers
+from antiphon.schemas.ids import root_id
+from arrivals import arrivals, rate
+from feed import ANSWERED, Feed, asked
+from hops import NOWHERE, Freed, Held, Lost, rooms
+from running import WorkerProcess
+from stage import PARTITIONS, Experiment, NotMeasuredError, Stage
+from table import Figure, Pair, Unit
+
+SAGAS, LONG = 10_000, 100_000
+_LINGER_S = 0.5
+_LOOK_S = 0.5
+_MOST_S = 600.0
+
+RATE = Figure("undoing", "undos of 10,000 workflows that failed, against plain hops", Unit.RATE, "0.5")
+MEMORY = Figure(
+    "undoing", "the coordinator's memory with 10,000 workflows that can be undone, against none", Unit.MEGABYTES, ""
+)
+STATE = Figure("undoing", "its state of one of them, against the event that it would undo", Unit.BYTES, "")
+GONE = Figure(
+    "undoing",
+    "its state after 10^4 workflows (10^5 with --long) have ended, against while they wait",
+    Unit.MEGABYTES,
+    "0.0",
+)
+
+
+async def once(stage: Stage) -> Mapping[Figure, Pair]:
+    """Undo by a worker and a coordinator, each a process; hop by a worker; then see what is left when all has ended."""
+    return {**await _undone(stage), GONE: await _ended(stage)}
+
+
+async def _undone(stage: Stage) -> Mapping[Figure, Pair]:
+    hops = await _plain(stage)
+    stage.say("undoing: workflows")
+    names = stage.names("undoing")
+    feed = _Workflows(stage, names, SAGAS)
+    await feed.open()
+    with (
+        WorkerProcess(stage, names, "rooms") as worker,
+        WorkerProcess(stage, names, NAME) as undoing,
+    ):
+        await worker.ready()
+        await undoing.ready()
+        before_mb = undoing.memory_mb
+        await feed.begin()
+        await arrivals(stage.bootstrap, names.topic(Held.__event__.topic), SAGAS, alive=worker.alive)
+        kept = await _until(stage, names, lambda kept: len(kept) >= SAGAS, "every workflow to be known")
+        after_mb = undoing.memory_mb
+        stage.say("undoing: undos")
+        await feed.fail()
+        times = await arrivals(stage.bootstrap, names.topic(Freed.__event__.topic), SAGAS, alive=undoing.alive)
+    return {
+        RATE: (rate(times), hops),
+        MEMORY: (after_mb, before_mb),
+        STATE: (sum(kept.values()) / len(kept), feed.size),
+    }
+
+
+async def _plain(stage: Stage) -> float:
+    stage.say("undoing: plain hops")
+    names = stage.names("undoing-hops")
+    feed = Feed(stage, names)
+    await feed.open()
+    with WorkerProcess(stage, names, "answer") as worker:
+        await worker.ready()
+        await feed.publish(feed.records(SAGAS))
+        times = await arrivals(stage.bootstrap, names.topic(ANSWERED), SAGAS, alive=worker.alive)
+    return rate(times)
+
+
+async def _ended(stage: Stage) -> Pair:
+    """Let workflows fail, be undone and be forgotten, in this process, by a coordinator that keeps nothing for long."""
+    stage.say("undoing: what is left")
+    count = LONG if stage.long else SAGAS
+    names = stage.names("undoing-ended")
+    feed = _Workflows(stage, names, count)
+    await feed.open()
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=stage.bootstrap))
+    store = TopicStore(bus, names, partitions=PARTITIONS)
+    consumers = [rooms.consumer(), coordinator(linger_s=_LINGER_S)]
+    worker = Worker(bus, consumers, names=names, store=store, partitions=PARTITIONS)
+    run = asyncio.create_task(worker.run())
+    try:
+        await worker.ready.wait()
+        await feed.begin()
+        kept = await _until(stage, names, lambda kept: len(kept) >= count, "every workflow to be known")
+        await feed.fail()
+        # Its state is looked at when something is heard: somebody goes on asking, to no effect.
+        asking = asyncio.create_task(feed.keep_asking())
+        left = await _until(stage, names, lambda kept: not kept, "every workflow to be forgotten")
+        asking.cancel()
+    finally:
+        worker.stop()
+        await run
+        await bus.close()
+    return sum(left.values()) / 1e6, sum(kept.values()) / 1e6
+
+
+class _Workflows(Feed):
+    """Workflows that do something, and fail when they are told to."""
+
+    def __init__(self, stage: Stage, names: Names, count: int) -> None:
+        super().__init__(stage, names)
+        self._stage = stage
+        self._topics = names
+        self._own = Codec(TopicStore(stage.bus, names, partitions=PARTITIONS))
+        self._ids = [root_id() for _ in range(count)]
+        self.size = len(asked(0).model_dump_json())
+
+    async def open(self) -> None:
+        await super().open()
+        plain = (Held.__event__.topic, Lost.__event__.topic, Freed.__event__.topic)
+        await self._stage.bus.create([TopicSpec(self._topics.topic(topic), PARTITIONS) for topic in plain])
+        await self._own.announce([Held, Lost])
+        self.size = len(self._own.encode(Held(**asked(0).__dict__)))
+
+    async def begin(self) -> None:
+        """Have each do what can be undone."""
+        await self.publish(self.records(len(self._ids), workflow=self._ids.__getitem__))
+
+    async def fail(self) -> None:
+        """Say of each that it failed."""
+        await self.publish(self._lost())
+
+    async def keep_asking(self) -> None:
+        """Publish, until cancelled, what nothing comes of."""
+        while True:
+            await self.publish(self.records(PARTITIONS * 4, event=lambda n: asked(n, place=NOWHERE)))
+            await asyncio.sleep(_LOOK_S)
+
+    def _lost(self) -> Iterator[Outgoing]:
+        for n, id in enumerate(self._ids):
+            envelope = Envelope.root(Lost.__event__.type, source="/benchmarks", correlation_id=id)
+            topic = self._topics.topic(Lost.__event__.topic)
+            yield Outgoing(topic, id.encode(), self._own.encode(Lost(name=f"n{n}")), to_headers(envelope))
+
+
+async def _until(
+    stage: Stage, names: Names, enough: Callable[[Mapping[str, int]], bool], what: str
+) -> Mapping[str, int]:
+    """Wait until what the coordinator keeps is *enough*; returns the size of each workflow's state, by id."""
+    deadline = time.monotonic() + _MOST_S
+    while True:
+        kept = await _kept(stage, names)
+        if enough(kept):
+            return kept
+        if time.monotonic() > deadline:
+            message = f"expected {what} within {_MOST_S:g} s, got {len(kept):,} workflows"
+            raise NotMeasuredError(message)
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _kept(stage: Stage, names: Names) -> dict[str, int]:
+    topic = names.state(NAME)
+    if topic not in await stage.bus.topics():
+        return {}
+    bounds = {tp: ends for tp, ends in (await stage.bus.bounds([topic])).items() if ends[0] < ends[1]}
+    kept: dict[str, int] = {}
+    if bounds:
+        start = {tp: first for tp, (first, _) in bounds.items()}
+        async for record in stage.bus.read(start, {tp: end for tp, (_, end) in bounds.items()}):
+            id = (record.key or b"").decode()
+            kept.pop(id, None)
+            if record.value is not None and not id.startswith(RESERVED):
+                kept[id] = len(record.value)
+    return kept
+
+
+EXPERIMENT = Experiment((RATE, MEMORY, STATE, GONE), once)

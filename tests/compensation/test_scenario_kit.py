@@ -1,0 +1,103 @@
+"""given, when, expects: one workflow and what it comes to, undoing included."""
+
+from __future__ import annotations
+
+import pytest
+from paying import PLACED, REFUSED, CardCharged, CardRefunded, ParcelRefused, ParcelSent, Shop
+
+from antiphon import Agent, Event
+from antiphon.testing.ending import End, Invariant
+from antiphon.testing.scenario import Mishap, Scenario, ScenarioError, given
+
+REFUNDED = CardRefunded(order="nowhere", total=41)
+
+
+def paid(shop: Shop, amount: int) -> Invariant:
+    """At the end the bank has so much."""
+    return lambda end: shop.bank.balance == amount
+
+
+def ordering(shop: Shop) -> Scenario:
+    return given(*shop.agents, outside=[shop.bank])
+
+
+def test_a_workflow_that_goes_well() -> None:
+    """What was emitted, what was not, and what it did outside, which is put back then."""
+    shop = Shop()
+    done = ordering(shop).when(PLACED)
+    done.expects(CardCharged(order="A", total=41), ParcelSent(order="A"), state="completed", invariant=paid(shop, 41))
+    assert (done.never(CardRefunded, ParcelRefused), shop.bank.payments) == (done, {})
+
+
+def test_a_workflow_that_is_undone() -> None:
+    """Because an agent refuses, or could not handle its event."""
+    shop = Shop()
+    ordering(shop).when(REFUSED).expects(REFUNDED, state="compensated")
+    failing = ordering(shop).when(PLACED).but("parcel", Mishap.GIVE_UP)
+    failing.expects(CardRefunded(order="A", total=41), state="compensated", invariant=paid(shop, 0)).never(ParcelSent)
+
+
+@pytest.mark.parametrize("mishap", [Mishap.CRASH, Mishap.REPEAT])
+def test_a_mishap_that_changes_nothing(mishap: Mishap) -> None:
+    """Its first delivery crashes, or comes twice; paid is once."""
+    shop = Shop()
+    mishappened = ordering(shop).when(PLACED).but("card", mishap)
+    mishappened.expects(ParcelSent(order="A"), state="completed", invariant=paid(shop, 41))
+
+
+def test_what_is_missing_is_told_beside_the_tree() -> None:
+    """What was expected, the nearest that came, and what happened."""
+    with pytest.raises(ScenarioError) as caught:
+        ordering(Shop()).when(REFUSED).expects(CardRefunded(order="nowhere", total=40), state="completed")
+    assert caught.value.differences == [
+        "expected CardRefunded(order='nowhere', total=40) to be emitted, got CardRefunded(order='nowhere', total=41)",
+        "expected it to end completed, got compensated",
+    ]
+    assert "└─ card" in str(caught.value)
+
+
+def test_what_should_not_be_there_is_told() -> None:
+    """One line for each."""
+    with pytest.raises(ScenarioError, match=r"expected none of these to be emitted, got ParcelSent\(order='A'\)"):
+        ordering(Shop()).when(PLACED).never(ParcelSent)
+
+
+class Lost(Event, fails=True):
+    order: str
+
+
+def test_a_failure_that_somebody_adds() -> None:
+    """All was done, and then a person says no."""
+    shop = Shop()
+    desk = Agent("desk")
+
+    @desk.on(Lost)
+    async def note(lost: Lost) -> None: ...
+
+    scenario = given(*shop.agents, desk, outside=[shop.bank]).when(PLACED, Lost(order="A"))
+    scenario.expects(CardRefunded(order="A", total=41), state="compensated")
+
+
+def test_an_agent_that_is_not_there_is_refused() -> None:
+    """As a slip of the pen would be."""
+    with pytest.raises(
+        ValueError, match=r"expected .but\(...\) to name one of the agents card, mail, parcel, stock, got cart"
+    ):
+        ordering(Shop()).when(PLACED).but("cart", Mishap.CRASH).expects()
+
+
+def test_nothing_happens_without_an_event() -> None:
+    """There has to be something to play."""
+    with pytest.raises(ValueError, match=r"Say .when\("):
+        ordering(Shop()).expects()
+
+
+def test_what_does_not_hold_outside_is_told() -> None:
+    """By the name of who says so."""
+    shop = Shop()
+
+    def paid_twice(end: End) -> bool:
+        return shop.bank.balance == 82
+
+    with pytest.raises(ScenarioError, match="paid_twice does not hold"):
+        ordering(shop).when(PLACED).expects(invariant=paid_twice)

@@ -33,7 +33,7 @@ from table import Figure, Pair, Unit
 SAGAS, LONG = 10_000, 100_000
 _LINGER_S = 0.5
 _LOOK_S = 0.5
-_MOST_S = 600.0
+_MOST_S = 120.0
 
 RATE = Figure("undoing", "undos of 10,000 workflows that failed, against plain hops", Unit.RATE, "0.5")
 MEMORY = Figure(

@@ -23,6 +23,8 @@ class Ran(NamedTuple):
 
 Antiphon = Callable[..., Ran]
 
+ROOT = Path(__file__).parent.parent.parent
+
 SUPPORT = """\
 from antiphon import Event, agent
 
@@ -43,15 +45,21 @@ async def triage(ticket: TicketOpened) -> TicketTriaged:
 """
 
 
+def _is_ours(path: str) -> bool:
+    """Say whether *path* lies with the examples or the tests, whose modules are named as users' own are."""
+    return any(Path(path).is_relative_to(ROOT / folder) for folder in ("examples", "tests") if path)
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Stand in an empty folder, and forget afterwards what commands imported from it."""
     for name in [name for name in os.environ if name.startswith("ANTIPHON_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    # The first example is called so too, and its test has imported it.
-    monkeypatch.delitem(sys.modules, "support", raising=False)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not _is_ours(entry)])
+    for name, module in [*sys.modules.items()]:
+        if "." not in name and _is_ours(getattr(module, "__file__", None) or ""):
+            monkeypatch.delitem(sys.modules, name)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

@@ -8,11 +8,12 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NoReturn, TypeAlias
 
+from antiphon.bus.consumer import Consumer
 from antiphon.bus.names import is_legal
 from antiphon.bus.place import frame_outside, place_of_frame
 from antiphon.bus.retry import RetryPolicy
 from antiphon.compensation.errors import SagaDefinitionError
-from antiphon.compensation.parameters import START, Bound, UnfitError, bound
+from antiphon.compensation.parameters import START, Bound, bound
 from antiphon.schemas.event import Event
 
 
@@ -49,8 +50,6 @@ class Step:
     *retry*'s attempts; then its outcome is unknown. What an *optional* step
     refuses is undone, and the saga goes on without it. *undo* makes a command
     that undoes the step, where the agent that answered has no undo of its own.
-    *locks* names what only one saga may hold at a time, while this step and all
-    after it run.
     """
 
     name: str
@@ -67,7 +66,6 @@ class Step:
     retry: RetryPolicy = dataclasses.field(default_factory=lambda: RetryPolicy(attempts=3, base_s=1.0))
     undo: Callable[..., Event] | None = None
     optional: bool = False
-    locks: Callable[..., str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,6 @@ class Plan:
     undoing: type[Event] | None
     """What `undo` makes."""
     optional: bool
-    locks: Bound | None
 
     @property
     def answers(self) -> frozenset[type[Event]]:
@@ -141,6 +138,12 @@ class Saga:
 
     def __repr__(self) -> str:
         return f"<Saga {self.name} {self.version}: {', '.join(self.steps)}>"
+
+    def consumer(self) -> Consumer:
+        """Return this saga as the engine runs it."""
+        from antiphon.compensation.orchestrator import orchestrator  # noqa: PLC0415 - what runs a definition knows it
+
+        return orchestrator(self)  # pyright: ignore[reportArgumentType] - Self is Saga; the two modules know each other
 
     @property
     def hears(self) -> frozenset[type[Event]]:
@@ -225,7 +228,6 @@ class Saga:
             undo=undo,
             undoing=None if undo is None else self._made(step, "undo", undo),
             optional=step.optional,
-            locks=self._bound(step, "locks", step.locks, classes) if step.locks else None,
         )
 
     def _after(self, step: Step, uses: frozenset[str], classes: Mapping[str, object]) -> tuple[str, ...]:
@@ -244,7 +246,7 @@ class Saga:
     ) -> Bound:
         try:
             return bound(function, classes, self._names)
-        except UnfitError as error:
+        except ValueError as error:
             self._refuse(f"step {step.name!r}, {option}: {error}.")
 
     def _undo(self, step: Step, classes: Mapping[str, frozenset[type[Event]]]) -> Bound:
@@ -337,7 +339,7 @@ class Saga:
         classes = {START: frozenset({self.starts})} | {plan.name: plan.done for plan in self.steps.values()}
         try:
             ending = bound(ends, classes, self._names)
-        except UnfitError as error:
+        except ValueError as error:
             self._refuse(f"ends: {error}.")
         if ending.makes is None:
             self._refuse(

@@ -23,10 +23,6 @@ Classes: TypeAlias = Mapping[str, frozenset[type[Event]]]
 """By source, `start` or a step's name, the classes of events that may come of it."""
 
 
-class UnfitError(Exception):
-    """A function that cannot be called; the saga says whose it is."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Bound:
     """A function, and what each of its parameters gets."""
@@ -63,16 +59,16 @@ class Bound:
 def bound(function: Callable[..., Any], classes: Classes, names: Mapping[str, Any]) -> Bound:
     """Read *function*, resolving annotations that are text with its module's names and *names*.
 
-    Raises `UnfitError`.
+    Raises `ValueError` on one that cannot be called; the saga says whose it is.
     """
     if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
         problem = f"expected a plain function, which decides and does nothing, got {function!r}"
-        raise UnfitError(problem)
+        raise ValueError(problem)
     try:
         hints = typing.get_type_hints(function, localns=dict(names))
     except NameError as error:
         problem = f"expected annotations that can be read at run time, got {error}. Import the class above it"
-        raise UnfitError(problem) from None
+        raise ValueError(problem) from None
     found = [_source(parameter, hints.get(parameter, _NOTHING), classes) for parameter in _parameters(function)]
     return Bound(
         function=function,
@@ -90,7 +86,7 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             problem = f"expected parameters for events alone, got {parameter}"
-            raise UnfitError(problem)
+            raise ValueError(problem)
     # One that has a default is the function's own.
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
@@ -102,7 +98,7 @@ def _source(parameter: str, hint: Any, classes: Classes) -> tuple[str, bool]:
                 f"expected parameter {parameter!r} to be annotated with the start event or an answer, "
                 f"or to be called as what it gets, {' or '.join(classes)}"
             )
-            raise UnfitError(problem)
+            raise ValueError(problem)
         return parameter, parameter != START
     members = {*typing.get_args(hint)} if _is_union(hint) else {hint}
     wanted = members - {types.NoneType}
@@ -117,11 +113,11 @@ def _source(parameter: str, hint: Any, classes: Classes) -> tuple[str, bool]:
             if found
             else f"expected parameter {parameter!r} to be the start event or a step's answer, got {said}, which no step has"
         )
-        raise UnfitError(problem)
+        raise ValueError(problem)
     if missing := classes[found[0]] - wanted:
         also = " | ".join(sorted(answer.__name__ for answer in missing))
         problem = f"expected parameter {parameter!r} to take all that {found[0]!r} may answer, got it without {also}"
-        raise UnfitError(problem)
+        raise ValueError(problem)
     return found[0], types.NoneType in members
 
 

@@ -15,7 +15,6 @@ from antiphon.agents.errors import (
     HeardTwiceError,
     JoinError,
     NoHandlerError,
-    Place,
     SignatureError,
     UndoError,
 )
@@ -26,6 +25,7 @@ from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.middleware.lineage import lineage
 from antiphon.bus.names import is_legal
+from antiphon.bus.place import Place, frame_outside, place_of_frame
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.undo import undo_requested
 from antiphon.schemas.event import Event
@@ -276,13 +276,8 @@ def agent_of(found: object) -> Agent | None:
 
 def _users_frame() -> FrameType:
     """Return the frame that called into this module: where the agent is being defined."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename == __file__ and frame.f_back is not None:
-        frame = frame.f_back
-    assert frame is not None, "CPython has frames"  # noqa: S101 - for the type checker
-    return frame
+    return frame_outside(__file__)
 
 
 def _users_place() -> Place:
-    frame = _users_frame()
-    return Place(frame.f_code.co_filename, frame.f_lineno)
+    return place_of_frame(_users_frame())

@@ -24,19 +24,9 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection
-from typing import NamedTuple
 
 from antiphon.bus.errors import PermanentError
-
-
-class Place(NamedTuple):
-    """Where in the user's code something stands."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+from antiphon.bus.place import Place
 
 
 class DefinitionError(Exception):

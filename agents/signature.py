@@ -15,7 +15,8 @@ from enum import Enum
 from typing import Any, TypeGuard
 
 from antiphon.agents.context import Context
-from antiphon.agents.errors import Place, SignatureError
+from antiphon.agents.errors import SignatureError
+from antiphon.bus.place import Place
 from antiphon.schemas.event import Event
 
 # Of a set the order is not given, and an event's id is made from its place among those emitted.

@@ -58,6 +58,10 @@ class Consumer:
     """Event types of its own that it can undo. A consumer that undoes anything also hears its undo topic."""
     joins: frozenset[str] = frozenset()
     """The event types it hears as part of a join."""
+    starts: frozenset[str] = frozenset()
+    """The event types that start a saga of it."""
+    asks: frozenset[str] = frozenset()
+    """The event types that it emits as commands: what fails below one of them is for it to judge."""
     concurrency: int = 100
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE
     retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)

@@ -32,12 +32,16 @@ class Heard(Named):
     join: bool = False
     leads_to: list[str] | None = None
     """The event types it may answer with; None: any that the agent emits."""
+    starts: bool = False
+    """One starts a saga."""
 
 
 class Said(Named):
     """An event type an agent may emit."""
 
     fails: bool = False
+    command: bool = False
+    """A saga asks for something by it, and judges what fails below it."""
 
 
 class InFlight(_Part):
@@ -75,6 +79,7 @@ def hears(consumer: Consumer) -> list[Heard]:
             topic=event_class.__event__.topic,
             join=type in consumer.joins,
             leads_to=sorted(consumer.leads_to[type]) if type in consumer.leads_to else None,
+            starts=type in consumer.starts,
         )
         for type, event_class in sorted(consumer.hears.items())
     ]
@@ -83,6 +88,11 @@ def hears(consumer: Consumer) -> list[Heard]:
 def says(consumer: Consumer) -> list[Said]:
     """Return what *consumer* may emit, as its heartbeats tell it."""
     return [
-        Said(type=declared.type, topic=declared.topic, fails=declared.fails)
+        Said(
+            type=declared.type,
+            topic=declared.topic,
+            fails=declared.fails,
+            command=declared.type in consumer.asks,
+        )
         for declared in sorted((event.__event__ for event in consumer.emits or ()), key=lambda d: d.type)
     ]

@@ -55,3 +55,8 @@ class Names:
 def undo_topic(agent: str) -> str:
     """Return the topic on which *agent* is asked to undo what it did."""
     return f"{agent}.undo"
+
+
+def told_topic(saga: str) -> str:
+    """Return the topic on which *saga* is told what became of what it asked for."""
+    return f"{saga}.told"

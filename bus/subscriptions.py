@@ -30,6 +30,8 @@ class Subscriptions:
     _failing: frozenset[str]
     _joined: frozenset[tuple[str, str]]
     _undoable_ahead: frozenset[str]
+    _starting: frozenset[tuple[str, str]] = frozenset()
+    _asked: frozenset[tuple[str, str]] = frozenset()
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
         """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
@@ -42,6 +44,19 @@ class Subscriptions:
     def joins(self, agent: str, type: str) -> bool:
         """Say whether *agent* hears events of *type* as part of a join."""
         return (agent, type) in self._joined
+
+    def starts(self, agent: str, type: str) -> bool:
+        """Say whether an event of *type* starts a saga of *agent*."""
+        return (agent, type) in self._starting
+
+    @property
+    def sagas(self) -> list[str]:
+        """The agents that are sagas, sorted."""
+        return sorted({agent for agent, _ in self._starting})
+
+    def asks(self, agent: str, type: str) -> bool:
+        """Say whether an event of *type* is a command of *agent*, a saga."""
+        return (agent, type) in self._asked
 
     def leads_to_undoable(self, type: str) -> bool:
         """Say whether of an event of *type*, at any distance, something may come that its agent can undo."""
@@ -81,6 +96,8 @@ def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
         _failing=failing,
         _joined=frozenset((voice.agent, heart.type) for voice in speakers for heart in voice.hears if heart.join),
         _undoable_ahead=_undoable_ahead(speakers),
+        _starting=frozenset((voice.agent, heart.type) for voice in speakers for heart in voice.hears if heart.starts),
+        _asked=frozenset((voice.agent, said.type) for voice in speakers for said in voice.emits if said.command),
     )
 
 

@@ -1,4 +1,4 @@
-"""From `support`, `support:triage` or `support.py` to the agents in it.
+"""From `support`, `support:triage` or `support.py` to the agents and sagas in it.
 
 What goes wrong while a user's module is imported is the user's: it is shown as
 Python shows it, shortened to the user's own files.
@@ -19,6 +19,8 @@ from antiphon.agents.agent import Agent, agent_of
 from antiphon.agents.errors import DefinitionError
 from antiphon.bus.errors import BusError
 from antiphon.cli.errors import UsageError, did_you_mean, near
+from antiphon.compensation.definition import Saga
+from antiphon.compensation.errors import SagaDefinitionError
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event
 
@@ -29,13 +31,13 @@ class Loaded(NamedTuple):
     """What was asked for, and the module it stands in."""
 
     module: ModuleType
-    agents: tuple[Agent, ...]
+    agents: tuple[Agent | Saga, ...]
 
 
-def load_agents(targets: Sequence[str]) -> list[Agent]:
+def load_agents(targets: Sequence[str]) -> list[Agent | Saga]:
     """Return the agents that *targets* name, each once, in the order they are named."""
     found = {id(agent): agent for target in targets for agent in load(target).agents}
-    names: dict[str, Agent] = {}
+    names: dict[str, Agent | Saga] = {}
     for agent in found.values():
         if agent.name in names:
             raise UsageError(
@@ -59,7 +61,7 @@ def load(target: str) -> Loaded:
     if not wanted:
         return Loaded(module, tuple(agents))
     for agent in agents:
-        if wanted == agent.name or agent_of(getattr(module, wanted, None)) is agent:
+        if wanted == agent.name or _unit(getattr(module, wanted, None)) is agent:
             return Loaded(module, (agent,))
     raise UsageError(
         f"no agent {wanted!r} in {_shown(module)}",
@@ -67,17 +69,22 @@ def load(target: str) -> Loaded:
     )
 
 
-def agents_in(module: ModuleType) -> Iterator[Agent]:
+def agents_in(module: ModuleType) -> Iterator[Agent | Saga]:
     """Yield the agents that *module* has names for, each once, in the order of the file."""
     seen: set[int] = set()
     for value in [*vars(module).values()]:
-        agent = agent_of(value)
+        agent = _unit(value)
         if agent is not None and id(agent) not in seen:
             seen.add(id(agent))
             yield agent
 
 
-def event_classes(module: ModuleType, agents: Iterable[Agent]) -> dict[str, type[Event]]:
+def _unit(found: object) -> Agent | Saga | None:
+    """Return what *found* is that can be run on its own: an agent, or a saga."""
+    return found if isinstance(found, Saga) else agent_of(found)
+
+
+def event_classes(module: ModuleType, agents: Iterable[Agent | Saga]) -> dict[str, type[Event]]:
     """Return by type the events that *agents* hear, say or undo, and those *module* has names for."""
     found: dict[str, type[Event]] = {}
     for agent in agents:
@@ -156,7 +163,7 @@ def _modules_here() -> list[str]:
 
 def _failed(place: str, error: Exception) -> UsageError:
     frames = _users_frames(error)
-    if isinstance(error, DefinitionError):
+    if isinstance(error, (DefinitionError, SagaDefinitionError)):
         return UsageError(f"{_relative(error.place.file)}, line {error.place.line}: {error.problem}")
     if isinstance(error, (SchemaError, BusError)):
         where = [f"at {_relative(frame.filename)}, line {frame.lineno}: {frame.line}" for frame in frames[-1:]]

@@ -13,15 +13,32 @@ from antiphon.bus.activity import Handled
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.undo import UndoRequested
+from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.compensation.deadline import extended, noted, overran, passed
 from antiphon.compensation.forgetting import pruned, remainder
-from antiphon.compensation.saga import Command, Effect, Fact, Failure, Mesh, Node, Park, Saga, Status, Undo, undo_id
+from antiphon.compensation.saga import (
+    Command,
+    Effect,
+    Fact,
+    Failure,
+    Mesh,
+    Node,
+    Park,
+    Saga,
+    Status,
+    Tell,
+    Undo,
+    undo_id,
+)
+from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
+from antiphon.compensation.verdicts import verdicts
 from antiphon.compensation.waiting import has_ended, is_open, ready
 
 PATIENCE_US = 600_000_000
 """Of an event that was older than this when it was first heard of, nobody is expected to be still at it: an agent that was
 deployed today handles what the others handled days ago."""
 
+_SAGA_FAILED = SagaFailed.__event__.type
 _FINAL = frozenset({Outcome.COMPLETED, Outcome.SKIPPED, Outcome.DEAD_LETTERED, Outcome.EXPIRED})
 
 
@@ -31,13 +48,16 @@ def advance(saga: Saga, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> 
     With *past_stuck* the undoing goes on past an undo that was given up; without,
     what led to its effect stays as it is until a person decides.
     """
-    parked: list[Command] = []
+    said: list[Command] = []
     if fact.delivery.event_type == UndoRequested.__event__.type:
-        saga, parked = _answered(saga, fact.delivery)
+        saga, said = _answered(saga, fact, mesh)
     else:
-        saga = _failed(_happened(_in_time(saga, fact), fact, mesh), fact)
+        saga = _happened(_in_time(saga, fact), fact, mesh)
+        for judged in (_failed, _scoped, _undone_by_command):
+            saga, more = judged(saga, fact)
+            said += more
     saga, undos = proceed(saga, mesh, past_stuck=past_stuck)
-    return saga, [*parked, *undos]
+    return saga, [*said, *undos]
 
 
 def intervene(
@@ -51,16 +71,15 @@ def intervene(
     ]
     why = f"{said.actor}: {said.reason}"
     match said.act:
-        case Act.CANCEL if saga.failure is None and saga.events and not saga.ended:
-            failure = Failure(event_id=id, reason=f"cancelled by {why}")
-            saga = saga.model_copy(update={"failure": failure})
+        case Act.CANCEL if saga.events and not saga.ended and (saga.failure is None or saga.failure.scope):
+            saga = _fails(saga, Failure(event_id=id, reason=f"cancelled by {why}"))
         case Act.RETRY:
             for effect in stuck:
                 saga = saga.with_effect(effect, status=Status.DONE, problem="", before=saga.effects[effect].attempts)
         case Act.SKIP:
             for effect in stuck:
                 saga = saga.with_effect(effect, status=Status.SKIPPED, value="", problem=f"skipped by {why}")
-        case Act.FORCE if saga.failure is not None and not saga.ended:
+        case Act.FORCE if failures(saga) and not saga.ended:
             for effect in stuck:
                 saga = saga.with_effect(effect, status=Status.SKIPPED, value="", problem=f"forced by {why}")
             saga = saga.model_copy(update={"forced": True})
@@ -79,14 +98,15 @@ def overdue(saga: Saga, workflow: str, mesh: Mesh, *, past_stuck: bool = False) 
 def proceed(saga: Saga, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
     """Ask for what can be undone now; let go of what nobody will need."""
     undos: list[Command] = []
-    failure = saga.failure
-    if failure is not None:
-        for id in ready(saga, mesh, past_stuck=past_stuck):
-            undos.append(Undo(id, saga.effects[id], failure))
-            saga = saga.with_effect(id, status=Status.ASKED)
+    reasons = condemned(saga)
+    for id in ready(saga, mesh, past_stuck=past_stuck) if reasons else ():
+        undos.append(Undo(id, saga.effects[id], reasons[id]))
+        saga = saga.with_effect(id, status=Status.ASKED)
+    saga, told = verdicts(saga, mesh)
+    undos += told
     if has_ended(saga, mesh):
         return remainder(saga), undos
-    if saga.failure is None and not saga.effects and not _may_have_effects(saga, mesh):
+    if not failures(saga) and not saga.effects and not _may_have_effects(saga, mesh):
         return Saga(), []
     return pruned(saga, mesh), undos
 
@@ -112,6 +132,8 @@ def _happened(saga: Saga, fact: Fact, mesh: Mesh) -> Saga:
     if delivery.outcome in _FINAL and fact.agent not in node.done:
         holds = not delivery.emitted and mesh.joins(fact.agent, node.type)
         node = node.model_copy(update={"done": (*node.done, fact.agent), "held": node.held or holds})
+    if delivery.outcome in _FINAL and mesh.starts(fact.agent, node.type) and fact.agent not in node.sagas:
+        node = node.model_copy(update={"sagas": {**node.sagas, fact.agent: ""}})
     events[delivery.event_id] = node
     for cause in delivery.causes:
         if cause in events and events[cause].held:
@@ -124,10 +146,11 @@ def _happened(saga: Saga, fact: Fact, mesh: Mesh) -> Saga:
             continue
         # One that was heard of before what caused it keeps who handled it.
         known = known or Node(type=emitted.type, past=forgotten)
-        events[emitted.id] = known.model_copy(update={"parents": parents, "aftermath": aftermath})
-        if emitted.undo is not None and not aftermath:
+        by = fact.agent if mesh.asks(fact.agent, emitted.type) else ""
+        events[emitted.id] = known.model_copy(update={"parents": parents, "aftermath": aftermath, "by": by})
+        if emitted.undo is not None and not aftermath and emitted.type != _SAGA_FAILED:
             value = base64.b64encode(emitted.undo).decode()
-            late = saga.failure is not None
+            late = reason_for(saga, parents) is not None
             effects[emitted.id] = Effect(agent=fact.agent, type=emitted.type, value=value, key=delivery.key, late=late)
     return saga.model_copy(update={"events": events, "effects": effects, "ended": False})
 
@@ -142,20 +165,54 @@ def _is_over(saga: Saga) -> bool:
     return saga.forgetful or (saga.ended and saga.failure is not None)
 
 
-def _failed(saga: Saga, fact: Fact) -> Saga:
-    """Note the workflow's first failure: an event that says so, or one that could not be handled."""
-    if saga.failure is not None or saga.events[fact.delivery.event_id].aftermath:
-        return saga
+def _failed(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+    """Note the workflow's first failure, an event that says so or one that could not be handled; or tell whose it is."""
+    delivery = fact.delivery
     failure = _failure(fact)
-    return saga if failure is None else saga.model_copy(update={"failure": failure})
+    if failure is None or saga.events[delivery.event_id].aftermath:
+        return saga, []
+    judge = judge_of(saga, (delivery.event_id, *delivery.causes))
+    if judge is not None:
+        command, node = judge
+        return saga, [Tell(node.by, Told.FAILED, command, failure.event_id, failure.reason)]
+    return _fails(saga, failure), []
+
+
+def _fails(saga: Saga, failure: Failure) -> Saga:
+    """Note a failure of the whole workflow, where none is known."""
+    if saga.failure is not None and saga.failure.scope is None:
+        return saga
+    return saga.model_copy(update={"failure": failure})
+
+
+def _scoped(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+    """Note what sagas say is to be undone. What a nested one could not do is its parent's to judge."""
+    said: list[Command] = []
+    for id, failed in fact.scoped.items():
+        failure = Failure(event_id=id, reason=failed.reason, scope=failed.scope, saga=failed.saga)
+        judge = judge_of(saga, [failed.scope])
+        if judge is not None:
+            saga = saga.model_copy(update={"scopes": {**saga.scopes, failed.scope: failure}})
+            command, node = judge
+            # An optional step that a saga leaves is no news to it.
+            said += [Tell(node.by, Told.FAILED, command, id, failed.reason)] if node.by != failed.saga else []
+        elif saga.failure is None:
+            saga = saga.model_copy(update={"failure": failure})
+        elif failed.scope != saga.failure.scope:
+            saga = saga.model_copy(update={"scopes": {**saga.scopes, failed.scope: failure}})
+        past = {one: saga.events[one].model_copy(update={"past": True}) for one in failed.unknown if one in saga.events}
+        stuck = without_undo(saga, failed.undeclared)
+        said += [Park(one, effect) for one, effect in stuck.items()]
+        saga = saga.model_copy(update={"events": {**saga.events, **past}, "effects": {**saga.effects, **stuck}})
+    return saga, said
 
 
 def _failure(fact: Fact) -> Failure | None:
     delivery = fact.delivery
-    if delivery.event_type in fact.failing:
+    if delivery.event_type in fact.failing and delivery.event_type != _SAGA_FAILED:
         return Failure(event_id=delivery.event_id, reason=f"{delivery.event_type}, heard by {fact.agent}")
     for emitted in delivery.emitted:
-        if emitted.fails:
+        if emitted.fails and emitted.type != _SAGA_FAILED:
             return Failure(event_id=emitted.id, reason=f"{emitted.type}, said by {fact.agent}")
     match delivery.outcome:
         case Outcome.DEAD_LETTERED:
@@ -169,8 +226,9 @@ def _failure(fact: Fact) -> Failure | None:
             return None
 
 
-def _answered(saga: Saga, delivery: Handled) -> tuple[Saga, list[Command]]:
+def _answered(saga: Saga, fact: Fact, mesh: Mesh) -> tuple[Saga, list[Command]]:
     """Note how the undo of an effect went, and that what came of it is aftermath."""
+    delivery = fact.delivery
     new = {
         emitted.id: Node(type=emitted.type, parents=(delivery.event_id,), aftermath=True)
         for emitted in delivery.emitted
@@ -182,13 +240,33 @@ def _answered(saga: Saga, delivery: Handled) -> tuple[Saga, list[Command]]:
         return saga, []
     saga = saga.model_copy(update={"events": {**saga.events, **new}, "ended": False})
     attempts = max(saga.effects[id].attempts, saga.effects[id].before + delivery.attempt)
-    match delivery.outcome:
-        case Outcome.COMPLETED:
-            return saga.with_effect(id, status=Status.UNDONE, value="", problem="", attempts=attempts), []
-        case Outcome.DEAD_LETTERED | Outcome.EXPIRED:
-            error = delivery.error
-            problem = f"{error.type}: {error.message}" if error else str(delivery.outcome)
-            parked = saga.with_effect(id, status=Status.STUCK, problem=problem, attempts=attempts)
-            return parked, [Park(id, parked.effects[id])] if saga.effects[id].status is Status.ASKED else []
-        case _:
-            return saga.with_effect(id, attempts=attempts), []
+    saga = saga.with_effect(id, attempts=attempts)
+    if delivery.outcome == Outcome.COMPLETED:
+        # A saga undoes a step by a command; that is done when it was handled.
+        via = tuple(emitted.id for emitted in delivery.emitted if mesh.asks(fact.agent, emitted.type))
+        done = {"via": via} if via else {"status": Status.UNDONE, "value": "", "problem": ""}
+        return saga.with_effect(id, **done), []
+    return _stuck(saga, id, delivery)
+
+
+def _undone_by_command(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+    """Note how a command went that undoes an effect."""
+    delivery = fact.delivery
+    id = next((id for id, effect in saga.effects.items() if delivery.event_id in effect.via), None)
+    if id is None:
+        return saga, []
+    if delivery.outcome != Outcome.COMPLETED:
+        return _stuck(saga, id, delivery)
+    via = tuple(one for one in saga.effects[id].via if one != delivery.event_id)
+    done = {"via": via} if via else {"via": (), "status": Status.UNDONE, "value": "", "problem": ""}
+    return saga.with_effect(id, **done), []
+
+
+def _stuck(saga: Saga, id: str, delivery: Handled) -> tuple[Saga, list[Command]]:
+    """Note that an undo was given up, where it was."""
+    if delivery.outcome not in (Outcome.DEAD_LETTERED, Outcome.EXPIRED):
+        return saga, []
+    error = delivery.error
+    problem = f"{error.type}: {error.message}" if error else str(delivery.outcome)
+    parked = saga.with_effect(id, status=Status.STUCK, problem=problem)
+    return parked, [Park(id, parked.effects[id])] if saga.effects[id].status is Status.ASKED else []

@@ -10,17 +10,18 @@ from __future__ import annotations
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from antiphon.bus.activity import Activity
+from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer, Follower, Lane
 from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
+from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.roster import Roster
-from antiphon.compensation.saga import Command, Fact, Mesh, Park, Undo, undo_id
+from antiphon.compensation.saga import Command, Fact, Mesh, Park, Tell, Undo, undo_id
 from antiphon.compensation.store import Sagas
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of
@@ -92,7 +93,7 @@ def _handler(
                 for delivery in (one for one in deliveries if not one.correlation_id.startswith(RESERVED)):
                     saga, commands = advance(
                         sagas[delivery.correlation_id],
-                        Fact(agent, delivery, tuple(failing)),
+                        Fact(agent, delivery, tuple(failing), await _scoped(delivery)),
                         mesh,
                         past_stuck=past_stuck,
                     )
@@ -131,6 +132,18 @@ def _said(command: Command, correlation_id: str, time_us: int) -> Event:
             return _request(command, correlation_id, time_us)
         case Park():
             return _parked(command, correlation_id, time_us)
+        case Tell():
+            return _told(command, correlation_id, time_us)
+
+
+async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
+    """Read what a saga says is to be undone; its entry carries it, so that it is heard behind all it follows from."""
+    services = current.get().services
+    return {
+        emitted.id: await services.decode(SagaFailed, emitted.undo)
+        for emitted in delivery.emitted
+        if emitted.undo is not None and emitted.type == SagaFailed.__event__.type
+    }
 
 
 def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
@@ -169,5 +182,21 @@ def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
             time_us=time_us,
             correlation_id=correlation_id,
             parent_id=request,
+        )
+    )
+
+
+def _told(tell: Tell, correlation_id: str, time_us: int) -> Event:
+    said = saga_told(tell.saga)(
+        saga=tell.saga, what=tell.what, about=tell.about, event_id=tell.event_id, reason=tell.reason
+    )
+    return said.sealed(
+        Envelope(
+            id=caused_id(tell.about, f"{NAME}/{tell.what}/{tell.event_id}", 0),
+            type=SagaTold.__event__.type,
+            source=_SOURCE,
+            time_us=time_us,
+            correlation_id=correlation_id,
+            parent_id=tell.event_id,
         )
     )

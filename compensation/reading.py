@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.saga import Mesh, Saga
+from antiphon.compensation.saga import Mesh, Phase, Saga
 from antiphon.compensation.store import Kept
 from antiphon.compensation.waiting import is_open
 from antiphon.schemas.envelope import format_time
 
 
+class Seen(NamedTuple):
+    """One workflow as the coordinator keeps it, and the runs of sagas in it."""
+
+    saga: Saga
+    runs: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """Each run with its saga's name, the outermost first."""
+
+    @property
+    def phase(self) -> Phase:
+        """How the workflow stands; a run that waits for a person is never overlooked."""
+        parked = any(run["phase"] == Phase.PARKED.value for _, run in self.runs)
+        return Phase.PARKED if parked else self.saga.phase
+
+
 async def read_sagas(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Saga]:
     """Return the workflows that the coordinator keeps on *partitions*, by id. Costs those partitions of its state."""
+    values = await _kept(bus, names.state(NAME), partitions)
+    return {id: Kept.model_validate_json(value).saga for id, value in values.items()}
+
+
+async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partitions: Sequence[int]) -> dict[str, Seen]:
+    """Return the workflows that the coordinator or one of *sagas* keeps on *partitions*, by id."""
+    found = {id: Seen(saga) for id, saga in (await read_sagas(bus, names, partitions)).items()}
+    for name in sagas:
+        for id, value in (await _kept(bus, names.state(name), partitions)).items():
+            seen = found.get(id, Seen(Saga()))
+            runs = [(name, run) for run in json.loads(value).values()]
+            # A nested one is started by a command, later than the outermost.
+            found[id] = Seen(seen.saga, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
+    return found
+
+
+async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, bytes]:
     wanted = set(partitions)
-    bounds = await bus.bounds([names.state(NAME)])
+    bounds = await bus.bounds([topic])
     places = {place: ends for place, ends in bounds.items() if place.partition in wanted and ends[0] < ends[1]}
     values: dict[str, bytes] = {}
     if places:
@@ -28,15 +60,16 @@ async def read_sagas(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[
             values.pop(id, None)
             if record.value is not None and not id.startswith(RESERVED):
                 values[id] = record.value
-    return {id: Kept.model_validate_json(value).saga for id, value in values.items()}
+    return values
 
 
-def document(id: str, saga: Saga, mesh: Mesh) -> dict[str, Any]:
+def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
     """Return a workflow's undoing as JSON says it, its keys in the promised order."""
+    saga = seen.saga
     return {
         "correlation_id": id,
-        "saga": None,
-        "state": saga.phase.value,
+        "saga": seen.runs[0][0] if seen.runs else None,
+        "state": seen.phase.value,
         "steps": [
             {
                 "event_id": event_id,
@@ -56,6 +89,28 @@ def document(id: str, saga: Saga, mesh: Mesh) -> dict[str, Any]:
             for agent in mesh.hearers(node.type, None)
             if agent not in node.done
         ],
-        "reason": None if saga.failure is None else saga.failure.reason,
+        "reason": saga.failure.reason
+        if saga.failure
+        else next((run["reason"] for _, run in seen.runs if run["reason"]), None),
+        "runs": [_run(name, run) for name, run in seen.runs],
         "deadline": None if saga.deadline_us is None else format_time(saga.deadline_us),
+    }
+
+
+def _run(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "saga": name,
+        "version": run["version"],
+        "state": run["phase"],
+        "reason": run["reason"] or None,
+        "steps": [
+            {
+                "step": step,
+                "status": progress["stage"],
+                "command": progress.get("command"),
+                "attempts": progress.get("tries", 0),
+                "problem": progress.get("problem"),
+            }
+            for step, progress in run["steps"].items()
+        ],
     }

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.activity import Handled
+from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.schemas.ids import caused_id
 
 
@@ -59,6 +60,10 @@ class Node(_Value):
     """It was old when it was first heard of; nobody is waited for."""
     aftermath: bool = False
     """Emitted in undoing, or in answer to that: never undone, and no failure of the workflow."""
+    by: str = ""
+    """The saga whose command it is, and who judges what fails below it."""
+    sagas: Mapping[str, str] = {}
+    """The sagas that it started, and what each was last told of its undoing."""
 
 
 class Effect(_Value):
@@ -79,19 +84,27 @@ class Effect(_Value):
     """... of these, before an operator had it tried again."""
     problem: str = ""
     """Why its undo was given up, or who skipped it and why."""
+    via: tuple[str, ...] = ()
+    """Commands that undo it, and are not handled yet."""
 
 
 class Failure(_Value):
-    """The first sign that the workflow failed."""
+    """The first sign that the workflow failed, or a saga in it."""
 
     event_id: str
     reason: str
+    scope: str | None = None
+    """Only what follows from this event is undone; None: all."""
+    saga: str = ""
+    """Whose scope that is."""
 
 
 class Saga(_Value):
     """One workflow. Ids are events'."""
 
     failure: Failure | None = None
+    scopes: Mapping[str, Failure] = {}
+    """By the event they follow from: parts that are undone although the workflow did not fail by that."""
     events: Mapping[str, Node] = {}
     effects: Mapping[str, Effect] = {}
     began_us: int | None = None
@@ -107,10 +120,10 @@ class Saga(_Value):
 
     @property
     def phase(self) -> Phase:
-        if self.failure is None:
-            return Phase.COMPLETED if self.ended else Phase.RUNNING
         if any(effect.status is Status.STUCK for effect in self.effects.values()):
             return Phase.PARKED
+        if self.failure is None:
+            return Phase.COMPLETED if self.ended else Phase.RUNNING
         return Phase.COMPENSATED if self.ended else Phase.COMPENSATING
 
     def with_effect(self, id: str, **change: object) -> Saga:
@@ -134,6 +147,14 @@ class Mesh(Protocol):
         """Say whether of an event of *type* something may come that can be undone."""
         ...
 
+    def starts(self, agent: str, type: str) -> bool:
+        """Say whether an event of *type* starts a saga of *agent*."""
+        ...
+
+    def asks(self, agent: str, type: str) -> bool:
+        """Say whether an event of *type* is a command of *agent*, a saga."""
+        ...
+
 
 class Fact(NamedTuple):
     """One delivery of the workflow, whose it was, and which of the types that agent hears fail a workflow."""
@@ -141,6 +162,8 @@ class Fact(NamedTuple):
     agent: str
     delivery: Handled
     failing: tuple[str, ...] = ()
+    scoped: Mapping[str, SagaFailed] = {}
+    """By id, those of the emitted events that say what of the workflow is to be undone."""
 
 
 class Undo(NamedTuple):
@@ -158,7 +181,17 @@ class Park(NamedTuple):
     effect: Effect
 
 
-Command: TypeAlias = Undo | Park
+class Tell(NamedTuple):
+    """The command to tell a saga something."""
+
+    saga: str
+    what: Told
+    about: str
+    event_id: str
+    reason: str
+
+
+Command: TypeAlias = Undo | Park | Tell
 
 
 def undo_id(event_id: str) -> str:

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.delivery import State
 from antiphon.compensation.agenda import Agenda
-from antiphon.compensation.saga import SETTLED, Saga
+from antiphon.compensation.saga import Saga
+from antiphon.compensation.scopes import unsettled
 
 LOOK_AGAIN_US = 60_000_000
 """How often a workflow that is not done is looked at without anything having happened: whom it waits for may be gone."""
@@ -67,9 +68,7 @@ class Sagas:
 
     def _is_over(self, kept: Kept) -> bool:
         """Say whether nobody will need it: not touched for long, and no undo of it waits for anything."""
-        saga = kept.saga
-        undoing = saga.failure is not None and any(one.status not in SETTLED for one in saga.effects.values())
-        return not undoing and kept.touched_us + self._linger_us <= self._now_us
+        return not unsettled(kept.saga) and kept.touched_us + self._linger_us <= self._now_us
 
     def store(self) -> None:
         """Write what changed, and note when to look again."""

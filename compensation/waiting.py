@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from antiphon.compensation.descent import ancestors
 from antiphon.compensation.saga import SETTLED, Mesh, Node, Saga, Status
+from antiphon.compensation.scopes import condemned, unsettled
 
 
 def is_open(node: Node, mesh: Mesh) -> bool:
@@ -14,7 +14,7 @@ def is_open(node: Node, mesh: Mesh) -> bool:
 
 def has_ended(saga: Saga, mesh: Mesh) -> bool:
     """Say whether nothing is outstanding: every event handled by all who hear it, every effect of a failure settled."""
-    if saga.failure is not None and any(effect.status not in SETTLED for effect in saga.effects.values()):
+    if unsettled(saga):
         return False
     return saga.forced or not any(is_open(node, mesh) for node in saga.events.values())
 
@@ -26,14 +26,14 @@ def ready(saga: Saga, mesh: Mesh, *, past_stuck: bool) -> list[str]:
     still bring one: an event that is not handled yet, or that a join holds while
     something else is on its way. What does not follow from it does not matter.
     """
-    done = [id for id, effect in saga.effects.items() if effect.status is Status.DONE]
+    done = [id for id in condemned(saga) if saga.effects[id].status is Status.DONE]
     if not done:
         return []
     over = SETTLED | {Status.STUCK} if past_stuck else SETTLED
     waited_for = [id for id, effect in saga.effects.items() if effect.status not in over]
-    waiting = _ancestors(saga, (parent for id in waited_for for parent in saga.events[id].parents))
+    waiting = ancestors(saga, (parent for id in waited_for for parent in saga.events[id].parents))
     if not saga.forced:
-        waiting |= _ancestors(saga, _may_bring_more(saga, mesh))
+        waiting |= ancestors(saga, _may_bring_more(saga, mesh))
     return [id for id in reversed(done) if id not in waiting]
 
 
@@ -43,16 +43,3 @@ def _may_bring_more(saga: Saga, mesh: Mesh) -> list[str]:
     running = [id for id, node in ahead if is_open(node, mesh)]
     # A join that holds one of its events can fire only while another may come.
     return running + [id for id, node in ahead if node.held] if running else []
-
-
-def _ancestors(saga: Saga, ids: Iterable[str]) -> set[str]:
-    """Return *ids* and all they follow from."""
-    found: set[str] = set()
-    ahead = [*ids]
-    while ahead:
-        id = ahead.pop()
-        if id not in found:
-            found.add(id)
-            if id in saga.events:
-                ahead += saga.events[id].parents
-    return found

@@ -12,7 +12,7 @@ An event is named as it is: with a "+" at its end its agent can undo it, with a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from antiphon.bus.activity import Emitted, Failure, Handled
 from antiphon.bus.delivery import Outcome
@@ -23,12 +23,25 @@ from antiphon.compensation.saga import Command, Fact, Mesh, Saga, Undo, undo_id
 
 
 class Hears:
-    """Who hears what, by type. Implements `compensation.saga.Mesh`; anything may lead to something undoable."""
+    """Who hears what, by type; by saga, what starts it and what it asks for. Anything may lead to something undoable.
 
-    def __init__(self, *, joined: Collection[str] = (), harmless: Collection[str] = (), **hears: Sequence[str]) -> None:
+    Implements `compensation.saga.Mesh`.
+    """
+
+    def __init__(
+        self,
+        *,
+        joined: Collection[str] = (),
+        harmless: Collection[str] = (),
+        starts: Mapping[str, str] | None = None,
+        asks: Mapping[str, Collection[str]] | None = None,
+        **hears: Sequence[str],
+    ) -> None:
         self._hears = hears
         self._joined = joined
         self._harmless = harmless
+        self._starts = starts or {}
+        self._asks = asks or {}
 
     def hearers(self, type: str, topic: str | None) -> list[str]:  # noqa: ARG002 - types have one topic here
         return [*self._hears.get(type, ())]
@@ -38,6 +51,12 @@ class Hears:
 
     def leads_to_undoable(self, type: str) -> bool:
         return type not in self._harmless
+
+    def starts(self, agent: str, type: str) -> bool:
+        return type == self._starts.get(agent)
+
+    def asks(self, agent: str, type: str) -> bool:
+        return type in self._asks.get(agent, ())
 
 
 NOBODY = Hears()

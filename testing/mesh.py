@@ -18,6 +18,7 @@ from antiphon.bus.port import Bus
 from antiphon.bus.publisher import Publisher
 from antiphon.bus.record import Record
 from antiphon.bus.topics import ensure
+from antiphon.compensation.definition import Saga
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, from_headers
 from antiphon.schemas.event import Event
@@ -127,13 +128,13 @@ class MemoryMesh:
 
 
 def consumers_of(agents: Iterable[object]) -> list[Consumer]:
-    """Return *agents*, decorated functions, `Agent`s or `Consumer`s, as the engine runs them."""
+    """Return *agents*, decorated functions, `Agent`s, `Saga`s or `Consumer`s, as the engine runs them."""
     return [found if isinstance(found, Consumer) else _agent(found).consumer() for found in agents]
 
 
-def _agent(found: object) -> Agent:
-    agent = agent_of(found)
+def _agent(found: object) -> Agent | Saga:
+    agent = found if isinstance(found, Saga) else agent_of(found)
     if agent is None:
-        message = f"expected an agent (a function with @agent, an Agent or a Consumer), got {found!r}"
+        message = f"expected an agent (a function with @agent, an Agent, a Saga or a Consumer), got {found!r}"
         raise TypeError(message)
     return agent

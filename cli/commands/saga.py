@@ -22,7 +22,7 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import later_us
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.reading import document, read_sagas
+from antiphon.compensation.reading import Seen, document, read_workflows
 from antiphon.compensation.saga import Phase, Saga, Status
 from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import read_agents
@@ -135,8 +135,8 @@ def extend(
 async def _list(*, all: bool) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        sagas = await _kept(cluster)
-    shown = [document(id, saga, mesh) for id, saga in sorted(sagas.items()) if all or saga.failure is not None]
+        workflows = await _kept(cluster, mesh)
+    shown = [document(id, seen, mesh) for id, seen in sorted(workflows.items()) if all or _is_of_interest(seen)]
     shown.sort(key=lambda one: one["state"] != Phase.PARKED.value)
     if given().json:
         output.document(shown)
@@ -151,7 +151,7 @@ async def _list(*, all: bool) -> None:
 async def _show(id: str) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        found = _one(await _kept(cluster), id, cluster)
+        found = _one(await _kept(cluster, mesh), id, cluster)
     _print(document(*found, mesh))
 
 
@@ -168,31 +168,34 @@ async def _decide(
     if not reason.strip():
         raise UsageError("expected a reason, got none", 'say why: --reason "..."; it is kept')
     async with opened() as cluster:
-        workflow, saga = _one(await _kept(cluster), id, cluster)
+        mesh = await _mesh(cluster)
+        workflow, seen = _one(await _kept(cluster, mesh), id, cluster)
+        saga = seen.saga
         expected, phases = _FITS[act]
-        if saga.phase not in phases:
+        if seen.phase not in phases:
             raise AnswerIsNoError(
-                f"expected {expected} to {act.value}, got one that is {saga.phase.value}",
+                f"expected {expected} to {act.value}, got one that is {seen.phase.value}",
                 f"antiphon saga show {workflow} shows it",
             )
         until_us = _later(workflow, saga, by=by, until=until) if act is Act.EXTEND else None
         said = SagaIntervened(act=act, actor=_actor(), reason=reason, event_id=_stuck(saga, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
-        now = await _until_changed(cluster, workflow, saga, said, timeout_s)
-        mesh = await _mesh(cluster)
+        now = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s)
     _print(document(workflow, now, mesh))
 
 
-async def _until_changed(cluster: Cluster, workflow: str, before: Saga, said: SagaIntervened, timeout_s: float) -> Saga:
+async def _until_changed(
+    cluster: Cluster, mesh: Subscriptions, workflow: str, before: Seen, said: SagaIntervened, timeout_s: float
+) -> Seen:
     partition = partition_for(workflow.encode(), cluster.partitions)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             while True:
-                now = (await read_sagas(cluster.bus, cluster.names, [partition])).get(workflow)
+                now = (await read_workflows(cluster.bus, cluster.names, mesh.sagas, [partition])).get(workflow)
                 # Something else may have happened in it meanwhile.
-                if now is None or (now != before and (now.deadline_us or 0) >= (said.until_us or 0)):
-                    return now or Saga(failure=before.failure, ended=True)
+                if now is None or (now != before and (now.saga.deadline_us or 0) >= (said.until_us or 0)):
+                    return now or Seen(Saga(failure=before.saga.failure, ended=True))
                 await asyncio.sleep(_LOOK_S)
     raise AnswerIsNoError(
         f"it was said, and the coordinator has not taken it within {timeout_s:g} s",
@@ -200,17 +203,21 @@ async def _until_changed(cluster: Cluster, workflow: str, before: Saga, said: Sa
     )
 
 
-async def _kept(cluster: Cluster) -> Mapping[str, Saga]:
+async def _kept(cluster: Cluster, mesh: Subscriptions) -> Mapping[str, Seen]:
     if cluster.names.state(NAME) not in cluster.topics:
         return {}
-    return await read_sagas(cluster.bus, cluster.names, range(cluster.partitions))
+    return await read_workflows(cluster.bus, cluster.names, mesh.sagas, range(cluster.partitions))
+
+
+def _is_of_interest(seen: Seen) -> bool:
+    return seen.saga.failure is not None or seen.phase is Phase.PARKED or any(run["reason"] for _, run in seen.runs)
 
 
 async def _mesh(cluster: Cluster) -> Subscriptions:
     return subscriptions(await read_agents(cluster.bus, cluster.names, cluster.codec()), now_us=now_us())
 
 
-def _one(sagas: Mapping[str, Saga], id: str, cluster: Cluster) -> tuple[str, Saga]:
+def _one(sagas: Mapping[str, Seen], id: str, cluster: Cluster) -> tuple[str, Seen]:
     found = [id] if id in sagas else sorted(known for known in sagas if known.startswith(id))
     if len(found) > 1:
         listed = [f"  {output.inert(one)}  {sagas[one].phase.value}" for one in found[:10]]
@@ -277,6 +284,12 @@ def _print(one: dict[str, Any]) -> None:
     ]
     for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
         output.result(line.rstrip())
+    for run in one["runs"]:
+        reason = f"  because: {run['reason']}" if run["reason"] else ""
+        output.result(output.inert(f"saga {run['saga']} {run['version']}  {run['state']}{reason}"))
+        steps = [[f"  {step['step']}", step["status"], step["problem"] or ""] for step in run["steps"]]
+        for line in output.columns([[output.inert(cell) for cell in row] for row in steps]):
+            output.result(line.rstrip())
     for pair in one["outstanding"]:
         output.result(f"waits for {output.inert(pair['agent'])} to handle {output.inert(pair['event_id'])}")
     if one["state"] == Phase.PARKED.value:

@@ -53,6 +53,12 @@ class World:
     def leads_to_undoable(self, type: str) -> bool:
         return True
 
+    def starts(self, agent: str, type: str) -> bool:
+        return False
+
+    def asks(self, agent: str, type: str) -> bool:
+        return False
+
     def run(self) -> None:
         while self.open or self.requested:
             if self.told and self.dice.random() < 0.15:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import assert_type
 
-from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Worker, agent
+from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Saga, Step, Worker, agent
 from antiphon.testing.context import context
 
 
@@ -19,6 +19,10 @@ class Reserved(Event):
 
 
 class Missing(Event, fails=True):
+    order: str
+
+
+class Opened(Event):
     order: str
 
 
@@ -64,6 +68,24 @@ async def use() -> None:
     assert_type(await release(Reserved(order="7"), context(attempt=2)), Released)
     async for event in stream(Placed(order="7"), context()):
         assert_type(event, Reserved)
+
+
+def asked(placed: Opened) -> Released:
+    """What a saga asks for."""
+    return Released(order=placed.order)
+
+
+def is_done(reserved: Reserved) -> bool:
+    """Whether a step is taken."""
+    return bool(reserved.order)
+
+
+saga = Saga(
+    "order",
+    version="1",
+    starts=Opened,
+    steps=[Step("release", action=asked, done=Reserved, kind="retriable", timeout=5, repeat_while=is_done)],
+)
 
 
 async def publish() -> None:

@@ -1,0 +1,280 @@
+"""A saga as the engine runs it: hears its start and all answers, and publishes what the machine says.
+
+A handler like any other. What it keeps of a run is committed in one transaction
+with the commands that it leads to. Its commands say what they build on, so that
+the coordinator, whose the undoing is, finds each in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from antiphon.bus.alarms import TimeCame
+from antiphon.bus.consumer import Consumer, Lane
+from antiphon.bus.delivery import current
+from antiphon.bus.intervention import SagaIntervened, SagaParked
+from antiphon.bus.undo import UndoRequested
+from antiphon.bus.verdict import SagaFailed, SagaTold, Told, saga_told
+from antiphon.compensation.definition import Saga
+from antiphon.compensation.errors import NoUndoError, UnknownSagaVersionError
+from antiphon.compensation.instance import (
+    Answered,
+    Ask,
+    Command,
+    Decided,
+    Due,
+    End,
+    Fact,
+    Fail,
+    Failed,
+    Instance,
+    Judged,
+    Park,
+    Said,
+    Stage,
+    Started,
+    Verdict,
+    Wake,
+)
+from antiphon.compensation.orchestrate import advance, is_expected
+from antiphon.compensation.runs import Overdue, Runs
+from antiphon.schemas.envelope import Envelope, now_us
+from antiphon.schemas.event import Event, envelope_of, key_of
+from antiphon.schemas.ids import caused_id
+
+
+def orchestrator(saga: Saga, *, clock_us: Callable[[], int] = now_us) -> Consumer:
+    """Return *saga* as the engine runs it."""
+    told = saga_told(saga.name)
+    heard: list[type[Event]] = [*saga.hears, told, SagaIntervened]
+    undoing = {step.undoing for one in saga.versions.values() for step in one.steps.values() if step.undoing}
+    commands = {step.command for one in saga.versions.values() for step in one.steps.values()}
+    return Consumer(
+        name=saga.name,
+        version=saga.version,
+        hears={said.__event__.type: said for said in heard},
+        handler=_handler(saga, clock_us),
+        emits=saga.emits | {SagaFailed, SagaParked, told},
+        leads_to={type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
+        # The entry of what is undone carries its value, and so does that of what says what is to be undone.
+        undoes={**saga.asks, SagaFailed.__event__.type: SagaFailed},
+        starts=frozenset(one.starts.__event__.type for one in saga.versions.values()),
+        asks=frozenset(command.__event__.type for command in commands | undoing),
+        # Times to come are kept across the keys of a partition.
+        lane=Lane.PARTITION,
+        wakes=True,
+        # A run may wait for a person, however long.
+        state_expires_s=None,
+    )
+
+
+def _handler(saga: Saga, clock_us: Callable[[], int]) -> Callable[[Event], Awaitable[Sequence[Event]]]:
+    async def orchestrate(event: Event) -> Sequence[Event]:
+        delivery = current.get()
+        at_us = clock_us()
+        runs = Runs(saga, delivery.state, now_us=at_us)
+        if isinstance(event, TimeCame):
+            said: list[Event] = [_due(saga, overdue, at_us) for overdue in runs.overdue()]
+        else:
+            turn = _Turn(saga, runs, envelope_of(event), at_us)
+            said = turn.undo(event) if isinstance(event, UndoRequested) else turn.hear(event)
+            delivery.causes = turn.causes
+        next_us = runs.next_us(added=not isinstance(event, TimeCame))
+        if next_us is not None:
+            delivery.wake_at(next_us)
+        return said
+
+    return orchestrate
+
+
+class _Turn:
+    """One event, and what follows from it in the runs of its workflow."""
+
+    def __init__(self, saga: Saga, runs: Runs, cause: Envelope, at_us: int) -> None:
+        self._saga = saga
+        self._runs = runs
+        self._cause = cause
+        self._at_us = at_us
+        self._kept = runs.of(cause.correlation_id)
+        self._parents: dict[str, None] = {}
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What, beside the event in hand, something that was said follows from."""
+        return tuple(parent for parent in self._parents if parent != self._cause.id)
+
+    def hear(self, event: Event) -> list[Event]:
+        """Tell each run that it concerns of *event*; begin one where it starts one.
+
+        What comes for a run of a version that is not deployed is held until it is.
+        """
+        cause = self._cause
+        parents = (*([cause.parent_id] if cause.parent_id else []), *cause.causes)
+        said: list[Event] = []
+        for held in [*self._runs.released(cause.correlation_id)]:
+            said += self._tell(*held)
+        return said + self._tell(Said(cause.id, event), parents)
+
+    def _tell(self, heard: Said, parents: tuple[str, ...]) -> list[Event]:
+        said: list[Event] = []
+        for id, fact in self._facts(heard, parents):
+            kept = self._kept.get(id)
+            definition = self._saga if kept is None else self._saga.versions.get(kept["version"])
+            if definition is None:
+                said += self._held(id, heard, parents)
+                continue
+            after, commands = advance(definition, None if kept is None else self._runs.read(kept), fact)
+            self._runs.write(self._cause.correlation_id, after, start=self._cause if kept is None else None)
+            said += self._said(definition, after, commands)
+        return said
+
+    def _held(self, id: str, heard: Said, parents: tuple[str, ...]) -> list[Event]:
+        version = self._kept[id]["version"]
+        problem = f"it began under version {version}, which is not deployed: deploy it, or give it as previous=[...]"
+        if not self._runs.hold(self._cause.correlation_id, id, heard, parents, problem):
+            return []
+        parked = SagaParked(
+            agent=self._saga.name, event_id=id, event_type=self._kept[id]["start"]["type"], problem=problem
+        )
+        return [self._sealed(parked, caused_id(self._cause.id, f"{self._saga.name}/parked", 0), (), id)]
+
+    def undo(self, request: UndoRequested) -> list[Event]:
+        """Publish the command that undoes a step. Of one that refused there is nothing to undo."""
+        for kept in self._kept.values():
+            definition, run = self._definition(kept), self._runs.read(kept)
+            for name, step in run.steps.items():
+                plan = definition.steps[name]
+                if step.command == request.event_id and plan.undo is not None:
+                    if step.stage is Stage.REFUSED:
+                        return []
+                    id = caused_id(step.command, f"{definition.name}/undo", 0)
+                    return [self._sealed(plan.undo(run.known()), id, (), run.id, timed=False)]
+        raise NoUndoError(self._saga.name, request.event_type, request.event_id)
+
+    def _facts(self, said: Said, parents: tuple[str, ...]) -> Iterable[tuple[str, Fact]]:
+        """Return what an event is to which run."""
+        event = said.event
+        match event:
+            case SagaTold(what=what, about=about, event_id=event_id, reason=reason, tries=tries):
+                return [(id, _told(what, about, event_id, reason, tries)) for id in self._about(about)]
+            case SagaIntervened(act=act, actor=actor, reason=reason):
+                return [(id, Decided(act, f"{actor}: {reason}")) for id in self._kept]
+            case _ if any(isinstance(event, one.starts) for one in self._saga.versions.values()):
+                return [(said.id, Started(said))]
+            case _:
+                fact = Answered(said, parents)
+                return [(id, fact) for id in self._awaiting(fact)]
+
+    def _about(self, id: str) -> list[str]:
+        """Return the run that an id is about: that of its start, or of a command of it."""
+        if id in self._kept:
+            return [id]
+        return [
+            run for run, kept in self._kept.items() if any(step.get("command") == id for step in kept["steps"].values())
+        ]
+
+    def _awaiting(self, fact: Answered) -> list[str]:
+        """Return the run that waits for an answer: the one that asked, or the first that waits for its type."""
+        asked = [id for id in self._kept if any(id in self._about(parent) for parent in fact.parents)]
+        known = [id for id, kept in self._kept.items() if kept["version"] in self._saga.versions]
+        expecting = [
+            id for id in known if is_expected(self._definition(self._kept[id]), self._runs.read(self._kept[id]), fact)
+        ]
+        unknown = [id for id in asked if id not in known]
+        return [*(id for id in asked if id in expecting), *unknown, *expecting][:1]
+
+    def _definition(self, kept: Mapping[str, Any]) -> Saga:
+        found = self._saga.versions.get(kept["version"])
+        if found is None:
+            raise UnknownSagaVersionError(self._saga.name, kept["version"], self._saga.versions)
+        return found
+
+    def _said(self, saga: Saga, run: Instance, commands: Iterable[Command]) -> list[Event]:
+        said: list[Event] = []
+        for command in commands:
+            match command:
+                case Ask(id=id, event=event, parents=parents):
+                    said.append(self._sealed(event, id, parents, run.id))
+                case Wake():
+                    self._runs.wake(self._cause.correlation_id, run.id, command)
+                case End(event, parents):
+                    said.append(self._sealed(event, caused_id(run.id, saga.name, 0), parents, run.id))
+                case Fail(scope, step, reason, unknown, undeclared):
+                    failed = SagaFailed(
+                        saga=saga.name,
+                        version=run.version,
+                        scope=scope,
+                        step=step,
+                        reason=reason,
+                        unknown=[*unknown],
+                        undeclared=[*undeclared],
+                    )
+                    said.append(self._sealed(failed, caused_id(scope, f"{saga.name}/failed", 0), (), run.id))
+                case Park(step, id, problem):
+                    type_ = saga.steps[step].command.__event__.type
+                    parked = SagaParked(agent=saga.name, event_id=id, event_type=type_, problem=problem)
+                    said.append(self._sealed(parked, caused_id(self._cause.id, f"{saga.name}/parked", 0), (), run.id))
+        return said
+
+    def _sealed(self, event: Event, id: str, parents: Sequence[str], start: str, *, timed: bool = True) -> Event:
+        """Put *event* in its place: below the event in hand and what else it builds on, and below its run's start.
+
+        What undoes is not *timed*: what is past its deadline is undone all the same.
+        """
+        cause = self._cause
+        above = [parent for parent in dict.fromkeys((*parents, start)) if parent != cause.id]
+        self._parents.update(dict.fromkeys(above))
+        inherited = {**self._runs.of(cause.correlation_id)[start]["inherited"]}
+        if not timed:
+            inherited.pop("deadline_us", None)
+        return event.sealed(
+            Envelope(
+                id=id,
+                type=event.__event__.type,
+                source=_source(self._saga),
+                time_us=self._at_us,
+                correlation_id=cause.correlation_id,
+                parent_id=cause.id,
+                causes=tuple(above),
+                hops=cause.hops + 1,
+                key=key_of(event),
+                **inherited,
+            )
+        )
+
+
+def _source(saga: Saga) -> str:
+    return f"/agents/{saga.name}"
+
+
+def _told(what: Told, about: str, event_id: str, reason: str, tries: int) -> Fact:
+    match what:
+        case Told.FAILED:
+            return Failed(about, event_id, reason)
+        case Told.DUE:
+            return Due(about, tries)
+        case Told.STOPPED | Told.UNDONE | Told.PARKED:
+            return Judged(Verdict(what.value), reason)
+
+
+def _due(saga: Saga, overdue: Overdue, at_us: int) -> Event:
+    """Make the event by which a saga tells itself that a time has come: what follows from it is then told as activity."""
+    event = saga_told(saga.name)(
+        saga=saga.name,
+        what=Told.DUE,
+        about=overdue.command,
+        event_id=overdue.command,
+        reason="its time has come",
+        tries=overdue.tries,
+    )
+    return event.sealed(
+        Envelope(
+            id=caused_id(overdue.command, f"{saga.name}/due", overdue.tries),
+            type=SagaTold.__event__.type,
+            source=_source(saga),
+            time_us=at_us,
+            correlation_id=overdue.workflow,
+            parent_id=overdue.command,
+        )
+    )

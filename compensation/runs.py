@@ -1,0 +1,161 @@
+"""A saga's durable state: its runs by workflow, as JSON, and when each is to be looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from antiphon.bus.delivery import State
+from antiphon.bus.intervention import SagaIntervened
+from antiphon.bus.verdict import saga_told
+from antiphon.compensation.agenda import Agenda
+from antiphon.compensation.definition import Saga
+from antiphon.compensation.instance import Instance, Progress, Said, Stage, Wake
+from antiphon.compensation.saga import Phase
+from antiphon.schemas.codec import to_json
+from antiphon.schemas.envelope import Envelope
+from antiphon.schemas.event import Event
+from antiphon.schemas.input import event_from_json
+
+_INHERITED = ("traceparent", "deadline_us", "budget", "tenant", "replay_of")
+"""What of the start's envelope its commands have too."""
+
+
+LINGER_US = 86_400_000_000
+"""How long a run that has ended is kept, so that a start that comes again begins none, and what is added late is judged."""
+
+_ENDED = frozenset({Phase.COMPLETED, Phase.COMPENSATED})
+
+
+class Overdue(NamedTuple):
+    """A time that has come: of which workflow, for which command."""
+
+    workflow: str
+    command: str
+    tries: int
+
+
+class Runs:
+    """The runs of one saga on one partition, those of a workflow under its id."""
+
+    def __init__(self, saga: Saga, state: State, *, now_us: int) -> None:
+        self._saga = saga
+        self._state = state
+        self._now_us = now_us
+        self._agenda = Agenda(state)
+        heard: list[type[Event]] = [*saga.hears, saga_told(saga.name), SagaIntervened]
+        self._classes = {said.__event__.type: said for said in heard}
+
+    def of(self, workflow: str) -> Mapping[str, Any]:
+        """Return what is kept of each run of a workflow, by the id of the event that started it."""
+        runs: Mapping[str, Any] = self._state.mapping(workflow)
+        return runs
+
+    def read(self, kept: Mapping[str, Any]) -> Instance:
+        """Return a run as the machine has it. Its version must be known."""
+        steps = {name: self._progress(step) for name, step in kept["steps"].items()}
+        return Instance(
+            version=kept["version"],
+            start=self._said(kept["start"]),
+            steps=steps,
+            phase=Phase(kept["phase"]),
+            undoing=kept["undoing"],
+            reason=kept["reason"],
+        )
+
+    def write(self, workflow: str, run: Instance, *, start: Envelope | None = None) -> None:
+        """Keep a run; with *start*, the envelope that its commands take after."""
+        runs = self._state.mapping(workflow)
+        known: dict[str, Any] = runs.get(run.id, {})
+        inherited = known.get("inherited", {}) if start is None else {of: getattr(start, of) for of in _INHERITED}
+        runs[run.id] = {
+            "version": run.version,
+            "phase": run.phase.value,
+            "undoing": run.undoing,
+            "reason": run.reason,
+            "start": _kept(run.start),
+            "steps": {name: _kept_step(step) for name, step in run.steps.items()},
+            "inherited": {of: value for of, value in inherited.items() if value is not None},
+            "due": known.get("due", {}),
+        }
+        if run.phase in _ENDED:
+            runs[run.id]["ended_us"] = known.get("ended_us", self._now_us)
+            if "ended_us" not in known:
+                self._agenda.add(workflow, self._now_us + LINGER_US, now_us=self._now_us)
+
+    def hold(self, workflow: str, id: str, heard: Said, parents: tuple[str, ...], problem: str) -> bool:
+        """Keep what came for a run that cannot go on now; says whether it is the first."""
+        run = self._state.mapping(workflow)[id]
+        held: list[Any] = run.setdefault("held", [])
+        held.append(_kept(heard) | {"parents": [*parents]})
+        run["phase"], run["reason"] = Phase.PARKED.value, problem
+        return len(held) == 1
+
+    def released(self, workflow: str) -> Iterator[tuple[Said, tuple[str, ...]]]:
+        """Take out and yield what was held for runs of a workflow that can go on now, with what each follows from."""
+        for run in self._state.mapping(workflow).values():
+            if run["version"] in self._saga.versions:
+                for held in run.pop("held", ()):
+                    yield self._said(held), tuple(held["parents"])
+
+    def wake(self, workflow: str, id: str, wake: Wake) -> None:
+        """Have a run come up among the `overdue` ones when its time has come; of one command the newest time counts."""
+        due_us = self._now_us + round(wake.after_s * 1_000_000)
+        self._state.mapping(workflow)[id]["due"][wake.command] = [due_us, wake.tries]
+        self._agenda.add(workflow, due_us, now_us=self._now_us)
+
+    def overdue(self) -> Iterator[Overdue]:
+        """Take out and yield the times that have come; forget the runs that ended long ago."""
+        for workflow in dict.fromkeys(self._agenda.due(self._now_us)):
+            runs = self._state.mapping(workflow)
+            for id, run in [*runs.items()]:
+                if run.get("ended_us", self._now_us) + LINGER_US <= self._now_us:
+                    del runs[id]
+                    continue
+                due: MutableMapping[str, Any] = run["due"]
+                for command, (due_us, tries) in [*due.items()]:
+                    if due_us <= self._now_us:
+                        del due[command]
+                        yield Overdue(workflow, command, tries)
+
+    def next_us(self, *, added: bool) -> int | None:
+        """Return when a run is next due; with *added*, of those alone that were noted here."""
+        return self._agenda.next_us(added=added)
+
+    def _said(self, kept: Mapping[str, Any]) -> Said:
+        event = event_from_json(self._classes[kept["type"]], json.dumps(kept["data"]))
+        return Said(kept["id"], event)
+
+    def _progress(self, kept: Mapping[str, Any]) -> Progress:
+        return Progress(
+            stage=Stage(kept["stage"]),
+            command=kept.get("command", ""),
+            parents=tuple(kept.get("parents", ())),
+            made=kept.get("made", 0),
+            tries=kept.get("tries", 0),
+            answer=self._said(kept["answer"]) if "answer" in kept else None,
+            heard=tuple(kept.get("heard", ())),
+            unknown=kept.get("unknown", False),
+            problem=kept.get("problem", ""),
+        )
+
+
+def _kept(said: Said) -> dict[str, Any]:
+    event: Event = said.event
+    return {"id": said.id, "type": event.__event__.type, "data": to_json(event)}
+
+
+def _kept_step(step: Progress) -> dict[str, Any]:
+    """Return a step as JSON; what is as in one that was just begun is left out."""
+    said: dict[str, Any] = {
+        "command": step.command,
+        "parents": [*step.parents],
+        "made": step.made,
+        "tries": step.tries,
+        "answer": None if step.answer is None else _kept(step.answer),
+        "heard": [*step.heard],
+        "unknown": step.unknown,
+        "problem": step.problem,
+    }
+    return {"stage": step.stage.value} | {name: value for name, value in said.items() if value}

@@ -1,0 +1,257 @@
+"""Orchestrated sagas through real engines: conducted by their consumer, undone by the coordinator."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from agency import CARD, HOTEL, TRAIN, VOYAGE, Agency, TripDone, TripWanted, VoyagePaid, voyage
+from voyage import CardCharged, ChargeCard, HotelReserved, ReserveHotel, ReserveTrain, TrainReserved, VoyagePlanned
+
+from antiphon import RetryPolicy
+from antiphon.bus.alarms import TimeCame
+from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
+from antiphon.compensation.definition import Saga, Step
+from antiphon.compensation.orchestrator import orchestrator
+from antiphon.compensation.saga import Phase
+from antiphon.schemas.event import envelope_of
+from antiphon.testing.clock import FakeClock
+from antiphon.testing.delivery import MemoryState, delivery_of, hand
+from antiphon.testing.waiting import eventually
+
+
+def done(paid: VoyagePaid) -> TripDone:
+    return TripDone(amount=paid.amount)
+
+
+def train_after(wanted: TripWanted, paid: VoyagePaid | None) -> ReserveTrain:
+    return ReserveTrain(to=wanted.to)
+
+
+def charge(planned: VoyagePlanned, reserved: TrainReserved) -> ChargeCard:
+    return ChargeCard(seat=reserved.seat, room=None)
+
+
+VOYAGE_STEPS = [TRAIN, HOTEL, CARD]
+NESTED = Step("voyage", action=voyage, done=VoyagePaid, kind="compensatable")
+
+
+async def until(agency: Agency, phase: Phase, saga: str = "voyage") -> dict[str, Any]:
+    """Wait until a saga's only run is in *phase*, and return what is kept of it."""
+    found: dict[str, Any] = {}
+
+    async def there() -> bool:
+        for record in await agency.records(f"{saga}.state"):
+            if record.value is not None and not (record.key or b"").startswith(b"antiphon:"):
+                [run] = json.loads(record.value).values()
+                found.update(run)
+        return found.get("phase") == phase.value
+
+    await eventually(there, what=f"{saga} to be {phase.value}")
+    return found
+
+
+def cancelled() -> SagaIntervened:
+    return SagaIntervened(act=Act.CANCEL, actor="ann", reason="ill")
+
+
+async def test_s01_a_saga_is_done() -> None:
+    """Each step is asked for when what it builds on is there; the end is published, and nothing undone."""
+    agency = Agency()
+    async with agency.running(*agency.crew()):
+        await agency.plan()
+        [paid] = await agency.eventually(VoyagePaid, count=1)
+        await until(agency, Phase.COMPLETED)
+        await agency.quiet()
+    assert paid == VoyagePaid(amount=90)
+    assert (sorted(agency.log[:2]), agency.log[2:]) == (["hotel", "train"], ["card"])
+
+
+async def test_s12_a_saga_is_undone_where_its_join_refuses() -> None:
+    """What the branches did; the saga knows when that is over, and why."""
+    agency = Agency(card="refuses")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        run = await until(agency, Phase.COMPENSATED)
+        await agency.until(workflow, Phase.COMPENSATED)
+    assert sorted(agency.log) == ["-hotel", "-train", "hotel", "train"]
+    assert run["reason"] == "card.refused, answered to step 'card'"
+
+
+async def test_s11_a_saga_waits_for_what_still_runs() -> None:
+    """One branch refuses while the other is at work: what that brings is undone too."""
+    agency = Agency(train="refuses", hotel="waits")
+    async with agency.running(*agency.crew()):
+        await agency.plan()
+        await agency.logged("hotel waits")
+        await until(agency, Phase.COMPENSATING)
+        agency.gates["hotel"].set()
+        await until(agency, Phase.COMPENSATED)
+    assert agency.log == ["hotel waits", "hotel", "-hotel"]
+
+
+async def test_s09_what_an_agent_cannot_handle_fails_its_step() -> None:
+    """A dead letter below a command is the saga's to judge: it is told by the coordinator, with the reason."""
+    agency = Agency(card="dies")
+    async with agency.running(*agency.crew()):
+        await agency.plan()
+        run = await until(agency, Phase.COMPENSATED)
+    assert sorted(agency.log) == ["-hotel", "-train", "hotel", "train"]
+    assert run["reason"] == "card could not handle charge.card: PermanentError: card"
+
+
+async def test_s42_a_step_is_undone_by_a_command_of_its_own() -> None:
+    """In its place: before what it builds on, which waits until the command was handled."""
+    agency = Agency()
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        agency.hold("-card")
+        await agency.lose(workflow)
+        await agency.logged_all("-card waits")
+        assert not {"-hotel", "-train"} & {*agency.log}
+        agency.gates["-card"].set()
+        await until(agency, Phase.COMPENSATED)
+    assert agency.log[2:5] == ["card", "-card waits", "-card"]
+    assert sorted(agency.log[5:]) == ["-hotel", "-train"]
+
+
+async def test_s20_an_undoing_command_that_cannot_be_handled_parks() -> None:
+    """It is tried again when an operator says so, under the same id."""
+    agency = Agency(un_card="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        await agency.lose(workflow)
+        await until(agency, Phase.PARKED)
+        assert not {"-hotel", "-train"} & {*agency.log}
+        del agency.moods["-card"]
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="mended"), workflow)
+        await until(agency, Phase.COMPENSATED)
+    assert sorted(agency.log[3:]) == ["-card", "-hotel", "-train"]
+
+
+async def test_s39_a_saga_in_a_saga_is_undone_with_its_parent() -> None:
+    """As a unit, in its place: after what followed from it."""
+    parent = Saga(
+        "trip", starts=TripWanted, steps=[NESTED, Step("last", action=last, done=HotelReserved, kind="compensatable")]
+    )
+    agency = Agency(VOYAGE, parent)
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan(TripWanted(to="A"))
+        await until(agency, Phase.COMPLETED, "trip")
+        await agency.lose(workflow)
+        await until(agency, Phase.COMPENSATED, "trip")
+        await until(agency, Phase.COMPENSATED)
+    assert agency.log[4:6] == ["-hotel", "-card"], "the parent's last step, then what the nested one did"
+    assert sorted(agency.log[6:]) == ["-hotel", "-train"]
+
+
+def last(wanted: TripWanted, paid: VoyagePaid) -> ReserveHotel:
+    return ReserveHotel(to=wanted.to)
+
+
+async def test_s40_a_saga_in_a_saga_fails_alone() -> None:
+    """What it did is undone; its parent, to whom it was optional, goes on."""
+    optional = Step("voyage", action=voyage, done=VoyagePaid, optional=True)
+    parent = Saga("trip", starts=TripWanted, steps=[optional, Step("train", action=train_after, done=TrainReserved)])
+    agency = Agency(VOYAGE, parent, card="refuses")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan(TripWanted(to="A"))
+        await until(agency, Phase.COMPLETED, "trip")
+        await until(agency, Phase.COMPENSATED)
+        await agency.quiet()
+        saga = await agency.saga(workflow)
+    assert (agency.log.count("train"), agency.log.count("-train")) == (2, 1), "the parent's own train stays"
+    assert saga.failure is None
+
+
+async def test_s41_a_parent_is_undone_while_a_saga_in_it_runs() -> None:
+    """The nested one is stopped, and what it had done is undone."""
+    parent = Saga("trip", starts=TripWanted, steps=[NESTED])
+    agency = Agency(VOYAGE, parent, card="waits")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan(TripWanted(to="A"))
+        await agency.logged_all("card waits")
+        await agency.says(cancelled(), workflow)
+        await until(agency, Phase.COMPENSATING)
+        agency.gates["card"].set()
+        await until(agency, Phase.COMPENSATED)
+        await until(agency, Phase.COMPENSATED, "trip")
+    assert sorted(agency.log) == sorted(["card waits", "train", "hotel", "card", "-card", "-hotel", "-train"])
+
+
+async def test_s44_a_step_without_a_kind_parks_its_saga() -> None:
+    """Nobody can undo it, and nobody said that there is nothing to undo: a person decides, then the rest is undone."""
+    silent = Step("card", action=charge, done=CardCharged)
+    after = Step("hotel", action=hotel_after, done=HotelReserved, kind="compensatable")
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, silent, after]), hotel="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.PARKED)
+        assert agency.log == ["train", "card"]
+        await agency.says(SagaIntervened(act=Act.SKIP, actor="ann", reason="refunded by hand"), workflow)
+        await until(agency, Phase.COMPENSATED)
+    assert agency.log == ["train", "card", "-train"]
+
+
+def hotel_after(planned: VoyagePlanned, charged: CardCharged) -> ReserveHotel:
+    return ReserveHotel(to=planned.to)
+
+
+async def test_s14_a_step_that_does_not_answer_in_time() -> None:
+    """Its command is published again under the same id; then the saga is undone without waiting for it, and what comes late is too."""
+    slow = Step(
+        "hotel",
+        action=HOTEL.action,
+        done=HotelReserved,
+        kind="compensatable",
+        timeout=0.2,
+        retry=RetryPolicy(attempts=2),
+    )
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, slow]), hotel="waits")
+    async with agency.running(*agency.crew()):
+        await agency.plan()
+        await agency.logged_all("train", "hotel waits", "-train")
+        await until(agency, Phase.COMPENSATED)
+        asked = [envelope.id for envelope, _ in await agency.events(ReserveHotel)]
+        agency.gates["hotel"].set()
+        await agency.logged_all("-hotel")
+    assert (len(asked), len({*asked})) == (2, 1)
+
+
+async def test_s47_a_run_goes_on_under_the_version_it_began_with() -> None:
+    """Where that is not deployed it parks, and what comes for it is held until it is."""
+    newer = Saga("voyage", version="2", starts=VoyagePlanned, steps=VOYAGE_STEPS)
+    both = Saga("voyage", version="2", starts=VoyagePlanned, steps=VOYAGE_STEPS, previous=[VOYAGE])
+    agency = Agency()
+    async with agency.running(*agency.crew("train", "hotel")):
+        workflow = await agency.plan()
+        await agency.eventually(ChargeCard, count=1)
+    agency.sagas = (newer,)
+    async with agency.running(*agency.crew()):
+        [parked] = await agency.eventually(SagaParked, count=1)
+        await until(agency, Phase.PARKED)
+    assert "it began under version 1, which is not deployed" in parked.problem
+    agency.sagas = (both,)
+    async with agency.running(*agency.crew()):
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
+        await agency.eventually(VoyagePaid, count=1)
+        await until(agency, Phase.COMPLETED)
+
+
+async def test_s52_a_run_that_ended_is_forgotten() -> None:
+    """A day later nothing of it is left in the state; until then a start that comes again begins nothing."""
+    clock, state = FakeClock(), MemoryState()
+    consumer = orchestrator(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN]), clock_us=clock.now_us)
+    start = delivery_of(VoyagePlanned(to="A"), state=state)
+    [asked] = await hand(consumer, start)
+    answer = TrainReserved(seat="1").sealed(
+        dataclasses.replace(envelope_of(asked), id="answer", type="train.reserved", parent_id=envelope_of(asked).id)
+    )
+    assert await hand(consumer, delivery_of(answer, state=state)) == []
+    assert await hand(consumer, start) == []
+    clock.advance(2 * 86_400)
+    assert await hand(consumer, delivery_of(TimeCame(), state=state)) == []
+    assert state.values == {}

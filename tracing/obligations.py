@@ -18,11 +18,13 @@ from typing import NamedTuple, cast
 
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.subscriptions import Subscriptions
+from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
 from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
 
 COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
+_SAGA_FAILED = SagaFailed.__event__.type
 
 
 class Outstanding(NamedTuple):
@@ -70,7 +72,7 @@ def obligations(
     # The coordinator learns of a failure from activity; of one published from outside, when somebody has heard it.
     told.update(delivery.event_id for delivery in deliveries)
     signs = [id for id in failures if id in told] or sorted(requests)
-    due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events)
+    due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events, failures)
     if due:
         outstanding.append(Outstanding(signs[0], COORDINATOR))
     return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
@@ -112,15 +114,51 @@ def _failures(
     return (*seen, *unseen)
 
 
-def _undos_due(events: Sequence[SeenEvent], deliveries: Sequence[Delivered], undo_events: frozenset[str]) -> bool:
+def _undos_due(
+    events: Sequence[SeenEvent], deliveries: Sequence[Delivered], undo_events: frozenset[str], failures: Sequence[str]
+) -> bool:
     """Say whether the coordinator still has to ask for something."""
     requests = [event.data for event in events if event.is_undo_request]
     if any(not isinstance(data, dict) for data in requests):
         return False  # What was asked for cannot be read, so what is left cannot be known.
     asked = {data.get("event_id") for data in requests}
+    condemned = _condemned(events, failures)
     return any(
-        emitted.undo is not None and emitted.id not in asked
+        # The activity of a saga that failed carries what it said as that of an undoable event does.
+        emitted.undo is not None and emitted.type != _SAGA_FAILED and emitted.id not in asked
         for delivery in deliveries
         if delivery.event_id not in undo_events
         for emitted in delivery.emitted
+        if condemned is None or emitted.id in condemned
+    )
+
+
+def _condemned(events: Sequence[SeenEvent], failures: Sequence[str]) -> set[str] | None:
+    """Return what follows from where sagas say that something is to be undone; None where that is the whole workflow."""
+    said = {event.id: event for event in events if event.envelope.type == _SAGA_FAILED}
+    judged = {_field(event, "event_id") for event in events if _is_told_of_failure(event)}
+    if not failures or any(id not in said and id not in judged for id in failures) or _is_cancelled(events):
+        return None
+    scopes = {_field(event, "scope"): event.envelope.source for event in said.values()}
+    if None in scopes:
+        return None  # It cannot be read.
+    below: set[str] = set()
+    condemned: set[str] = set()
+    for event in events:
+        if not below.isdisjoint(event.parents):
+            condemned.add(event.id)
+        if event.id in scopes and event.envelope.source == scopes[event.id]:
+            condemned.add(event.id)  # A command of the saga itself, which it can undo.
+        if event.id in scopes or event.id in condemned:
+            below.add(event.id)
+    return condemned
+
+
+def _is_told_of_failure(event: SeenEvent) -> bool:
+    return event.envelope.type == SagaTold.__event__.type and _field(event, "what") == Told.FAILED
+
+
+def _is_cancelled(events: Sequence[SeenEvent]) -> bool:
+    return any(
+        event.envelope.type == SagaIntervened.__event__.type and _field(event, "act") == Act.CANCEL for event in events
     )

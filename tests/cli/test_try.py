@@ -13,6 +13,51 @@ from tests.cli.conftest import Antiphon
 
 TICKET = '{"ticket_id": "7", "body": "refund?"}'
 
+SAGA = """
+from antiphon import Agent, Event, Saga, Step
+
+class OrderPlaced(Event):
+    order: str
+
+class ReserveStock(Event):
+    order: str
+
+class StockReserved(Event):
+    order: str
+
+class ChargeCard(Event):
+    order: str
+
+class CardCharged(Event):
+    order: str
+
+class CardRefused(Event):
+    order: str
+
+def reserve(order: OrderPlaced) -> ReserveStock:
+    return ReserveStock(order=order.order)
+
+def charge(reserved: StockReserved) -> ChargeCard:
+    return ChargeCard(order=reserved.order)
+
+order = Saga("order", starts=OrderPlaced, steps=[
+    Step("stock", action=reserve, done=StockReserved, kind="compensatable"),
+    Step("card", action=charge, done=CardCharged, refused=CardRefused, KIND),
+])
+stock, card = Agent("stock"), Agent("card")
+
+@stock.on(ReserveStock)
+async def take(asked: ReserveStock) -> StockReserved:
+    return StockReserved(order=asked.order)
+
+@stock.undoes(StockReserved)
+async def put_back(reserved: StockReserved) -> None: ...
+
+@card.on(ChargeCard)
+async def pay(asked: ChargeCard) -> CardCharged | CardRefused:
+    return CardRefused(order=asked.order)
+"""
+
 STOCK = """\
 from antiphon import Agent, Event, PermanentError, agent
 
@@ -102,6 +147,25 @@ def test_a_failed_workflow_is_undone_and_the_answer_is_no(antiphon: Antiphon, fo
     assert (code, err) == (1, "charging\n")
     assert document["state"] == "compensated"
     assert "stock.released" in [event["type"] for event in document["events"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "asked"),
+    [("kind='pivot'", "compensated", ["stock.reserved"]), ("optional=True", "failed", [])],
+    ids=["all of it", "an optional step"],
+)
+def test_a_saga_that_failed_ends_when_what_it_condemned_is_undone(
+    antiphon: Antiphon, folder: Path, kind: str, state: str, asked: list[str]
+) -> None:
+    """Nobody is waited for to undo the saga's own word, or what it did not condemn."""
+    (folder / "shop.py").write_text(SAGA.replace("KIND", kind))
+
+    _, out, err = antiphon("try", "shop.py", "order.placed", "--data", '{"order": "1"}', "--timeout", "20", "--json")
+    document = orjson.loads(out)
+
+    assert (document["state"], err) == (state, "")
+    requests = [event["data"] for event in document["events"] if event["type"] == "antiphon.undo.requested"]
+    assert [request["event_type"] for request in requests] == asked
 
 
 def test_a_handler_that_gives_up_shows_why(antiphon: Antiphon, support: Path) -> None:

@@ -6,15 +6,26 @@ import dataclasses
 import json
 from typing import Any
 
-from agency import CARD, HOTEL, TRAIN, VOYAGE, Agency, TripDone, TripWanted, VoyagePaid, voyage
-from voyage import CardCharged, ChargeCard, HotelReserved, ReserveHotel, ReserveTrain, TrainReserved, VoyagePlanned
+from agency import CARD, HOTEL, TRAIN, VOYAGE, Agency, RefundCard, TripDone, TripWanted, VoyagePaid, refund, voyage
+from voyage import (
+    CardCharged,
+    CardRefused,
+    ChargeCard,
+    HotelReserved,
+    ReserveHotel,
+    ReserveTrain,
+    TrainReserved,
+    VoyagePlanned,
+)
 
-from antiphon import RetryPolicy
+from antiphon import Event, RetryPolicy
 from antiphon.bus.alarms import TimeCame
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
+from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.definition import Saga, Step
 from antiphon.compensation.orchestrator import orchestrator
 from antiphon.compensation.saga import Phase
+from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import envelope_of
 from antiphon.testing.clock import FakeClock
 from antiphon.testing.delivery import MemoryState, delivery_of, hand
@@ -33,6 +44,7 @@ def charge(planned: VoyagePlanned, reserved: TrainReserved) -> ChargeCard:
     return ChargeCard(seat=reserved.seat, room=None)
 
 
+_TWICE = RetryPolicy(attempts=2, base_s=0.05, cap_s=0.05)
 VOYAGE_STEPS = [TRAIN, HOTEL, CARD]
 NESTED = Step("voyage", action=voyage, done=VoyagePaid, kind="compensatable")
 
@@ -64,7 +76,11 @@ async def test_s01_a_saga_is_done() -> None:
         [paid] = await agency.eventually(VoyagePaid, count=1)
         await until(agency, Phase.COMPLETED)
         await agency.quiet()
+        [(charged, _)] = await agency.events(ChargeCard)
+        [(start, _)] = await agency.events(VoyagePlanned)
+        answers = [*await agency.events(TrainReserved), *await agency.events(HotelReserved)]
     assert paid == VoyagePaid(amount=90)
+    assert {charged.parent_id, *charged.causes} == {start.id, *(answer.id for answer, _ in answers)}
     assert (sorted(agency.log[:2]), agency.log[2:]) == (["hotel", "train"], ["card"])
 
 
@@ -130,6 +146,62 @@ async def test_s20_an_undoing_command_that_cannot_be_handled_parks() -> None:
         await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="mended"), workflow)
         await until(agency, Phase.COMPENSATED)
     assert sorted(agency.log[3:]) == ["-card", "-hotel", "-train"]
+
+
+async def test_s14_an_optional_step_that_does_not_answer_is_undone_by_its_command() -> None:
+    """Of the step alone, whose outcome nobody knows; the saga goes on without it."""
+    unsure = Step(
+        "card",
+        action=charge,
+        done=CardCharged,
+        undo=refund,
+        optional=True,
+        timeout=0.2,
+        retry=RetryPolicy(attempts=1),
+    )
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, unsure]), card="waits")
+    async with agency.running(*agency.crew("train", "card")):
+        await agency.plan()
+        await agency.logged_all("train", "card waits")
+        await until(agency, Phase.COMPLETED)
+        agency.gates["card"].set()
+        await agency.logged_all("-card")
+    assert "-train" not in agency.log
+
+
+async def test_s43_what_fails_after_the_pivot_goes_on_when_an_operator_says_so() -> None:
+    """It is asked for again, then it parks, and nothing is undone; a retry has it done."""
+    pivot = Step("card", action=charge, done=CardCharged, refused=CardRefused, kind="pivot")
+    room = Step("hotel", action=hotel_after, done=HotelReserved, kind="retriable", retry=_TWICE)
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, pivot, room]), hotel="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        [parked] = await agency.eventually(SagaParked, count=1)
+        await until(agency, Phase.PARKED)
+        asked = [envelope.id for envelope, _ in await agency.events(ReserveHotel)]
+        assert (agency.log, len({*asked}), parked.event_id) == (["train", "card"], 2, asked[-1])
+        del agency.moods["hotel"]
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="mended"), workflow)
+        await until(agency, Phase.COMPLETED)
+    assert agency.log == ["train", "card", "hotel"]
+
+
+async def test_s24_a_command_that_undoes_has_no_deadline() -> None:
+    """What is past its deadline is undone all the same; the commands of steps keep to it."""
+    consumer, state = orchestrator(VOYAGE), MemoryState()
+    root = Envelope.root("voyage.planned", source="/test")
+    start = VoyagePlanned(to="A").sealed(dataclasses.replace(root, deadline_us=root.time_us + 1))
+    asked = await hand(consumer, delivery_of(start, state=state))
+    charged: list[Event] = []
+    for command, answer in zip(asked, (TrainReserved(seat="1"), HotelReserved(room="7")), strict=True):
+        above = envelope_of(command)
+        sealed = dataclasses.replace(above, id=f"to {above.id}", type=answer.__event__.type, parent_id=above.id)
+        charged = await hand(consumer, delivery_of(answer.sealed(sealed), state=state))
+    [above] = [envelope_of(command) for command in charged]
+    request = UndoRequested(agent="voyage", event_id=above.id, event_type=above.type, value=b"", reason="lost")
+    [undoing] = await hand(consumer, delivery_of(request.sealed(dataclasses.replace(above, id="undo")), state=state))
+    assert undoing == RefundCard(amount=None)
+    assert (above.deadline_us, envelope_of(undoing).deadline_us) == (root.time_us + 1, None)
 
 
 async def test_s39_a_saga_in_a_saga_is_undone_with_its_parent() -> None:

@@ -25,6 +25,8 @@ class Emitted(_Part):
     fails: bool = False
     undo: bytes | None = None
     """The event's whole value where its agent can undo it: all the coordinator needs to ask for that."""
+    told: bytes | None = None
+    """The event's whole value where the coordinator is to hear it behind all that it follows from."""
 
 
 class Failure(_Part):

@@ -56,6 +56,8 @@ class Consumer:
     """What each event type it hears may make it say; a type that is not listed: anything it emits."""
     undoes: Mapping[str, type[Event]] = dataclasses.field(default_factory=dict[str, type[Event]])
     """Event types of its own that it can undo. A consumer that undoes anything also hears its undo topic."""
+    tells: frozenset[str] = frozenset()
+    """Event types of its own that the coordinator hears from the activity record, behind all that they follow from."""
     joins: frozenset[str] = frozenset()
     """The event types it hears as part of a join."""
     starts: frozenset[str] = frozenset()

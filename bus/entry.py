@@ -13,12 +13,19 @@ from functools import lru_cache
 from antiphon.bus.delivery import Usage
 from antiphon.schemas.primitives import END, NULL, SOME, array, blob, double, long, text
 
+_NO_VALUES = NULL + NULL
 _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE = END + NULL + NULL
 
 
-def emitted(id: str, type: str, *, fails: bool, undo: bytes | None) -> bytes:
+def emitted(id: str, type: str, *, fails: bool, undo: bytes | None, told: bytes | None = None) -> bytes:
     """Write `activity.Emitted`."""
-    return text(id) + _emitted(type, fails) + (NULL if undo is None else SOME + blob(undo))
+    if undo is None and told is None:
+        return text(id) + _emitted(type, fails) + _NO_VALUES
+    return text(id) + _emitted(type, fails) + _value(undo) + _value(told)
+
+
+def _value(value: bytes | None) -> bytes:
+    return NULL if value is None else SOME + blob(value)
 
 
 def failure(type: str, message: str, traceback: str) -> bytes:

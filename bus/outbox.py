@@ -43,6 +43,8 @@ class Outbox:
         self._claims = claims
         self._partitions = partitions
         self._topics: dict[type[Event], str] = {}
+        self._carried = consumer.undoes.keys() | consumer.tells
+        """The types whose values stand in the activity record."""
         # What the mesh writes about itself leaves no activity, or its readers would feed themselves.
         self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, SCHEMAS)}
 
@@ -69,14 +71,18 @@ class Outbox:
                 record = self._claims.outgoing(envelope.type, record)
                 large.append(value)
             records.append(record)
-            undo = value if envelope.type in self._consumer.undoes else None
-            if undo is not None:
-                kept += len(undo)
+            undo = told = None
+            if envelope.type in self._carried:
+                carried = value
+                kept += len(value)
                 if kept > undo_room:
-                    undo = bytes(self._claims.claim_undo(envelope.type, value, kept))
+                    carried = bytes(self._claims.claim_undo(envelope.type, value, kept))
                     large.append(value)
                     kept -= len(value)
-            emitted.append(entry.emitted(envelope.id, envelope.type, fails=event_class.__event__.fails, undo=undo))
+                undo = carried if envelope.type in self._consumer.undoes else None
+                told = carried if envelope.type in self._consumer.tells else None
+            fails = event_class.__event__.fails
+            emitted.append(entry.emitted(envelope.id, envelope.type, fails=fails, undo=undo, told=told))
         if len(emitted) > _MANY:
             self._check_entry(emitted)
         return records, emitted, large

@@ -107,13 +107,17 @@ def is_live(seen: AgentSeen, *, now_us: int) -> bool:
 
 
 def _undoable_ahead(voices: Iterable[AgentSeen]) -> frozenset[str]:
-    """Return the types of which something undoable may come: backwards from what is undoable, hop by hop."""
+    """Return the types of which something undoable may come: backwards from what is undoable, hop by hop.
+
+    A saga may say at any of its events that something is to be undone, so these count too.
+    """
     found: set[str] = set()
     causes: defaultdict[str, set[str]] = defaultdict(set)
     for voice in voices:
+        is_saga = any(heart.starts for heart in voice.hears)
         for heart in voice.hears:
             answers = {said.type for said in voice.emits} if heart.leads_to is None else {*heart.leads_to}
-            if not answers.isdisjoint(voice.undoes):
+            if not answers.isdisjoint(voice.undoes) or (is_saga and answers):
                 found.add(heart.type)
             for answer in answers:
                 causes[answer].add(heart.type)

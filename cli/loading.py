@@ -19,8 +19,8 @@ from antiphon.agents.agent import Agent, agent_of
 from antiphon.agents.errors import DefinitionError
 from antiphon.bus.errors import BusError
 from antiphon.cli.errors import UsageError, did_you_mean, near
-from antiphon.compensation.definition import Saga
 from antiphon.compensation.errors import SagaDefinitionError
+from antiphon.compensation.orchestrator import Saga
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event
 

@@ -148,7 +148,7 @@ def _happened(saga: Saga, fact: Fact, mesh: Mesh) -> Saga:
         known = known or Node(type=emitted.type, past=forgotten)
         by = fact.agent if mesh.asks(fact.agent, emitted.type) else ""
         events[emitted.id] = known.model_copy(update={"parents": parents, "aftermath": aftermath, "by": by})
-        if emitted.undo is not None and not aftermath and emitted.type != _SAGA_FAILED:
+        if emitted.undo is not None and not aftermath:
             value = base64.b64encode(emitted.undo).decode()
             late = reason_for(saga, parents) is not None
             effects[emitted.id] = Effect(agent=fact.agent, type=emitted.type, value=value, key=delivery.key, late=late)

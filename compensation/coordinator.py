@@ -140,9 +140,9 @@ async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
     """Read what a saga says is to be undone; its entry carries it, so that it is heard behind all it follows from."""
     services = current.get().services
     return {
-        emitted.id: await services.decode(SagaFailed, emitted.undo)
+        emitted.id: await services.decode(SagaFailed, emitted.told)
         for emitted in delivery.emitted
-        if emitted.undo is not None and emitted.type == SagaFailed.__event__.type
+        if emitted.told is not None and emitted.type == SagaFailed.__event__.type
     }
 
 

@@ -8,7 +8,6 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from antiphon.bus.consumer import Consumer
 from antiphon.bus.names import is_legal
 from antiphon.bus.place import frame_outside, place_of_frame
 from antiphon.bus.retry import RetryPolicy
@@ -100,17 +99,8 @@ class Plan:
         return self.action.needs | (self.when.needs if self.when else frozenset[str]())
 
 
-class Saga:
-    """Steps that are taken in the order of what they build on, and undone together where one refuses.
-
-    A unit of deployment, as an agent is: `antiphon run shop:order` runs it as a
-    consumer group of its own, named as it is. It is started by an event of
-    *starts*; what *ends* makes is published when all steps have ended. What was
-    begun under a definition goes on under it: give what may still run as
-    *previous*.
-
-    Raises `SagaDefinitionError` where the steps cannot work together.
-    """
+class Definition:
+    """What a `Saga` says: its steps, checked, and those of the versions that may still run."""
 
     def __init__(
         self,
@@ -120,7 +110,7 @@ class Saga:
         steps: Sequence[Step],
         version: str = "0",
         ends: Callable[..., Event] | None = None,
-        previous: Sequence[Saga] = (),
+        previous: Sequence[Definition] = (),
     ) -> None:
         frame = frame_outside(__file__)
         self._place = place_of_frame(frame)
@@ -134,16 +124,10 @@ class Saga:
         self.pivot = self._only_pivot()
         self._check_order()
         self.ends = self._ending(ends)
-        self.versions: Mapping[str, Saga] = self._with(previous)
+        self.versions: Mapping[str, Definition] = self._with(previous)
 
     def __repr__(self) -> str:
         return f"<Saga {self.name} {self.version}: {', '.join(self.steps)}>"
-
-    def consumer(self) -> Consumer:
-        """Return this saga as the engine runs it."""
-        from antiphon.compensation.orchestrator import orchestrator  # noqa: PLC0415 - what runs a definition knows it
-
-        return orchestrator(self)  # pyright: ignore[reportArgumentType] - Self is Saga; the two modules know each other
 
     @property
     def hears(self) -> frozenset[type[Event]]:
@@ -357,8 +341,8 @@ class Saga:
         plan = self.steps[name]
         return plan.when is not None or plan.optional or any(self._may_be_skipped(need) for need in plan.needs)
 
-    def _with(self, previous: Sequence[Saga]) -> Mapping[str, Saga]:
-        versions: dict[str, Saga] = {self.version: self}
+    def _with(self, previous: Sequence[Definition]) -> Mapping[str, Definition]:
+        versions: dict[str, Definition] = {self.version: self}
         for saga in previous:
             if saga.name != self.name or saga.version in versions:
                 self._refuse(

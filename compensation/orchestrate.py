@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from antiphon.bus.intervention import Act
-from antiphon.compensation.definition import Kind, Plan, Saga
+from antiphon.compensation.definition import Definition, Kind, Plan
 from antiphon.compensation.instance import (
     ENDED,
     Answered,
@@ -37,7 +37,7 @@ from antiphon.schemas.ids import caused_id
 _OUT = frozenset({Stage.RUNNING, Stage.RESTING, Stage.UNKNOWN, Stage.PARKED})
 
 
-def advance(saga: Saga, now: Instance | None, fact: Fact) -> tuple[Instance, list[Command]]:
+def advance(saga: Definition, now: Instance | None, fact: Fact) -> tuple[Instance, list[Command]]:
     """Say what follows from *fact*: the next state, and what to do now. Only `Started` makes an instance of None."""
     commands: list[Command] = []
     match fact:
@@ -65,7 +65,7 @@ def advance(saga: Saga, now: Instance | None, fact: Fact) -> tuple[Instance, lis
     return _go_on(saga, now, commands), commands
 
 
-def _go_on(saga: Saga, now: Instance, commands: list[Command]) -> Instance:
+def _go_on(saga: Definition, now: Instance, commands: list[Command]) -> Instance:
     """Abort where a step has failed; else begin what can begin; end where nothing is left."""
     if now.undoing or now.phase is Phase.COMPLETED:
         return now
@@ -88,7 +88,7 @@ def _go_on(saga: Saga, now: Instance, commands: list[Command]) -> Instance:
     return replace(now, phase=Phase.RUNNING, reason="")
 
 
-def _begun(saga: Saga, now: Instance, commands: list[Command]) -> Instance:
+def _begun(saga: Definition, now: Instance, commands: list[Command]) -> Instance:
     """Begin each step that has nothing left to wait for. One that is skipped may let others begin."""
     while ready := [*_ready(saga, now)]:
         for plan in ready:
@@ -102,12 +102,12 @@ def _begun(saga: Saga, now: Instance, commands: list[Command]) -> Instance:
     return now
 
 
-def _ready(saga: Saga, now: Instance) -> Iterator[Plan]:
+def _ready(saga: Definition, now: Instance) -> Iterator[Plan]:
     ended = {name for name, step in now.steps.items() if step.stage in ENDED}
     return (plan for plan in saga.steps.values() if plan.name not in now.steps and ended.issuperset(plan.after))
 
 
-def _ask(saga: Saga, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
+def _ask(saga: Definition, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
     """Publish a new command of a step."""
     id = command_id(saga, now.id, plan.name, step.made)
     step = replace(step, stage=Stage.RUNNING, command=id, made=step.made + 1, tries=step.tries + 1, problem="")
@@ -121,7 +121,7 @@ def _publish(now: Instance, plan: Plan, step: Progress, commands: list[Command])
     return now.with_step(plan.name, step)
 
 
-def command_id(saga: Saga, instance: str, step: str, made: int) -> str:
+def command_id(saga: Definition, instance: str, step: str, made: int) -> str:
     """Return the id of a step's command: made from the start's, so one that is made again is the same."""
     return caused_id(instance, f"{saga.name}/{step}", made)
 
@@ -129,7 +129,7 @@ def command_id(saga: Saga, instance: str, step: str, made: int) -> str:
 # What comes of a step.
 
 
-def _asked(saga: Saga, now: Instance, fact: Answered) -> str | None:
+def _asked(saga: Definition, now: Instance, fact: Answered) -> str | None:
     """Return the step that an event answers: the one whose command it follows from, or one that waits for its type."""
     type_ = type(fact.said.event)
     open = {name for name, step in now.steps.items() if step.stage in _OUT and fact.said.id not in step.heard}
@@ -142,7 +142,7 @@ def _asked(saga: Saga, now: Instance, fact: Answered) -> str | None:
     return next(iter(direct if direct or not earlier.isdisjoint(fact.parents) else fitting), None)
 
 
-def is_expected(saga: Saga, now: Instance, fact: Answered) -> bool:
+def is_expected(saga: Definition, now: Instance, fact: Answered) -> bool:
     """Say whether some step of this run waits for *fact*."""
     return _asked(saga, now, fact) is not None
 
@@ -151,7 +151,7 @@ def _commanded(now: Instance, command: str) -> str | None:
     return next((name for name, step in now.steps.items() if step.command == command), None)
 
 
-def _answered(saga: Saga, now: Instance, name: str, fact: Answered, commands: list[Command]) -> Instance:
+def _answered(saga: Definition, now: Instance, name: str, fact: Answered, commands: list[Command]) -> Instance:
     plan, type_ = saga.steps[name], type(fact.said.event)
     step = replace(now.steps[name], heard=(*now.steps[name].heard, fact.said.id))
     if type_ in plan.working:
@@ -169,7 +169,7 @@ def _answered(saga: Saga, now: Instance, name: str, fact: Answered, commands: li
     return now
 
 
-def _refused(saga: Saga, now: Instance, name: str, reason: str, commands: list[Command]) -> Instance:
+def _refused(saga: Definition, now: Instance, name: str, reason: str, commands: list[Command]) -> Instance:
     """A step said no. What an optional one did is undone, and it is left."""
     step = replace(now.steps[name], stage=Stage.REFUSED, unknown=False, problem=reason)
     if saga.steps[name].optional and not now.undoing:
@@ -178,7 +178,7 @@ def _refused(saga: Saga, now: Instance, name: str, reason: str, commands: list[C
     return now.with_step(name, step)
 
 
-def _due(saga: Saga, now: Instance, name: str, commands: list[Command]) -> Instance:
+def _due(saga: Definition, now: Instance, name: str, commands: list[Command]) -> Instance:
     """A time-out, or the end of a rest. What had no answer is published again under the same id."""
     plan, step = saga.steps[name], now.steps[name]
     if now.undoing:
@@ -199,18 +199,18 @@ def _due(saga: Saga, now: Instance, name: str, commands: list[Command]) -> Insta
 # Back, or forward only.
 
 
-def _is_past_pivot(saga: Saga, now: Instance) -> bool:
+def _is_past_pivot(saga: Definition, now: Instance) -> bool:
     """Say whether nothing may be undone any more. A pivot of which nobody knows whether it was done counts as done."""
     pivot = now.steps.get(saga.pivot) if saga.pivot else None
     return pivot is not None and pivot.stage in (Stage.DONE, Stage.UNKNOWN, Stage.PARKED)
 
 
-def _may_pass(saga: Saga, now: Instance) -> bool:
+def _may_pass(saga: Definition, now: Instance) -> bool:
     pivot = now.steps.get(saga.pivot) if saga.pivot else None
     return pivot is not None and pivot.stage is Stage.RUNNING
 
 
-def _aborted(saga: Saga, now: Instance, name: str, commands: list[Command]) -> Instance:
+def _aborted(saga: Definition, now: Instance, name: str, commands: list[Command]) -> Instance:
     reason = now.steps[name].problem
     taken = [(saga.steps[one], step) for one, step in now.steps.items() if step.stage is not Stage.SKIPPED]
     unknown = tuple(step.command for _, step in taken if step.stage is Stage.UNKNOWN)
@@ -219,17 +219,17 @@ def _aborted(saga: Saga, now: Instance, name: str, commands: list[Command]) -> I
     return replace(now, phase=Phase.COMPENSATING, undoing=True, reason=reason)
 
 
-def _goes_forward(saga: Saga, now: Instance, name: str) -> bool:
+def _goes_forward(saga: Definition, now: Instance, name: str) -> bool:
     kind = saga.steps[name].kind
     return _is_past_pivot(saga, now) or (kind is Kind.RETRIABLE and _tries_left(saga, now, name))
 
 
-def _tries_left(saga: Saga, now: Instance, name: str) -> bool:
+def _tries_left(saga: Definition, now: Instance, name: str) -> bool:
     step = now.steps[name]
     return not step.unknown and step.tries < saga.steps[name].retry.attempts
 
 
-def _kept_at(saga: Saga, now: Instance, name: str, commands: list[Command]) -> Instance:
+def _kept_at(saga: Definition, now: Instance, name: str, commands: list[Command]) -> Instance:
     """Have a step that must succeed asked for again, later and later; then by a person."""
     plan, step = saga.steps[name], now.steps[name]
     if _tries_left(saga, now, name):
@@ -241,7 +241,7 @@ def _kept_at(saga: Saga, now: Instance, name: str, commands: list[Command]) -> I
     return replace(now, reason=f"step {name!r}: {step.problem}")
 
 
-def _again(saga: Saga, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
+def _again(saga: Definition, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
     """Ask again: under the same id where the outcome is unknown, under a new one where it was a refusal."""
     if step.unknown:
         return _publish(now, plan, replace(step, stage=Stage.RUNNING, tries=step.tries + 1), commands)
@@ -261,7 +261,7 @@ def _judged(now: Instance, fact: Judged) -> Instance:
     return replace(now, phase=phase, undoing=True, reason=now.reason or fact.reason)
 
 
-def _decided(saga: Saga, now: Instance, fact: Decided, commands: list[Command]) -> Instance:
+def _decided(saga: Definition, now: Instance, fact: Decided, commands: list[Command]) -> Instance:
     parked = [name for name, step in now.steps.items() if step.stage is Stage.PARKED]
     match fact.act:
         case Act.RETRY:
@@ -279,7 +279,7 @@ def _decided(saga: Saga, now: Instance, fact: Decided, commands: list[Command]) 
     return now
 
 
-def _leaves(saga: Saga, now: Instance) -> tuple[str, ...]:
+def _leaves(saga: Definition, now: Instance) -> tuple[str, ...]:
     """Return the answers that no later step builds on: what the end follows from, beside the start."""
     followed = {name for plan in saga.steps.values() for name in plan.after}
     answers = [now.steps[name].answer for name in saga.steps if name not in followed]

@@ -16,7 +16,7 @@ from antiphon.bus.delivery import current
 from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told, saga_told
-from antiphon.compensation.definition import Saga
+from antiphon.compensation.definition import Definition
 from antiphon.compensation.errors import NoUndoError, UnknownSagaVersionError
 from antiphon.compensation.instance import (
     Answered,
@@ -44,7 +44,24 @@ from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.schemas.ids import caused_id
 
 
-def orchestrator(saga: Saga, *, clock_us: Callable[[], int] = now_us) -> Consumer:
+class Saga(Definition):
+    """Steps that are taken in the order of what they build on, and undone together where one refuses.
+
+    A unit of deployment, as an agent is: `antiphon run shop:order` runs it as a
+    consumer group of its own, named as it is. It is started by an event of
+    *starts*; what *ends* makes is published when all steps have ended. What was
+    begun under a definition goes on under it: give what may still run as
+    *previous*.
+
+    Raises `SagaDefinitionError` where the steps cannot work together.
+    """
+
+    def consumer(self) -> Consumer:
+        """Return this saga as the engine runs it."""
+        return orchestrator(self)
+
+
+def orchestrator(saga: Definition, *, clock_us: Callable[[], int] = now_us) -> Consumer:
     """Return *saga* as the engine runs it."""
     told = saga_told(saga.name)
     heard: list[type[Event]] = [*saga.hears, told, SagaIntervened]
@@ -57,8 +74,8 @@ def orchestrator(saga: Saga, *, clock_us: Callable[[], int] = now_us) -> Consume
         handler=_handler(saga, clock_us),
         emits=saga.emits | {SagaFailed, SagaParked, told},
         leads_to={type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
-        # The entry of what is undone carries its value, and so does that of what says what is to be undone.
-        undoes={**saga.asks, SagaFailed.__event__.type: SagaFailed},
+        undoes=saga.asks,
+        tells=frozenset({SagaFailed.__event__.type}),
         starts=frozenset(one.starts.__event__.type for one in saga.versions.values()),
         asks=frozenset(command.__event__.type for command in commands | undoing),
         # Times to come are kept across the keys of a partition.
@@ -69,7 +86,7 @@ def orchestrator(saga: Saga, *, clock_us: Callable[[], int] = now_us) -> Consume
     )
 
 
-def _handler(saga: Saga, clock_us: Callable[[], int]) -> Callable[[Event], Awaitable[Sequence[Event]]]:
+def _handler(saga: Definition, clock_us: Callable[[], int]) -> Callable[[Event], Awaitable[Sequence[Event]]]:
     async def orchestrate(event: Event) -> Sequence[Event]:
         delivery = current.get()
         at_us = clock_us()
@@ -91,7 +108,7 @@ def _handler(saga: Saga, clock_us: Callable[[], int]) -> Callable[[Event], Await
 class _Turn:
     """One event, and what follows from it in the runs of its workflow."""
 
-    def __init__(self, saga: Saga, runs: Runs, cause: Envelope, at_us: int) -> None:
+    def __init__(self, saga: Definition, runs: Runs, cause: Envelope, at_us: int) -> None:
         self._saga = saga
         self._runs = runs
         self._cause = cause
@@ -184,13 +201,13 @@ class _Turn:
         unknown = [id for id in asked if id not in known]
         return [*(id for id in asked if id in expecting), *unknown, *expecting][:1]
 
-    def _definition(self, kept: Mapping[str, Any]) -> Saga:
+    def _definition(self, kept: Mapping[str, Any]) -> Definition:
         found = self._saga.versions.get(kept["version"])
         if found is None:
             raise UnknownSagaVersionError(self._saga.name, kept["version"], self._saga.versions)
         return found
 
-    def _said(self, saga: Saga, run: Instance, commands: Iterable[Command]) -> list[Event]:
+    def _said(self, saga: Definition, run: Instance, commands: Iterable[Command]) -> list[Event]:
         said: list[Event] = []
         for command in commands:
             match command:
@@ -244,7 +261,7 @@ class _Turn:
         )
 
 
-def _source(saga: Saga) -> str:
+def _source(saga: Definition) -> str:
     return f"/agents/{saga.name}"
 
 
@@ -258,7 +275,7 @@ def _told(what: Told, about: str, event_id: str, reason: str, tries: int) -> Fac
             return Judged(Verdict(what.value), reason)
 
 
-def _due(saga: Saga, overdue: Overdue, at_us: int) -> Event:
+def _due(saga: Definition, overdue: Overdue, at_us: int) -> Event:
     """Make the event by which a saga tells itself that a time has come: what follows from it is then told as activity."""
     event = saga_told(saga.name)(
         saga=saga.name,

@@ -10,7 +10,7 @@ from antiphon.bus.delivery import State
 from antiphon.bus.intervention import SagaIntervened
 from antiphon.bus.verdict import saga_told
 from antiphon.compensation.agenda import Agenda
-from antiphon.compensation.definition import Saga
+from antiphon.compensation.definition import Definition
 from antiphon.compensation.instance import Instance, Progress, Said, Stage, Wake
 from antiphon.compensation.saga import Phase
 from antiphon.schemas.codec import to_json
@@ -39,7 +39,7 @@ class Overdue(NamedTuple):
 class Runs:
     """The runs of one saga on one partition, those of a workflow under its id."""
 
-    def __init__(self, saga: Saga, state: State, *, now_us: int) -> None:
+    def __init__(self, saga: Definition, state: State, *, now_us: int) -> None:
         self._saga = saga
         self._state = state
         self._now_us = now_us

@@ -18,7 +18,7 @@ from antiphon.bus.port import Bus
 from antiphon.bus.publisher import Publisher
 from antiphon.bus.record import Record
 from antiphon.bus.topics import ensure
-from antiphon.compensation.definition import Saga
+from antiphon.compensation.orchestrator import Saga
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, from_headers
 from antiphon.schemas.event import Event

@@ -124,8 +124,7 @@ def _undos_due(
     asked = {data.get("event_id") for data in requests}
     condemned = _condemned(events, failures)
     return any(
-        # The activity of a saga that failed carries what it said as that of an undoable event does.
-        emitted.undo is not None and emitted.type != _SAGA_FAILED and emitted.id not in asked
+        emitted.undo is not None and emitted.id not in asked
         for delivery in deliveries
         if delivery.event_id not in undo_events
         for emitted in delivery.emitted

@@ -16,6 +16,7 @@ from antiphon.schemas.avro import schema_of
 
 texts = st.text(max_size=40)
 longs = st.integers(-(2**63), 2**63 - 1)
+values = st.none() | st.binary(max_size=200)
 spent = st.builds(
     Spent,
     model=texts,
@@ -39,7 +40,7 @@ handled = st.builds(
     duration_us=longs,
     queue_us=longs,
     emitted=st.lists(
-        st.builds(Emitted, id=texts, type=texts, fails=st.booleans(), undo=st.none() | st.binary(max_size=200)),
+        st.builds(Emitted, id=texts, type=texts, fails=st.booleans(), undo=values, told=values),
         max_size=3,
     ),
     causes=st.lists(texts, max_size=3),
@@ -54,7 +55,7 @@ SCHEMA, _ = binary.parse(schema_of(Activity))
 def written(delivery: Handled) -> bytes:
     """Write *delivery* as a worker does."""
     fields: dict[str, Any] = dict(delivery)
-    fields["emitted"] = [entry.emitted(e.id, e.type, fails=e.fails, undo=e.undo) for e in delivery.emitted]
+    fields["emitted"] = [entry.emitted(e.id, e.type, fails=e.fails, undo=e.undo, told=e.told) for e in delivery.emitted]
     fields["usage"] = [
         Usage(
             model=call.model,

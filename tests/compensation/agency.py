@@ -29,7 +29,8 @@ from voyage import (
 
 from antiphon import Agent, Event, RetryPolicy
 from antiphon.bus.consumer import Consumer
-from antiphon.compensation.definition import Saga, Step
+from antiphon.compensation.definition import Step
+from antiphon.compensation.orchestrator import Saga
 
 _ONCE = RetryPolicy(attempts=1)
 

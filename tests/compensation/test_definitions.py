@@ -25,8 +25,9 @@ from voyage import (
 )
 
 from antiphon import Event
-from antiphon.compensation.definition import Kind, Saga, Step
+from antiphon.compensation.definition import Kind, Step
 from antiphon.compensation.errors import SagaDefinitionError
+from antiphon.compensation.orchestrator import Saga
 
 TRAIN = Step("train", action=train, done=TrainReserved)
 HOTEL = Step("hotel", action=hotel, done=HotelReserved)

@@ -26,8 +26,9 @@ from voyage import (
 
 from antiphon import RetryPolicy
 from antiphon.bus.intervention import Act
-from antiphon.compensation.definition import Saga, Step
+from antiphon.compensation.definition import Step
 from antiphon.compensation.instance import Fail, Said, Started, Verdict
+from antiphon.compensation.orchestrator import Saga
 
 SEAT, ROOM, PAID, SENT = (
     TrainReserved(seat="12A"),

@@ -22,8 +22,8 @@ from antiphon import Event, RetryPolicy
 from antiphon.bus.alarms import TimeCame
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
-from antiphon.compensation.definition import Saga, Step
-from antiphon.compensation.orchestrator import orchestrator
+from antiphon.compensation.definition import Step
+from antiphon.compensation.orchestrator import Saga, orchestrator
 from antiphon.compensation.saga import Phase
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import envelope_of
@@ -66,6 +66,19 @@ async def until(agency: Agency, phase: Phase, saga: str = "voyage") -> dict[str,
 
 def cancelled() -> SagaIntervened:
     return SagaIntervened(act=Act.CANCEL, actor="ann", reason="ill")
+
+
+async def test_s03_a_saga_of_which_nothing_can_be_undone() -> None:
+    """It hears all the same that it is over: the coordinator keeps what a saga may still fail."""
+
+    def only(planned: VoyagePlanned) -> ChargeCard:
+        return ChargeCard(seat="12A", room=None)
+
+    step = Step("card", action=only, done=CardCharged, refused=CardRefused, kind="read_only")
+    agency = Agency(Saga("voyage", version="1", starts=VoyagePlanned, steps=[step]), card="refuses")
+    async with agency.running(*agency.crew("card")):
+        await agency.plan()
+        assert "card" in (await until(agency, Phase.COMPENSATED))["reason"]
 
 
 async def test_s01_a_saga_is_done() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from antiphon import Event
 from antiphon.bus.intervention import Act
-from antiphon.compensation.definition import Saga
 from antiphon.compensation.instance import (
     Answered,
     Ask,
@@ -26,6 +25,7 @@ from antiphon.compensation.instance import (
     Wake,
 )
 from antiphon.compensation.orchestrate import advance
+from antiphon.compensation.orchestrator import Saga
 
 
 class VoyagePlanned(Event):

@@ -20,12 +20,21 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.event import Event
 from antiphon.testing.ending import End, Invariant, ModelEnd, broken, listed, problems
 from antiphon.testing.mesh import consumers_of
-from antiphon.testing.model import Choice, Mishap, Model, Position
+from antiphon.testing.model import Choice, Mishap, Model, NotModelledError, Position
 from antiphon.testing.outside import NotRestorableError, Outside
 from antiphon.testing.retelling import story
 from antiphon.testing.virtual import run_virtually
 
-__all__ = ["End", "ExplorationError", "Explored", "Mishap", "NotRestorableError", "ReplayError", "explore"]
+__all__ = [
+    "End",
+    "ExplorationError",
+    "Explored",
+    "Mishap",
+    "NotModelledError",
+    "NotRestorableError",
+    "ReplayError",
+    "explore",
+]
 
 STEPS = 4
 """Deliveries of a workflow that goes well, up to which every interleaving is gone through."""

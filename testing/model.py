@@ -57,6 +57,16 @@ class Mishap(StrEnum):
     """It is not started: the workflow fails. Undos have no deadline."""
 
 
+class NotModelledError(TypeError):
+    """Something is to be played that the model has no time for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"expected agents, which act on events alone, got {name!r}, a saga or another consumer that also acts when a time has "
+            "come. Run it on antiphon.testing.mesh.MemoryMesh, or under antiphon.testing.simulation."
+        )
+
+
 class Choice(NamedTuple):
     """One thing that may happen next."""
 
@@ -210,7 +220,10 @@ class _Ran(NamedTuple):
 
 
 class Model:
-    """Agents, the coordinator, and what they change outside; `options` and `after` play them."""
+    """Agents, the coordinator, and what they change outside; `options` and `after` play them.
+
+    Raises `NotModelledError`.
+    """
 
     def __init__(
         self,
@@ -221,6 +234,9 @@ class Model:
         repeats: int = 1,
         repeatable: bool = True,
     ) -> None:
+        for consumer in consumers:
+            if consumer.wakes:
+                raise NotModelledError(consumer.name)
         self.agents = [_seen(consumer) for consumer in consumers]
         mesh = subscriptions(self.agents, now_us=START_US)
         self._consumers = {consumer.name: consumer for consumer in consumers}

@@ -29,6 +29,7 @@ class Batch:
     owned: frozenset[Owned]
     remembered: list[Remembered]
     deliveries: int = 0
+    """How many of them are finished with it."""
 
 
 class Committer:

@@ -27,7 +27,7 @@ from antiphon.bus.clock import Clock, WallClock
 from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
-from antiphon.bus.errors import CommitError, MemberFailedError
+from antiphon.bus.errors import BrokerUnreachableError, CommitError, MemberFailedError
 from antiphon.bus.heartbeat import InFlight
 from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
@@ -38,6 +38,7 @@ from antiphon.bus.pressure import Bounds, Pressure
 from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition, in_words
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.runner import Runner
+from antiphon.bus.state import PartitionState
 from antiphon.bus.states import States, StateSettings
 from antiphon.bus.stopped import Stopped
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
@@ -329,7 +330,7 @@ class Engine:
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._stop_waiting()  # restoring may take longer than that; it is ready after it
         fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
-        restored = await self._states.restore(fresh)
+        restored = await self._restored(fresh)
         if self._draining.is_set():
             return
         # Inputs are co-partitioned: partition 3 of every topic shares one state.
@@ -341,6 +342,20 @@ class Engine:
         self._tell(logging.INFO, "partitions assigned", partitions)
         member.resume([tp for tp in partitions if tp not in self._stopped])
         self.ready.set()
+
+    async def _restored(self, numbers: Collection[int]) -> Mapping[int, PartitionState]:
+        """Restore state; brokers that do not answer are asked again, as after a failed transaction."""
+        tries = 0
+        while True:
+            try:
+                return await self._states.restore(numbers)
+            except BrokerUnreachableError as error:
+                tries += 1
+                if self._settings.commits.gives_up(tries, error):
+                    raise
+                delay_s = self._settings.commits.delay_s(tries, self._random)
+                log.warning("state is not restored yet; trying again", extra={"reason": str(error)})
+                await asyncio.sleep(delay_s)
 
     async def _revoke(self, partitions: Collection[TopicPartition]) -> None:
         """Let what runs finish within the grace period and be committed, then let go."""

@@ -13,7 +13,14 @@ from antiphon.bus.activity import Activity
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import current
 from antiphon.bus.engine import Engine, EngineSettings
-from antiphon.bus.errors import CommitError, MemberFailedError, MissingTopicsError, PartitionCountError, PermanentError
+from antiphon.bus.errors import (
+    BrokerUnreachableError,
+    CommitError,
+    MemberFailedError,
+    MissingTopicsError,
+    PartitionCountError,
+    PermanentError,
+)
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.middleware.lineage import lineage
@@ -483,6 +490,38 @@ async def test_a_last_transaction_that_fails_is_no_clean_stop() -> None:
     assert (await run, engine.handed_back) == (2, 2)
     async with world.running(consumer(answer)):
         await world.until_done(1, 2)
+
+
+class Elusive(MemoryBus):
+    """A broker that does not answer some questions about where topics end."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(partitions=1)
+        self.failures = failures
+
+    async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
+        if not committed and self.failures:
+            self.failures -= 1
+            raise BrokerUnreachableError("127.0.0.1:9092", "connection reset", tried_s=0.0)
+        return await super().bounds(topics, committed=committed)
+
+
+async def test_a_broker_that_does_not_answer_while_state_is_restored() -> None:
+    """It is asked again: a connection that is cut at that moment must not end the worker."""
+    world = World(1, bus=Elusive(failures=2))
+    async with world.running(consumer(answer)):
+        await world.place(1)
+        await world.until_done(1)
+
+
+async def test_a_broker_that_never_answers_while_state_is_restored() -> None:
+    """The worker ends, and says who did not answer."""
+    world = World(1, bus=Elusive(failures=1_000))
+    await world.prepare(consumer(answer))
+    settings = EngineSettings(instance="one", partitions=1, commits=QUICK)
+    engine = Engine(world.bus, consumer(answer), names=world.names, codec=world.codec, settings=settings)
+    with pytest.raises(BrokerUnreachableError, match=r"127\.0\.0\.1:9092"):
+        await engine.run()
 
 
 class Overheard(MemoryBus):

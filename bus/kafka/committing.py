@@ -160,10 +160,12 @@ class Committing(threading.Thread):
                     return self._transact(self._producer, transaction, ticket.metadata)
                 except KafkaException as exception:
                     failure = exception
-            error = error_of(failure)
-            # Where the outcome is unknown there is no abort: it could hit the next transaction.
-            undone = error.txn_requires_abort() and not self.left and self._abort()
-            again = undone and error.code() in _STALE and attempt < _STALE_TRIES
+                error = error_of(failure)
+                # Where the outcome is unknown there is no abort: it could hit the next transaction.
+                if not (error.txn_requires_abort() and not self.left and self._abort()):
+                    self._discard()
+                    raise self._failed(error) from failure
+            again = error.code() in _STALE and attempt < _STALE_TRIES
             if not (again and self._ownership.newer(ticket, within_s=1.0)):
                 self._discard()
                 raise self._failed(error) from failure

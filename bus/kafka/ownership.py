@@ -9,7 +9,9 @@ its records were taken in.
 
 And a partition is not given back while a transaction is under way that holds
 work of it: its next owner may ask what is committed before that one's offsets
-arrive, and Kafka 4.3 has been seen to take them all the same.
+arrive, and Kafka 4.3 has been seen to take them all the same. For the same
+reason one whose outcome nobody knows is under way until its producer is fenced:
+until then it may still be decided either way.
 """
 
 from __future__ import annotations
@@ -90,20 +92,21 @@ class Ownership:
 
     @contextmanager
     def committing(self, partitions: Collection[TopicPartition]) -> Generator[Ticket]:
-        """Give a ticket for a transaction that is under way until the context is left; raises as `ticket` does."""
+        """Give a ticket for a transaction that is under way until the context is left; raises as `ticket` does.
+
+        Leave it by an exception where nobody knows the outcome: then it is under way until `fenced`.
+        """
         with self._changed:
             ticket = self.ticket(partitions)
             number = next(self._numbers)
             self._under_way[number] = frozenset(partitions)
-        try:
-            yield ticket
-        finally:
-            with self._changed:
-                self._under_way.pop(number, None)
-                self._changed.notify_all()
+        yield ticket
+        with self._changed:
+            self._under_way.pop(number, None)
+            self._changed.notify_all()
 
     def fenced(self) -> None:
-        """Note that every older producer is fenced: what was under way with one, hanging perhaps, will never count."""
+        """Note that every older producer is fenced: what was under way with one is decided, and so is what hangs there."""
         with self._changed:
             self._under_way.clear()
             self._changed.notify_all()

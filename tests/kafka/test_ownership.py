@@ -73,12 +73,14 @@ def test_a_partition_is_not_given_back_during_its_commit() -> None:
     assert ownership.settle([P0], within_s=0.0)
 
 
-def test_a_commit_that_fails_is_over_too() -> None:
-    """Or the partition would wait for it until the time is up."""
+def test_a_commit_of_unknown_outcome_is_under_way_until_it_is_fenced() -> None:
+    """It may still come to be: whoever asked now what is committed might be told what no longer holds a moment later."""
     ownership = Ownership()
     ownership.tell([P0], ownership.begin([P0]))
-    with contextlib.suppress(ValueError), ownership.committing([P0]):
-        raise ValueError
+    with contextlib.suppress(TimeoutError), ownership.committing([P0]):
+        raise TimeoutError
+    assert not ownership.settle([P0], within_s=0.0)
+    ownership.fenced()
     assert ownership.settle([P0], within_s=0.0)
 
 

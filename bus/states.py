@@ -24,7 +24,7 @@ from typing import Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from antiphon.bus.consumer import Consumer, Guarantee
-from antiphon.bus.errors import BusError, CommitError
+from antiphon.bus.errors import BusError, CommitError, UnknownTopicError
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.bus.state import WORKFLOW, Memory, PartitionState
@@ -168,7 +168,10 @@ class States:
         stop: dict[TopicPartition, int] = {}
         for number in wanted:
             tp = TopicPartition(self._topic, number)
-            first, end = bounds.get(tp, (0, 0))
+            if tp not in bounds:
+                # To go on would be to go on without state.
+                raise UnknownTopicError(self._topic, await self._bus.topics())
+            first, end = bounds[tp]
             begin = await self._loaded(self._kept[number], identity, first, end, time_ms)
             if begin < end:
                 start[tp], stop[tp] = begin, end

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Offset
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -174,10 +174,15 @@ class Administration:
             answers: Mapping[Offset, Future[Any]] = client.list_offsets(
                 asked, isolation_level=level, request_timeout=_ANSWER_S
             )
-            return {
+            found = {
                 TopicPartition(partition.topic, partition.partition): answer.result().offset
                 for partition, answer in answers.items()
             }
+        if OFFSET_INVALID in found.values():
+            # What the client says, and no error beside it, where a connection ended in the middle of the question. Whoever
+            # took it for an end would read nothing, and take that for all there is.
+            raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE, "the connection was cut"))
+        return found
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
         made: list[str] = []

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from antiphon import Agent, Context, Event
 from antiphon.bus.consumer import Consumer, Guarantee
-from antiphon.bus.errors import CommitError
+from antiphon.bus.errors import CommitError, UnknownTopicError
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import Outgoing, TopicPartition
@@ -248,6 +248,14 @@ async def kept(tmp_path: Path, **more: Any) -> World:
         await one.change(key, b"{}", commits=True)
     await one.tend(quiet)
     return world
+
+
+async def test_a_topic_that_is_not_there_is_no_empty_state() -> None:
+    """To go on as if it were would be to lose what is on it."""
+    world = World(None)
+    with pytest.raises(UnknownTopicError, match=r"stock\.state"):
+        await world.instances[0].own()
+    await world.instances[0].end()
 
 
 async def test_a_restart_reads_what_was_written_since(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from accounts import Audited, auditor, ledger
 from relay import Api, CutError, Relay, Request
 from world import AUDITOR, LEDGER, World, deposits
 
+from antiphon.bus.connect import connect
+from antiphon.bus.settings import Settings
+
 pytestmark = pytest.mark.kafka
 
 
@@ -54,3 +57,26 @@ async def test_f13_slow_and_resetting(relayed: World, relay: Relay) -> None:
     assert worker.exit_code is None
     assert await relayed.crew.stop() == [0]
     assert await relayed.wrong(ledger, auditor) == []
+
+
+async def test_a_question_that_was_cut_off_is_asked_again(relayed: World, relay: Relay) -> None:
+    """The client answers it with no error and with an offset that is none: state would be restored up to there, from nothing."""
+    await relayed.publish(deposits(0, 50))
+    topic = relayed.names.topic("money.deposited")
+    left = 2
+
+    async def cut(request: Request) -> None:
+        nonlocal left
+        if left and request.api == Api.LIST_OFFSETS:
+            left -= 1
+            raise CutError
+
+    bus = connect(Settings(bootstrap_servers=relay.address))
+    try:
+        await bus.topics()
+        relay.before = cut
+        bounds = await bus.bounds([topic])
+    finally:
+        await bus.close()
+    assert (left, bounds) == (0, await relayed.bus.bounds([topic]))
+    assert sum(end for _, end in bounds.values()) == 50

@@ -127,7 +127,7 @@ class World:
         try:
             await eventually(there, PATIENCE_S, what=f"{count} of {topic} to be there")
         except TimeoutError as error:
-            error.add_note(f"{len(found)} are there")
+            error.add_note(f"{len(await self.events(event_class))} are there")
             raise
         return found
 

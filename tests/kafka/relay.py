@@ -21,6 +21,7 @@ class Api(IntEnum):
     """The requests of Kafka's protocol that tests ask about."""
 
     PRODUCE = 0
+    LIST_OFFSETS = 2
     INIT_PRODUCER_ID = 22
     ADD_PARTITIONS_TO_TXN = 24
     ADD_OFFSETS_TO_TXN = 25

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from antiphon.bus.delivery import Delivery, Outcome
 from antiphon.bus.job import Job
-from antiphon.bus.telemetry import Status, Telemetry
+from antiphon.bus.telemetry import Figure, Status, Telemetry
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -63,7 +63,8 @@ class Metrics(Telemetry):
 
     def text(self, statuses: Sequence[Status]) -> bytes:
         """Return all figures, and how the agents stand by *statuses*, in Prometheus' text format."""
-        return exposition([*self._counted(statuses), *_standing(statuses), *self._process.collect()])
+        own = [figure for status in statuses for figure in status.figures]
+        return exposition([*self._counted(statuses), *_standing(statuses), *_own(own), *self._process.collect()])
 
     def _counted(self, statuses: Sequence[Status]) -> Iterator[Metric]:
         tallies: list[tuple[_Labels, _Tally]] = [((agent,), tally) for agent, tally in self._agents.items()]
@@ -161,6 +162,17 @@ def _standing(statuses: Sequence[Status]) -> Iterator[Metric]:
         for (topic, partition), events in (status.lag or {}).items():
             lag.add_metric([status.agent, topic, str(partition)], events)
     yield lag
+
+
+def _own(figures: Iterable[Figure]) -> Iterator[Metric]:
+    """Return what consumers tell of their own, each name's figures together."""
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for figure in figures:
+        made = CounterMetricFamily if figure.counts else GaugeMetricFamily
+        if figure.name not in families:
+            families[figure.name] = made(f"antiphon_{figure.name}", figure.meaning, labels=[*figure.labels])
+        families[figure.name].add_metric([*figure.labels.values()], figure.value)
+    yield from families.values()
 
 
 def _counter(name: str, meaning: str, labels: Sequence[str], counts: Mapping[_Labels, int]) -> Metric:

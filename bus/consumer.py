@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +14,7 @@ from antiphon.bus.retry import RetryPolicy
 from antiphon.schemas.event import Event
 
 if TYPE_CHECKING:
+    from antiphon.bus.telemetry import Figure
     from antiphon.schemas.codec import Codec
 
 STATE_EXPIRES_S = 30 * 24 * 3600.0
@@ -76,6 +77,8 @@ class Consumer:
     wakes: bool = False
     """Its handler is called with `bus.alarms.TimeCame` too: once a worker is given a partition, and at times that it names
     (`Delivery.wake_at`). A look that fails is made again later, leaves no activity and is never set aside. Needs `Lane.PARTITION`."""
+    figures: Callable[[Collection[int]], Iterable[Figure]] | None = None
+    """What it tells of itself for /metrics, given the numbers of the partitions that its worker owns. Any thread may ask."""
     follows: Follower | None = None
     """Runs as long as the worker does. What it raises ends the worker."""
 

@@ -163,6 +163,9 @@ class Engine:
             restored=self._states.restored,
             to_restore=self._states.to_restore,
             state_bytes=self._states.size,
+            figures=()
+            if self._consumer.figures is None
+            else (*self._consumer.figures({one.tp.partition for one in owned}),),
         )
 
     def in_hand(self, task: asyncio.Task[Any]) -> dict[str, object] | None:

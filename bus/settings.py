@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
     )
     processes: int = Field(default=1, ge=1, le=1_000, description="worker processes that `antiphon run` starts")
+    linger: float = Field(
+        default=86_400.0,
+        ge=0,
+        description="seconds that a workflow can still be undone after it ended, for the coordinator",
+    )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="port of /livez, /readyz, /metrics; 0: none")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address that this port is opened on")
     claims: Annotated[str | None, AfterValidator(_place)] = Field(

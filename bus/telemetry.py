@@ -41,6 +41,20 @@ SILENT = Telemetry()
 """Tells nobody."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figure:
+    """One number that a consumer tells of its own, for /metrics."""
+
+    name: str
+    """Without `antiphon_`, and without `_total`."""
+    meaning: str
+    value: float
+    _: dataclasses.KW_ONLY
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    counts: bool = False
+    """It only ever grows while the process lives."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How one engine stands at this moment."""
@@ -68,3 +82,5 @@ class Status:
     """Offsets of the changelog that are still to be read before partitions that were assigned are ready."""
     state_bytes: int = 0
     """Bytes of memory that state takes."""
+    figures: tuple[Figure, ...] = ()
+    """What the consumer tells of its own."""

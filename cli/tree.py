@@ -334,8 +334,11 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    if state in ("failed", "parked") and not payloads:
-        return [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    if state == "parked":
+        return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
+    if state == "failed":
+        return shown
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

@@ -263,8 +263,8 @@ def _undone_by_command(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
 
 
 def _stuck(saga: Saga, id: str, delivery: Handled) -> tuple[Saga, list[Command]]:
-    """Note that an undo was given up, where it was."""
-    if delivery.outcome not in (Outcome.DEAD_LETTERED, Outcome.EXPIRED):
+    """Note that an undo was given up, where it was. What an operator has said about it holds, though it is told again."""
+    if delivery.outcome not in (Outcome.DEAD_LETTERED, Outcome.EXPIRED) or saga.effects[id].status is Status.SKIPPED:
         return saga, []
     error = delivery.error
     problem = f"{error.type}: {error.message}" if error else str(delivery.outcome)

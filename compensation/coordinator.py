@@ -20,8 +20,9 @@ from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
+from antiphon.compensation.census import Census
 from antiphon.compensation.roster import Roster
-from antiphon.compensation.saga import Command, Fact, Mesh, Park, Tell, Undo, undo_id
+from antiphon.compensation.saga import Command, Fact, Mesh, Park, Saga, Tell, Undo, undo_id
 from antiphon.compensation.store import Sagas
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of
@@ -48,7 +49,7 @@ def coordinator(
     *past_stuck* undoing goes on past an undo that was given up. The agents are
     known from their heartbeats, unless *mesh* says who they are.
     """
-    roster = Roster(clock_us=clock_us)
+    roster, census = Roster(clock_us=clock_us), Census(clock_us)
 
     async def known() -> Mesh:
         return mesh or await roster.subscriptions()
@@ -58,7 +59,8 @@ def coordinator(
         name=NAME,
         version="2",
         hears={said.__event__.type: said for said in (Activity, SagaIntervened)},
-        handler=_handler(known, clock_us, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck),
+        handler=_handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck),
+        figures=census.figures,
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
         lane=Lane.PARTITION,
@@ -78,7 +80,12 @@ def _workflows(event: Event) -> list[str]:
 
 
 def _handler(
-    known: Callable[[], Awaitable[Mesh]], clock_us: Callable[[], int], *, linger_us: int, past_stuck: bool
+    known: Callable[[], Awaitable[Mesh]],
+    clock_us: Callable[[], int],
+    census: Census,
+    *,
+    linger_us: int,
+    past_stuck: bool,
 ) -> Handler:
     async def coordinate(event: Event) -> Sequence[Event]:
         mesh, at_us = await known(), clock_us()
@@ -109,21 +116,25 @@ def _handler(
             case TimeCame():
                 # Here alone: only now all is told that was handled by this time.
                 for id in sagas.due():
-                    saga, deadline_us = sagas[id], sagas[id].deadline_us
-                    if deadline_us is not None and deadline_us <= at_us:
-                        saga, commands = overdue(saga, id, mesh, past_stuck=past_stuck)
-                    else:
-                        saga, commands = proceed(saga, mesh, past_stuck=past_stuck)
-                    sagas[id] = saga
+                    sagas[id], commands = _looked_at(sagas[id], id, mesh, at_us, past_stuck=past_stuck)
                     follow_up(id, commands)
             case _:
                 pass
-        sagas.store()
+        here = current.get()
+        changes = sagas.store()
+        if changes or isinstance(event, TimeCame):
+            census.take(here.record.partition, here.state, changes)
         if (next_us := sagas.next_us) is not None:
-            current.get().wake_at(next_us)
+            here.wake_at(next_us)
         return said
 
     return coordinate
+
+
+def _looked_at(saga: Saga, id: str, mesh: Mesh, at_us: int, *, past_stuck: bool) -> tuple[Saga, list[Command]]:
+    if saga.deadline_us is not None and saga.deadline_us <= at_us:
+        return overdue(saga, id, mesh, past_stuck=past_stuck)
+    return proceed(saga, mesh, past_stuck=past_stuck)
 
 
 def _said(command: Command, correlation_id: str, time_us: int) -> Event:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.delivery import State
@@ -23,6 +25,14 @@ class Kept(BaseModel):
     """When something last happened in it."""
     due_us: int = 0
     """When it is looked at again. The agenda may name it at other times too; those are void."""
+
+
+class Change(NamedTuple):
+    """A workflow that became another; None where it is not kept."""
+
+    id: str
+    before: Saga | None
+    after: Saga | None
 
 
 class Sagas:
@@ -70,18 +80,24 @@ class Sagas:
         """Say whether nobody will need it: not touched for long, and no undo of it waits for anything."""
         return not unsettled(kept.saga) and kept.touched_us + self._linger_us <= self._now_us
 
-    def store(self) -> None:
-        """Write what changed, and note when to look again."""
+    def store(self) -> list[Change]:
+        """Write what changed, and note when to look again; returns the workflows that changed, as they were and as they are."""
+        changes: list[Change] = []
         for id, saga in self._now.items():
             kept = self._read[id]
             changed = saga is not kept.saga and saga != kept.saga
+            before = kept.saga if kept.touched_us else None
             if saga == Saga():
                 if kept.touched_us:
                     self._state.mapping(id).clear()
+                    changes.append(Change(id, before, None))
             elif changed or id in self._looked_at:
                 self._write(
                     id, Kept(saga=saga, touched_us=self._now_us if changed else kept.touched_us, due_us=kept.due_us)
                 )
+                if changed:
+                    changes.append(Change(id, before, saga))
+        return changes
 
     def _write(self, id: str, kept: Kept) -> None:
         wanted_us = self._wanted_us(kept)

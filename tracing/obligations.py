@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.subscriptions import Subscriptions
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
@@ -68,7 +68,7 @@ def obligations(
     told = {emitted.id for delivery in deliveries for emitted in delivery.emitted if emitted.fails}
     told.update(id for id, _ in set_aside if id not in requests)
     failures = _failures(events, mesh, ghosts, told)
-    parked = not requests.isdisjoint({id for id, _ in set_aside} - _gone_past(events))
+    parked = bool(_given_up(events, deliveries, requests) - {id for id, _ in settled - set_aside})
     # The coordinator learns of a failure from activity; of one published from outside, when somebody has heard it.
     told.update(delivery.event_id for delivery in deliveries)
     signs = [id for id in failures if id in told] or sorted(requests)
@@ -78,15 +78,27 @@ def obligations(
     return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
 
 
-def _gone_past(events: Sequence[SeenEvent]) -> set[str]:
-    """Return the undo requests that an operator said to go on without."""
-    passed = {
-        _field(event, "event_id")
+def _given_up(events: Sequence[SeenEvent], deliveries: Iterable[Delivered], requests: set[str]) -> set[str]:
+    """Return the undo requests that were set aside, or told to be given up, and not decided on since."""
+    since_us: dict[str, int] = {}
+    effects = {event.id: _field(event, "event_id") for event in events if event.is_undo_request}
+    for delivery in deliveries:
+        if delivery.event_id in requests and delivery.outcome in SET_ASIDE:
+            since_us[delivery.event_id] = max(since_us.get(delivery.event_id, 0), delivery.ended_us)
+    for event in events:
+        if event.envelope.type == SagaParked.__event__.type:
+            id = event.envelope.parent_id or event.id
+            since_us[id] = max(since_us.get(id, 0), event.envelope.time_us)
+            effects[id] = _field(event, "event_id")
+    return {id for id, us in since_us.items() if not _decided(events, effects.get(id), us)}
+
+
+def _decided(events: Sequence[SeenEvent], event_id: object, since_us: int) -> bool:
+    return any(
+        _field(event, "act") in (Act.RETRY, Act.SKIP, Act.FORCE) and _field(event, "event_id") in (None, event_id)
         for event in events
-        if event.envelope.type == SagaIntervened.__event__.type and _field(event, "act") in (Act.SKIP, Act.FORCE)
-    }
-    requests = (event for event in events if event.is_undo_request)
-    return {event.id for event in requests if None in passed or _field(event, "event_id") in passed}
+        if event.envelope.type == SagaIntervened.__event__.type and event.envelope.time_us >= since_us
+    )
 
 
 def _field(event: SeenEvent, name: str) -> object:

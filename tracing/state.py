@@ -2,7 +2,7 @@
 
 In order, the first that fits:
 
-    parked          an undo was set aside: a person has to act
+    parked          an undo was given up, and nobody has decided since: a person has to act
     stalled         undos are due or under way, something is outstanding, and of some agent that owes it nobody is live
     compensating    undos are due or under way
     incomplete      all undos are done, but some event was not seen, so there may be more to undo
@@ -51,7 +51,7 @@ class Facts:
     undoing: bool
     """Undos were asked for, or will be."""
     parked: bool
-    """An undo was set aside."""
+    """An undo was given up, and nobody has decided what then."""
     missing: bool
     """Some event is named that was not seen."""
 

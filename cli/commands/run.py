@@ -32,6 +32,7 @@ from antiphon.cli.options import given
 from antiphon.cli.processes import supervise as supervise_all
 from antiphon.cli.reload import supervise
 from antiphon.cli.supervised import Order, order
+from antiphon.compensation.coordinator import NAME as COORDINATOR
 from antiphon.compensation.coordinator import coordinator
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def run(  # noqa: PLR0913 - an option each
         str | None,
         typer.Option(help="Folder for copies of state: a restart of --instance restores what is new.", metavar="DIR"),
     ] = None,
+    with_coordinator: Annotated[
+        bool, typer.Option("--with-coordinator", help="Run the coordinator of undoing in this worker too.")
+    ] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a Python file changes.")] = False,
 ) -> None:
     """Run agents until SIGTERM or Ctrl-C: then finish what is in hand, commit, and leave.
@@ -87,6 +91,7 @@ def run(  # noqa: PLR0913 - an option each
       antiphon run support --processes 4
       antiphon run support --instance support-1 --state-dir /var/lib/antiphon
       antiphon run compensation
+      antiphon run support --with-coordinator
     """
     if reload:
         raise typer.Exit(supervise(sys.argv[1:]))
@@ -105,14 +110,15 @@ def run(  # noqa: PLR0913 - an option each
     logs.configure(verbose=given().verbose, **tags)
     if settings.processes > 1:
         raise typer.Exit(asyncio.run(supervise_all(sys.argv[1:], settings, settings.instance or new_instance())))
-    consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(targets)]
+    named = [*targets, COORDINATOR] if with_coordinator else targets
+    consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(named, settings)]
     raise typer.Exit(asyncio.run(_run(consumers, settings, supervisor)))
 
 
-def _consumers(targets: Sequence[str]) -> list[Consumer]:
-    named = [target for target in targets if target != "compensation"]
+def _consumers(targets: Sequence[str], settings: Settings) -> list[Consumer]:
+    named = [target for target in targets if target != COORDINATOR]
     consumers = [agent.consumer() for agent in load_agents(named)]
-    return consumers + ([coordinator()] if "compensation" in targets else [])
+    return consumers + ([coordinator(linger_s=settings.linger)] if COORDINATOR in targets else [])
 
 
 def _with_options(consumer: Consumer, settings: Settings, guarantee: Guarantee | None) -> Consumer:

@@ -31,6 +31,7 @@ from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT
+from antiphon.compensation.coordinator import coordinator
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 
@@ -335,14 +336,22 @@ async def test_the_table_lists_what_is_exported() -> None:
     async with picky() as (mesh, endpoint):
         await played(mesh, endpoint)
         _, text = await get(endpoint, "/metrics")
+    conducting, metrics = MemoryMesh(), Metrics(["compensation"])
+    async with (
+        conducting.running(coordinator(), telemetry=metrics) as worker,
+        answering(worker, metrics) as endpoint,
+    ):
+        _, of_sagas = await get(endpoint, "/metrics")
 
+    families = [*text_string_to_metric_families(text)]
+    families += [one for one in text_string_to_metric_families(of_sagas) if one.name.startswith("antiphon_saga")]
     exported = {
         (
             family.name + ("_total" if family.type == "counter" else ""),
             family.type,
             tuple(sorted({label for sample in family.samples for label in sample.labels} - {"le"})),
         )
-        for family in text_string_to_metric_families(text)
+        for family in families
         if not family.name.startswith("process_")
     }
     rows = re.findall(r"^\| `(antiphon_\w+)` \| (\w+) \| ([^|]+) \|", TABLE.read_text(), flags=re.MULTILINE)

@@ -62,7 +62,7 @@ def mesh(
     monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
     monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
     (folder / "trips.py").write_text(TRIPS)
-    worker = Process("run", "trips", "compensation", cwd=folder)
+    worker = Process("run", "trips", "--with-coordinator", cwd=folder)
     try:
         worker.wait_for('"ready"')
         yield antiphon

@@ -170,7 +170,8 @@ def test_an_undo_that_failed() -> None:
     └─ card            card.declined ✗         1 ms
        └─ compensation … to ask for undos
     undone: 0 of 1.
-    next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
+    next: antiphon saga show 0199f2c1-0000-7000-8000-000000000000          what waits for a person
+          antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
     """)
 
 

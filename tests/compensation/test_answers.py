@@ -71,6 +71,15 @@ def test_an_operator_skips_it() -> None:
     ]
 
 
+def test_what_an_operator_skipped_stays_skipped() -> None:
+    """Also when it is told a second time that its undo was given up, before he spoke; an undo that is redriven counts."""
+    decided = [*PARKED, said(Act.SKIP), undid("a+")]
+    skipped, _ = told(decided)
+    assert told([PARKED[-1]], saga=skipped) == (skipped, [[]])
+    saga, _ = told([undid("b+")], saga=skipped)
+    assert saga.effects["b+"].status is Status.UNDONE
+
+
 def test_an_operator_forces_it_on() -> None:
     """Neither what was given up nor what has not ended is waited for; what comes of that is late."""
     mesh = Hears(a=["slow", "agent"])

@@ -22,11 +22,11 @@ from antiphon.testing.clock import FakeClock
 from antiphon.testing.facts import NOBODY, Hears, did, said, told, undid
 from antiphon.testing.waiting import eventually
 
-PASSED = "deadline of 60 s passed"
+PASSED = "deadline of 30 s passed"
 
 
 class Hurried(Shop):
-    """The shop with a clock of its own, by which the coordinator goes; orders have a minute unless they say otherwise."""
+    """The shop with a clock of its own, by which the coordinator goes; orders have half a minute unless they say otherwise."""
 
     def __init__(self, *, agents: tuple[str, ...] = AGENTS, **moods: str) -> None:
         super().__init__(agents=agents, **moods)
@@ -39,7 +39,7 @@ class Hurried(Shop):
     def worker(self, *agents: object, **more: Any) -> Worker:
         return super().worker(*agents, clock=self.clock, **more)
 
-    async def order(self, order: str = "A", *, within: timedelta = timedelta(minutes=1)) -> str:
+    async def order(self, order: str = "A", *, within: timedelta = timedelta(seconds=30)) -> str:
         """Place an order, of one partition with all others."""
         id = next(id for id in iter(root_id, "") if partition_for(id.encode(), self.partitions) == 0)
         deadline = datetime.now(UTC) + within
@@ -183,10 +183,10 @@ def extend(until: datetime) -> SagaIntervened:
     return said(Act.EXTEND).model_copy(update={"until_us": round(until.timestamp() * 1_000_000)})
 
 
-@pytest.mark.parametrize(("until_s", "deadline_s"), [(90, 90), (60, 60), (30, 60)])
+@pytest.mark.parametrize(("until_s", "deadline_s"), [(45, 45), (30, 30), (15, 30)])
 def test_s28_only_longer(until_s: int, deadline_s: int) -> None:
     """A word that would shorten it changes nothing; nor does an event that joins with an earlier one."""
-    saga, _ = told([within(60, did("w", "a+")), within(20, did("outside"))], Hears(a=["agent"]))
+    saga, _ = told([within(30, did("w", "a+")), within(20, did("outside"))], Hears(a=["agent"]))
     word = said(Act.EXTEND).model_copy(update={"until_us": until_s * 1_000_000})
     saga, _ = told([word], Hears(a=["agent"]), saga=saga)
     assert saga.deadline_us == deadline_s * 1_000_000
@@ -195,7 +195,7 @@ def test_s28_only_longer(until_s: int, deadline_s: int) -> None:
 def test_s28_only_while_it_runs() -> None:
     """Neither what has failed nor what has no deadline gets one."""
     word = said(Act.EXTEND).model_copy(update={"until_us": 90_000_000})
-    failed, _ = told([within(60, did("w", "a+", "failed!"))])
+    failed, _ = told([within(30, did("w", "a+", "failed!"))])
     free, _ = told([did("w", "a+")], Hears(a=["agent"]))
     assert [told([word], Hears(a=["agent"]), saga=saga)[0] for saga in (failed, free, Saga())] == [failed, free, Saga()]
 
@@ -270,7 +270,7 @@ def test_what_ends_after_the_deadline_is_late_whoever_tells_it_first() -> None:
     """By the agent's clock: the coordinator need not have looked."""
     mesh = Hears(a=["agent"])
     saga, asked = told(
-        [within(60, did("w", "a+")), within(60, did("a+", "b+"), started_s=59, took_s=2), undid("b+"), undid("a+")],
+        [within(30, did("w", "a+")), within(30, did("a+", "b+"), started_s=29, took_s=2), undid("b+"), undid("a+")],
         mesh,
     )
     assert (saga.phase, asked, saga.failure and saga.failure.reason) == (
@@ -284,7 +284,7 @@ def test_what_ends_after_the_deadline_is_late_whoever_tells_it_first() -> None:
 def test_an_event_that_came_too_late_to_its_agent() -> None:
     """Past its deadline it is not started; the reason is the workflow's."""
     saga, asked = told(
-        [within(60, did("w", "a+")), within(60, did("a+", outcome="expired"), started_s=60, took_s=0)],
+        [within(30, did("w", "a+")), within(30, did("a+", outcome="expired"), started_s=30, took_s=0)],
         Hears(a=["agent"]),
     )
     assert (asked, saga.failure and saga.failure.reason) == ([[], ["a+"]], PASSED)
@@ -293,14 +293,14 @@ def test_an_event_that_came_too_late_to_its_agent() -> None:
 @pytest.mark.parametrize("ended", [False, True])
 def test_only_what_has_not_ended_is_overdue(ended: bool) -> None:
     """What was complete before stays so."""
-    saga, _ = told([within(60, did("w", "a+"))], NOBODY if ended else Hears(a=["agent"]))
+    saga, _ = told([within(30, did("w", "a+"))], NOBODY if ended else Hears(a=["agent"]))
     after, _ = overdue(saga, "w", Hears(a=["agent"]))
     assert (after.phase, after == saga) == ((Phase.COMPLETED, True) if ended else (Phase.COMPENSATING, False))
 
 
 def test_a_deadline_of_a_workflow_whose_root_nobody_told_of() -> None:
     """Then how long it had is not known, and the moment stands there."""
-    saga, _ = told([within(60, did("a", "b+"))], Hears(b=["agent"]))
+    saga, _ = told([within(30, did("a", "b+"))], Hears(b=["agent"]))
     after, _ = overdue(saga, "w", Hears(b=["agent"]))
     assert after.failure is not None
-    assert after.failure.reason == "deadline of 1970-01-01T00:01:00.000000Z passed"
+    assert after.failure.reason == "deadline of 1970-01-01T00:00:30.000000Z passed"

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
+KAFKA = HERE.parent / "kafka/test_undoing_killed.py"
 PAGE = HERE.parent.parent / "docs/reference/sagas.md"
 
 
@@ -14,8 +15,9 @@ def test_the_table_lists_the_tests_there_are() -> None:
     """All 52 scenarios, each with its tests, and one without any says that it is not built."""
     table = dict(re.findall(r"^\| (S\d\d) \| .*? \| (.*?) \| .*\|$", PAGE.read_text(), re.MULTILINE))
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for page in sorted(HERE.glob("test_*.py")):
+    for page in [*sorted(HERE.glob("test_*.py")), KAFKA]:
+        place = "kafka/test_undoing_killed.py::" if page == KAFKA else ""
         for name in re.findall(r"^(?:async )?def (test_s\d\d_\w+)\(", page.read_text(), re.MULTILINE):
             for number in re.findall(r"s(\d\d)_", name):
-                found[f"S{number}"].append(f"`{name}`")
+                found[f"S{number}"].append(f"`{place}{name}`")
     assert table == {f"S{number:02}": ", ".join(found[f"S{number:02}"]) or "not built" for number in range(1, 53)}

@@ -1,6 +1,11 @@
 """Which state a workflow is in, and what is still to do."""
 
-from antiphon.testing.story import Says, Story
+import pytest
+
+from antiphon.schemas.envelope import Envelope
+from antiphon.schemas.ids import caused_id
+from antiphon.testing.story import START_US, Says, Story
+from antiphon.tracing.seen import SeenEvent
 from antiphon.tracing.workflow import Workflow
 
 
@@ -142,6 +147,53 @@ def test_an_undo_set_aside_parks() -> None:
     story.handled("stock", story.undo_asked(reserved, refused), outcome="dead_lettered")
     workflow = story.stitched()
     assert (verdict(workflow), workflow.settled) == (("parked", []), True)
+
+
+def given_up(story: Story) -> tuple[SeenEvent, SeenEvent]:
+    """Have the undo of a reservation given up; return the request and the reservation."""
+    story.works("compensation")
+    placed = story.published("order.placed")
+    [reserved] = story.handled("stock", placed, Says("stock.reserved", undo=True))
+    [refused] = story.handled("card", placed, Says("card.declined", fails=True))
+    return story.undo_asked(reserved, refused), reserved
+
+
+def saga_said(story: Story, type: str, at_ms: float, *, parent_id: str | None = None, **data: str | None) -> None:
+    """Something is said about the workflow's undoing."""
+    id = caused_id(story.root_id, type, len(story.events))
+    envelope = Envelope(
+        id=id,
+        type=f"antiphon.saga.{type}",
+        source="/test",
+        time_us=START_US + round(at_ms * 1_000),
+        correlation_id=story.root_id,
+        parent_id=parent_id,
+    )
+    story.seen(envelope, data, topic="antiphon.saga.events")
+
+
+def test_the_coordinator_says_that_it_is_parked() -> None:
+    """Also where nothing was set aside, or that is not seen; until somebody decides, and again when that did not help."""
+    story = order()
+    request, reserved = given_up(story)
+    states: list[str] = []
+    for word, at_ms in (("parked", 10), ("intervened", 20), ("parked", 30), ("intervened", 40)):
+        saga_said(story, word, at_ms, parent_id=request.id, event_id=reserved.id, act="retry")
+        states.append(story.stitched().state.value)
+    assert states == ["parked", "compensating", "parked", "compensating"]
+    story.handled("stock", request)
+    assert story.stitched().state.value == "compensated"
+
+
+@pytest.mark.parametrize("act", ["retry", "skip", "force"])
+def test_what_was_decided_is_not_parked(act: str) -> None:
+    """Neither what was set aside: it is tried again, or gone past."""
+    story = order()
+    request, _ = given_up(story)
+    story.handled("stock", request, outcome="dead_lettered")
+    assert story.stitched().state.value == "parked"
+    saga_said(story, "intervened", 100, act=act, event_id=None)
+    assert story.stitched().state.value != "parked"
 
 
 def test_stalled_when_nobody_is_there() -> None:

@@ -1,0 +1,432 @@
+"""Workflows that are undone while agents and coordinators are killed, as processes on Apache Kafka: once, and backwards.
+
+Killing takes seconds, since the brokers wait for whoever may come back. So two stories are told once each, in one mesh: many
+workflows are under way when somebody is killed. Each test looks at one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from crew import Crew, Process
+from trade import Placed, Undone, begun
+from world import PARTITIONS, World
+
+from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
+from antiphon.bus.names import ACTIVITY
+from antiphon.bus.partition import partition_for
+from antiphon.bus.record import Outgoing
+from antiphon.bus.undo import undo_requested
+from antiphon.compensation.reading import read_sagas
+from antiphon.compensation.saga import Phase, Saga
+from antiphon.schemas.event import envelope_of
+from antiphon.schemas.ids import root_id
+from antiphon.testing.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+# What a busy machine may take for what a quiet one does in a second or two.
+PATIENCE_S = 90.0
+TRADE = Path(__file__).parent / "trade.py"
+COORDINATOR = "compensation"
+WORKERS = {
+    "stock": (f"{TRADE}:stock",),
+    "card": (f"{TRADE}:card",),
+    "others": (f"{TRADE}:gift", f"{TRADE}:parcel"),
+    COORDINATOR: (COORDINATOR,),
+}
+
+
+class Street:
+    """The workers of all tests of this module, by name."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self.bootstrap = bootstrap
+        self.folder = folder
+        self.namespace = f"t{uuid.uuid4().hex[:12]}"
+        self.crew = Crew(
+            folder, bootstrap_servers=bootstrap, namespace=self.namespace, partitions=PARTITIONS, session_timeout=3
+        )
+        self.crew.environment["TRADE_FOLDER"] = str(folder)
+        self._running: dict[str, Process] = {}
+
+    def __getitem__(self, name: str) -> Process:
+        return self._running[name]
+
+    def start(self, name: str, *words: str) -> Process:
+        """Start the worker of that name, or another one."""
+        process = self._running[name] = self.crew.start(*(words or WORKERS[name]))
+        return process
+
+    def kill(self, *names: str) -> None:
+        """Kill -9."""
+        for name in names:
+            self._running.pop(name).kill()
+
+    async def up(self) -> None:
+        """Have all workers run, those that died too."""
+        for name in WORKERS:
+            if name not in self._running or self._running[name].exit_code is not None:
+                self.start(name)
+        for process in self._running.values():
+            await process.ready()
+
+    async def died(self, name: str) -> None:
+        """Wait until a worker has killed itself."""
+        await self._running.pop(name).ended()
+
+
+class Town(World):
+    """One test's view of the street."""
+
+    def __init__(self, street: Street, folder: Path) -> None:
+        super().__init__(street.bootstrap, street.namespace, folder)
+        self.street = street
+
+    async def order(self, *moods: str, within: timedelta | None = None, partition: int | None = None) -> str:
+        """Place an order; returns its workflow's id."""
+        id = next(id for id in iter(root_id, "") if partition in (None, partition_for(id.encode(), PARTITIONS)))
+        deadline = None if within is None else datetime.now(UTC) + within
+        await self.mesh.publish(Placed(order=id, moods=[*moods]), id=id, deadline=deadline)
+        return id
+
+    def let_go(self, order: str) -> None:
+        """End what is held of an order."""
+        (self.street.folder / f"go {order}").touch()
+
+    def mend(self, order: str) -> None:
+        """Have what fails of an order fail no more."""
+        (self.street.folder / f"mended {order}").touch()
+
+    def attempted(self, order: str) -> list[str]:
+        """Return what was begun of an order, repeats included."""
+        lines = [line.partition(" ") for line in begun(self.street.folder)]
+        return [what for of, _, what in lines if of == order]
+
+    async def until_begun(self, order: str, *what: str) -> None:
+        await eventually(lambda: {*what} <= {*self.attempted(order)}, PATIENCE_S, what=f"{what} to begin")
+
+    async def undone(self, order: str) -> list[str]:
+        """Return what was undone of an order, as Kafka has it, in order."""
+        found = [event for event in await self.events(Undone) if event.order == order]
+        assert [event.left for event in found] == [0] * len(found)
+        return [event.what for event in found]
+
+    async def requested(self, order: str) -> list[str]:
+        """Return who was asked to undo something of an order."""
+        found = [one for name in ("stock", "card", "gift") for one in await self.events(undo_requested(name))]
+        return [one.agent for one in found if envelope_of(one).correlation_id == order]
+
+    async def says(self, act: Act, order: str) -> None:
+        await self.mesh.publish(SagaIntervened(act=act, actor="ann", reason="she knows"), correlation_id=order)
+
+    async def saga(self, order: str) -> Saga:
+        kept = await read_sagas(self.bus, self.names, [partition_for(order.encode(), PARTITIONS)])
+        return kept.get(order, Saga())
+
+    async def until(self, order: str, phase: Phase) -> Saga:
+        """Wait until a workflow is in *phase*."""
+
+        async def there() -> bool:
+            return (await self.saga(order)).phase is phase
+
+        await eventually(there, PATIENCE_S, what=f"{order} to be {phase.value}")
+        return await self.saga(order)
+
+    async def until_known(self, order: str, *agents: str) -> None:
+        """Wait until the coordinator keeps what *agents* did for an order."""
+
+        async def known() -> bool:
+            return {*agents} <= {effect.agent for effect in (await self.saga(order)).effects.values()}
+
+        await eventually(known, PATIENCE_S, what=f"the coordinator to know what {agents} did")
+
+    async def until_asked(self, order: str, agent: str) -> None:
+        """Wait until *agent* is asked to undo something of an order."""
+
+        async def asked() -> bool:
+            return agent in await self.requested(order)
+
+        await eventually(asked, PATIENCE_S, what=f"{agent} to be asked")
+
+    async def because(self, order: str) -> str:
+        """Wait until a workflow has failed; return why."""
+
+        async def why() -> str | None:
+            failure = (await self.saga(order)).failure
+            return None if failure is None else failure.reason
+
+        return str(await eventually(why, PATIENCE_S, what=f"{order} to fail"))
+
+    async def repeat_activity(self) -> None:
+        """Write all activity a second time."""
+        topic = self.names.topic(ACTIVITY)
+        records = (await self._run(ACTIVITY)).records[ACTIVITY]
+        await self.bus.publish(
+            [Outgoing(topic, None, one.value, [*one.headers], partition=one.partition) for one in records]
+        )
+
+    async def limit(self, topic: str, size: int) -> None:
+        """Have the broker take no larger records on *topic*."""
+        admin: Any = AdminClient({"bootstrap.servers": self.street.bootstrap})
+        entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        [done] = admin.incremental_alter_configs([resource]).values()
+        await asyncio.to_thread(done.result)
+
+
+@pytest.fixture(scope="module")
+def street(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    street = Street(kafka, tmp_path_factory.mktemp("street"))
+    with street.crew:
+        yield street
+
+
+@pytest.fixture
+async def town(street: Street, tmp_path: Path) -> AsyncIterator[Town]:
+    await street.up()
+    async with Town(street, tmp_path) as town:
+        yield town
+
+
+class AgentsDied(NamedTuple):
+    """Orders that were under way when the stock died, in undoing one of them, and then the card, in acting for one."""
+
+    undoing: str
+    """The stock died in undoing this one."""
+    acting: str
+    """The card died in acting for this one, which had failed already."""
+    asked_meanwhile: Sequence[str]
+    """Who was asked to undo something of it while the card was dead."""
+    owing: str
+    """It failed while the stock was dead."""
+    undone_meanwhile: Sequence[str]
+    phase_meanwhile: Phase
+    to_fail: str
+    """The stock had acted for it before; it failed when all were back."""
+
+
+@pytest.fixture(scope="module")
+def agents_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -> AgentsDied:
+    async def story() -> AgentsDied:
+        await street.up()
+        async with Town(street, tmp_path_factory.mktemp("agents")) as town:
+            owing, to_fail = [await town.order("card:holds", "card:refuses") for _ in range(2)]
+            acting = await town.order("gift:refuses", "card:holds", "card:dies")
+            for order in (owing, to_fail):
+                await town.until_known(order, "stock", "gift")
+            await town.until_begun(acting, "card")
+            undoing = await town.order("card:refuses", "-stock:dies")
+            await street.died("stock")
+            town.let_go(owing)
+            await town.until_asked(owing, "stock")
+            undone, phase = await town.undone(owing), (await town.saga(owing)).phase
+            town.let_go(acting)
+            await street.died("card")
+            await town.because(acting)
+            asked = await town.requested(acting)
+            await street.up()
+            town.let_go(to_fail)
+            return AgentsDied(undoing, acting, asked, owing, undone, phase, to_fail)
+
+    return asyncio.run(story())
+
+
+class CoordinatorDied(NamedTuple):
+    """Orders that were under way when the coordinator was killed, and all its activity written again before it was back."""
+
+    undoing: str
+    """It was being undone."""
+    parked: str
+    decided: Mapping[Act, str]
+    """An operator had spoken about them just before."""
+    short: str
+    """Its deadline passed meanwhile."""
+    long: str
+    """Its deadline did not."""
+    because: str
+    long_phase: Phase
+    """How these two stood when it was back."""
+    thrice: str
+    """Placed twice at once, and again meanwhile."""
+    over: str
+    """It had been undone before."""
+    over_asked: Sequence[str]
+
+
+@pytest.fixture(scope="module")
+def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -> CoordinatorDied:
+    async def story() -> CoordinatorDied:
+        await street.up()
+        async with Town(street, tmp_path_factory.mktemp("coordinator")) as town:
+            decided = {
+                act: await town.order("parcel:refuses", "-card:fails") for act in (Act.FORCE, Act.RETRY, Act.SKIP)
+            }
+            parked = await town.order("parcel:refuses", "-card:fails")
+            over = await town.order("parcel:refuses")
+            thrice = root_id()
+            placed = Placed(order=thrice, moods=["card:refuses"])
+            await asyncio.gather(*(town.mesh.publish(placed, id=thrice) for _ in range(2)))
+            undoing = await town.order("parcel:refuses", "-card:holds")
+            long = await town.order("card:holds", within=timedelta(hours=1))
+            for order in (*decided.values(), parked):
+                await town.until(order, Phase.PARKED)
+            await town.until(over, Phase.COMPENSATED)
+            over_asked = await town.requested(over)
+            await town.because(thrice)
+            await town.until_begun(undoing, "-card", "-gift")
+            short = await town.order("card:holds", within=timedelta(seconds=4))
+            for order in (short, long):
+                await town.until_known(order, "stock", "gift")
+            over_us = (await town.saga(short)).deadline_us
+            assert over_us is not None
+            town.mend(decided[Act.RETRY])
+            for act, order in decided.items():
+                await town.says(act, order)
+            street.kill(COORDINATOR)
+            town.let_go(undoing)
+            await town.mesh.publish(placed, id=thrice)
+            await town.repeat_activity()
+            await eventually(lambda: time.time() * 1e6 > over_us, what="the deadline to pass")
+            await street.up()
+            because, long_phase = await town.because(short), (await town.saga(long)).phase
+            for order in (short, long):
+                town.let_go(order)
+            for partition in range(PARTITIONS):  # behind all there was to read
+                await town.until(await town.order("card:refuses", partition=partition), Phase.COMPENSATED)
+            return CoordinatorDied(undoing, parked, decided, short, long, because, long_phase, thrice, over, over_asked)
+
+    return asyncio.run(story())
+
+
+async def test_s02_a_step_refuses(town: Town, agents_died: AgentsDied) -> None:
+    """What was done before is undone, although who has to is killed in it; in Kafka once."""
+    order = agents_died.undoing
+    saga = await town.until(order, Phase.COMPENSATED)
+    assert saga.failure is not None
+    assert saga.failure.reason == "trade.refused, said by card"
+    assert (await town.undone(order), town.attempted(order).count("-stock")) == (["gift", "stock"], 2)
+
+
+async def test_s15_an_undo_does_not_overtake_its_action(town: Town, agents_died: AgentsDied) -> None:
+    """An action whose agent is killed before its commit is waited for, done again, and undone: nothing is left of it."""
+    order = agents_died.acting
+    await town.until(order, Phase.COMPENSATED)
+    assert agents_died.asked_meanwhile == []
+    assert (await town.undone(order), town.attempted(order).count("card")) == (["card", "stock"], 2)
+
+
+async def test_s32_a_participant_is_restarted_between_action_and_undo(town: Town, agents_died: AgentsDied) -> None:
+    """Killed with what it did committed: its successor undoes it."""
+    await town.until(agents_died.to_fail, Phase.COMPENSATED)
+    assert await town.undone(agents_died.to_fail) == ["gift", "stock"]
+
+
+async def test_s33_a_participant_is_down_at_undo_time(town: Town, agents_died: AgentsDied) -> None:
+    """It is asked, and does it when it is back."""
+    assert (agents_died.undone_meanwhile, agents_died.phase_meanwhile) == (["gift"], Phase.COMPENSATING)
+    await town.until(agents_died.owing, Phase.COMPENSATED)
+    assert await town.undone(agents_died.owing) == ["gift", "stock"]
+
+
+async def test_s12_a_diamond_fails_at_its_end(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """The coordinator is killed in the middle of undoing: the branches are undone before the root, each once."""
+    await town.until(coordinator_died.undoing, Phase.COMPENSATED)
+    undone = await town.undone(coordinator_died.undoing)
+    assert (sorted(undone[:2]), undone[2:]) == (["card", "gift"], ["stock"])
+
+
+async def test_s21_an_undo_fails_for_ever(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """It is parked, told once, and stays so when the coordinator is killed; what led to it is as it was."""
+    order = coordinator_died.parked
+    assert (await town.saga(order)).phase is Phase.PARKED
+    assert "stock" not in await town.undone(order)
+    told = [one for one in await town.events(SagaParked) if envelope_of(one).correlation_id == order]
+    assert [(one.agent, one.problem) for one in told] == [("card", "ConnectionError: -card")]
+
+
+async def test_s22_an_operator_decides(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """The coordinator is killed when he has spoken: it goes as told, once, and who said so and why is kept."""
+    orders = coordinator_died.decided
+    undone: dict[Act, list[str]] = {}
+    for act, order in orders.items():
+        await town.until(order, Phase.COMPENSATED)
+        undone[act] = sorted(await town.undone(order))
+    assert undone == {
+        Act.FORCE: ["gift", "stock"],
+        Act.RETRY: ["card", "gift", "stock"],
+        Act.SKIP: ["gift", "stock"],
+    }
+    kept = {envelope_of(one).correlation_id: one for one in await town.events(SagaIntervened)}
+    assert {act: (kept[order].act, kept[order].actor, kept[order].reason) for act, order in orders.items()} == {
+        act: (act, "ann", "she knows") for act in orders
+    }
+
+
+async def test_s29_s30_killed_while_a_deadline_passes(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """When the coordinator is back, the short one is undone, and the long one goes on to its end."""
+    _, _, _, short, long, because, long_phase, *_ = coordinator_died
+    await town.until(short, Phase.COMPENSATED)
+    await town.until(long, Phase.COMPLETED)
+    # Four seconds from when it was asked for; a busy machine may take some of them until the root has its time.
+    [root] = [one for one in await town.events(Placed) if one.order == short]
+    deadline_us = envelope_of(root).deadline_us
+    assert deadline_us is not None
+    had_s = round((deadline_us - envelope_of(root).time_us) / 1_000_000, 1)
+    assert (because, long_phase) == (f"deadline of {had_s:g} s passed", Phase.RUNNING)
+    assert (sorted(await town.undone(short)), await town.undone(long)) == (["card", "gift", "stock"], [])
+
+
+async def test_s46_two_start_one_workflow_at_once(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """With one id it is one, also when the coordinator is killed before a third time."""
+    await town.until(coordinator_died.thrice, Phase.COMPENSATED)
+    assert sorted(await town.requested(coordinator_died.thrice)) == ["gift", "stock"]
+
+
+async def test_s48_a_topic_that_is_read_again_fires_nothing(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """All activity comes once more, to a coordinator that was killed before: nothing is asked again."""
+    before = coordinator_died.over_asked
+    assert (sorted(before), await town.requested(coordinator_died.over)) == (["card", "gift", "stock"], before)
+
+
+async def test_s31_killed_again_and_again(town: Town) -> None:
+    """The coordinator, its successor and an agent, whenever some more of twelve workflows is undone: each effect once in Kafka."""
+    await town.street.start("successor", COORDINATOR).ready()
+    orders = [await town.order("parcel:refuses") for _ in range(12)]
+
+    async def undone(least: int) -> bool:
+        return sum(event.order in orders for event in await town.events(Undone)) >= least
+
+    for least, victims in ((1, [COORDINATOR]), (12, ["successor", "card"])):
+        await eventually(lambda least=least: undone(least), PATIENCE_S, what=f"{least} to be undone")  # type: ignore[misc]
+        town.street.kill(*victims)
+    await town.street.up()
+    for order in orders:
+        await town.until(order, Phase.COMPENSATED)
+        found = await town.undone(order)
+        assert (sorted(found), found[-1]) == (["card", "gift", "stock"], "stock")
+
+
+async def test_s50_state_cannot_be_written(town: Town) -> None:
+    """The broker refuses what the coordinator keeps: nothing is asked; when it is taken again, all is undone, once."""
+    states = town.names.state("compensation")
+    await town.limit(states, 40)
+    order = await town.order("card:refuses")
+    refused = town.street[COORDINATOR]
+    await eventually(lambda: refused.said("a transaction failed"), PATIENCE_S, what="the state to be refused")
+    assert await town.requested(order) == []
+    town.street.kill(COORDINATOR)
+    await town.limit(states, 1_048_588)
+    await town.street.up()
+    await town.until(order, Phase.COMPENSATED)
+    assert await town.undone(order) == ["gift", "stock"]

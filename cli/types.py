@@ -18,11 +18,14 @@ async def class_of(cluster: Cluster, type: str) -> type[Event]:
     schema = await cluster.store.latest(type)
     if schema is None:
         known = await public_types(cluster)
-        raise UsageError(
-            f"no event type {type!r} on {cluster.settings.bootstrap_servers}",
-            did_you_mean(type, known, what="event types"),
-            "an agent makes its types known when it first starts: antiphon run MODULE",
-        )
+        # An agent may have made it known between the two questions.
+        schema = await cluster.store.latest(type) if type in known else None
+        if schema is None:
+            raise UsageError(
+                f"no event type {type!r} on {cluster.settings.bootstrap_servers}",
+                did_you_mean(type, known, what="event types"),
+                "an agent makes its types known when it first starts: antiphon run MODULE",
+            )
     return class_from_schema(schema)
 
 

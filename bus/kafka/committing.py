@@ -14,8 +14,9 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -43,6 +44,8 @@ _NOT_ITS_TOPICS = NO_ANSWER | {
 }
 # How long one blocking call may last before somebody looks whether the member is being closed.
 _STEP_S = 2.0
+# How much longer than its own time-out says a call may take before it counts as one that does not come back.
+_SLACK_S = 1.0
 
 
 MakeProducer: TypeAlias = Callable[[dict[str, Any]], Producer]
@@ -79,6 +82,8 @@ class Committing(threading.Thread):
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._left_at: float | None = None
+        self._due_at: float | None = None
+        """When the call that is being made must have come back."""
         self._producer: Producer | None = None
         self._undelivered: tuple[KafkaError, str | None] | None = None
         """Why a record was not written, the first one, and the topic it was for if that is what refused it."""
@@ -111,6 +116,12 @@ class Committing(threading.Thread):
     def left(self) -> bool:
         """Whether nobody is to wait for it."""
         return self._left_at is not None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a call has not come back although its time-out is over: the client has been seen to wait for ever."""
+        due_at = self._due_at
+        return due_at is not None and time.monotonic() > due_at
 
     def _do(self, work: Callable[[], None]) -> asyncio.Future[None]:
         done: Future[None] = Future()
@@ -193,10 +204,12 @@ class Committing(threading.Thread):
         producer.begin_transaction()
         produce(producer, transaction.records, producer.poll)
         if transaction.offsets:
-            producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, self._timeout_s)
+            with self._within(self._timeout_s):
+                producer.send_offsets_to_transaction(offsets_of(transaction.offsets), metadata, self._timeout_s)
         if self.left:
             raise CommitError("it was given up")
-        producer.commit_transaction(self._timeout_s)
+        with self._within(self._timeout_s):
+            producer.commit_transaction(self._timeout_s)
         producer.poll(0)  # Serves the client's log.
 
     def _write(self, records: Iterable[Outgoing]) -> None:
@@ -247,10 +260,20 @@ class Committing(threading.Thread):
     def _abort(self) -> bool:
         assert self._producer is not None  # noqa: S101 - it has just failed
         try:
-            self._producer.abort_transaction(self._timeout_s)
+            with self._within(self._timeout_s):
+                self._producer.abort_transaction(self._timeout_s)
         except KafkaException:
             return False
         return True
+
+    @contextmanager
+    def _within(self, timeout_s: float) -> Generator[None]:
+        """Make one call of the client that is to last *timeout_s* at most, as it was told."""
+        self._due_at = time.monotonic() + timeout_s + _SLACK_S
+        try:
+            yield
+        finally:
+            self._due_at = None
 
     def _discard(self) -> None:
         """Let go of the producer. Whatever it still has under way is fenced by the next one."""

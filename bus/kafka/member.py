@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
@@ -19,6 +20,8 @@ from antiphon.bus.record import Outgoing, TopicPartition
 
 # A broker that does not answer must not keep a process from ending.
 _CLOSE_S = 5.0
+# How often to look whether a call is overdue.
+_LOOK_S = 0.25
 
 
 Bounds: TypeAlias = Callable[[Iterable[str]], Mapping[TopicPartition, tuple[int, int]]]
@@ -84,13 +87,19 @@ class KafkaMember:
         await self._bounded(self._committing.try_out(records))
 
     async def _bounded(self, call: Coroutine[None, None, None]) -> None:
-        # The client's own time-outs have been seen not to fire while a broker hangs in the middle of an answer.
+        # The client's own time-outs have been seen not to fire when a connection ends, or a broker hangs, in the middle of
+        # an answer: its `send_offsets_to_transaction` then waits for ever (librdkafka's issue 5456).
+        began_s = time.monotonic()
+        task = asyncio.ensure_future(call)
         try:
-            async with asyncio.timeout(self._patience_s):
-                await call
-        except TimeoutError:
-            self._leave_behind(self._patience_s)
-            raise CommitError(f"no answer within {self._patience_s:g} s") from None
+            while not (await asyncio.wait((task,), timeout=_LOOK_S))[0]:
+                waited_s = time.monotonic() - began_s
+                if self._committing.overdue or waited_s > self._patience_s:
+                    self._leave_behind(round(waited_s, 1))
+                    raise CommitError(f"no answer within {waited_s:.1f} s")
+            task.result()
+        finally:
+            task.cancel()
 
     async def restart(self) -> None:
         if not self._committing.left:

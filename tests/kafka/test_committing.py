@@ -177,4 +177,5 @@ async def test_a_process_ends_though_a_call_hangs(embedded: str) -> None:
         text=True,
         timeout=60,
     )
-    assert (ended.returncode, ended.stdout) == (0, "no answer within 2.2 s\n")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("no answer within ")

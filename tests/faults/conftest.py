@@ -21,7 +21,7 @@ async def world(kafka: str, namespace: str, tmp_path: Path) -> AsyncIterator[Wor
 @pytest.fixture(scope="session")
 def fragile(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """The one broker of a Kafka that only tests of faults use: killed, started again, reached through a relay."""
-    cluster = KafkaCluster(relayed=True)
+    cluster = KafkaCluster(relayed=True, restarts=True)
     try:
         cluster.start()
     except (FileNotFoundError, NoKafkaError) as error:

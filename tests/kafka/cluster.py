@@ -45,9 +45,13 @@ _QUICK = {
     "group.consumer.min.session.timeout.ms": "2000",
     "group.consumer.session.timeout.ms": "4000",
     "group.min.session.timeout.ms": "1000",
-    # A dead producer's transaction holds readers back until somebody looks for it.
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
+# A dead producer's transaction holds readers back until somebody looks for it.
+_LOOKS_FOR_DEAD_PRODUCERS_MS = 500
+# A broker that is all there is must not look while it is started again: until it is registered, Kafka 4.3 finds no
+# leader for the partitions of such a transaction, takes them for deleted, and writes no end of it, ever; whoever
+# waits for what is committed there waits on. Producers that outlived the broker end their own.
+_LOOKS_LATER_MS = 60_000
 
 
 class NoKafkaError(Exception):
@@ -80,11 +84,14 @@ class KafkaCluster:
 
     *features* are switches of the cluster, for example `group.version=0`. With
     *relayed* each broker is reached a second way: through whatever a test runs
-    on its `relay_port`.
+    on its `relay_port`. *restarts* says that brokers will be killed and started again.
     """
 
-    def __init__(self, brokers: int = 1, *, features: Sequence[str] = (), relayed: bool = False) -> None:
+    def __init__(
+        self, brokers: int = 1, *, features: Sequence[str] = (), relayed: bool = False, restarts: bool = False
+    ) -> None:
         self._count = brokers
+        self._looks_ms = _LOOKS_LATER_MS if restarts and brokers == 1 else _LOOKS_FOR_DEAD_PRODUCERS_MS
         self._features = features
         self._relayed = relayed
         self._dir: Path | None = None
@@ -111,7 +118,7 @@ class KafkaCluster:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         try:
             for broker, controller_port in zip(self.brokers, controllers, strict=True):
-                broker.configure(controller_port, voters, min(3, self._count))
+                broker.configure(controller_port, voters, min(3, self._count), self._looks_ms)
             for broker in self.brokers:
                 broker.format(cluster_id, self._features)
                 broker.start()
@@ -163,7 +170,7 @@ class Broker:
         """Where that relay finds the broker."""
         return self._relay[1]
 
-    def configure(self, controller_port: int, voters: str, replicas: int) -> None:
+    def configure(self, controller_port: int, voters: str, replicas: int, looks_ms: int) -> None:
         self._directory.mkdir()
         properties = {
             "process.roles": "broker,controller",
@@ -180,6 +187,7 @@ class Broker:
             "share.coordinator.state.topic.min.isr": str(max(1, replicas - 1)),
             "default.replication.factor": str(replicas),
             "min.insync.replicas": str(max(1, replicas - 1)),
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": str(looks_ms),
             **_QUICK,
         }
         if self._relay:

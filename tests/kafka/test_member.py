@@ -38,7 +38,7 @@ async def bus_at(address: str, **config: float) -> AsyncGenerator[KafkaBus]:
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[KafkaCluster]:
     """A Kafka of this file's own, to be stopped and started; KIP-848's group protocol is known to it, and off."""
-    cluster = KafkaCluster(features=["group.version=0"])
+    cluster = KafkaCluster(features=["group.version=0"], restarts=True)
     try:
         cluster.start()
     except (FileNotFoundError, NoKafkaError) as error:

@@ -65,13 +65,16 @@ class Workflow:
             return None
         first = self.failures[0]
         done = {delivery.pair for delivery in self.deliveries if delivery.outcome in DONE}
-        for delivery in self.deliveries:
-            if delivery.event_id == first and delivery.outcome in SET_ASIDE and delivery.pair not in done:
-                return delivery.agent
-            if any(emitted.id == first for emitted in delivery.emitted):
-                return delivery.agent
-        source = next((event.envelope.source for event in self.events if event.id == first), "")
-        return source.removeprefix(AGENT_SOURCE) if source.startswith(AGENT_SOURCE) else None
+        said = next((d.agent for d in self.deliveries if any(e.id == first for e in d.emitted)), None)
+        aside = next(
+            (d.agent for d in self.deliveries if d.event_id == first and d.outcome in SET_ASIDE and d.pair not in done),
+            None,
+        )
+        event = next((event for event in self.events if event.id == first), None)
+        fails = event is not None and event.envelope.type in self.failing_types
+        if event is not None and said is None and event.envelope.source.startswith(AGENT_SOURCE):
+            said = event.envelope.source.removeprefix(AGENT_SOURCE)
+        return said if fails or aside is None else aside
 
     def document(self) -> dict[str, Any]:
         """Return the workflow document, its keys in the promised order."""

@@ -87,7 +87,8 @@ class Sqlite:
         self._path = path
         self._lock: IO[str] | None = None
         if path is not None and writes:
-            self._lock = self._locked(path)
+            with self._told():
+                self._lock = _locked(path)
         elif path is not None and not path.exists():
             raise NoIndexError(str(path))
         try:
@@ -106,23 +107,13 @@ class Sqlite:
     def name(self) -> str:
         return "memory" if self._path is None else str(self._path)
 
-    def _locked(self, path: Path) -> IO[str]:
-        with self._told():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Payloads may hold what is nobody else's business.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-            lock = Path(f"{path}.lock").open("w", encoding="ascii")  # noqa: SIM115 - it is held as long as the index is open
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise IndexBusyError(str(path)) from None
-        return lock
-
     def _connect(self, path: Path | None, *, writes: bool) -> sqlite3.Connection:
         target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
         with self._told():
+            if path is not None and writes:
+                # Payloads may hold what is nobody else's business.
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
             return sqlite3.connect(
                 target, uri=True, timeout=self._patience_s, isolation_level=None, check_same_thread=False
             )
@@ -244,3 +235,25 @@ class Sqlite:
                 return IndexFileError(self.name, str(error), "see to its folder: that it is there, and writable")
             case _:
                 return IndexDamagedError(self.name, str(error))
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Generator[None]:
+    """Keep writers from the index at *path* for the length of the block, whether there is one or not."""
+    try:
+        lock = _locked(path)
+    except OSError as error:
+        raise IndexFileError(str(path), error.strerror or str(error), "see to the folder") from error
+    with lock:
+        yield
+
+
+def _locked(path: Path) -> IO[str]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = Path(f"{path}.lock").open("w", encoding="ascii")  # noqa: SIM115 - it is held as long as the index is open
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise IndexBusyError(str(path)) from None
+    return lock

@@ -64,7 +64,7 @@ def _place(claims: str | None) -> str | None:
 
 def _folder(path: str | None) -> str | None:
     if path is not None and "://" in path:
-        message = "the path of a folder"
+        message = "a path"
         raise ValueError(message)
     return path
 
@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     )
     state_memory: int = Field(
         default=64 * 1024 * 1024, ge=1_000_000, description="bytes of memory for state; what is more lies on disk alone"
+    )
+    index: Annotated[str | None, AfterValidator(_folder)] = Field(
+        default=None, description="file of a tracer's index; unset: one for each mesh, with this user's other state"
     )
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"

@@ -37,6 +37,16 @@ class Subscriptions:
         """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
         return sorted({agent for agent, at in self._heard.get(type, ()) if topic is None or at == topic})
 
+    @property
+    def heard(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """By event type: the agents that hear it, each with the topic on which it does."""
+        return self._heard
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """The event types that fail a workflow."""
+        return self._failing
+
     def fails(self, type: str) -> bool:
         """Say whether some agent declares that events of *type* fail their workflow."""
         return type in self._failing

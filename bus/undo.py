@@ -9,9 +9,11 @@ twice asks once.
 from __future__ import annotations
 
 from functools import cache
+from typing import Annotated
 
 from antiphon.bus.names import undo_topic
 from antiphon.schemas.event import Event
+from antiphon.schemas.redaction import REDACT
 
 
 class UndoRequested(Event, type="antiphon.undo.requested", topic="undo"):
@@ -20,7 +22,7 @@ class UndoRequested(Event, type="antiphon.undo.requested", topic="undo"):
     agent: str
     event_id: str
     event_type: str
-    value: bytes
+    value: Annotated[bytes, REDACT]
     """The event to undo, framed Avro, as it was published."""
     reason: str
     late: bool = False

@@ -69,6 +69,11 @@ def show(renderable: RenderableType) -> None:
     console().print(renderable)
 
 
+def is_terminal() -> bool:
+    """Say whether somebody looks at stdout as it is written."""
+    return sys.stdout.isatty()
+
+
 def width() -> int:
     """Return how many columns stdout has; where it is no terminal, as many as a page."""
     return shutil.get_terminal_size((_PAGE, 24)).columns if sys.stdout.isatty() else _PAGE

@@ -21,20 +21,12 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
 from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import inert
+from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
 from antiphon.tracing.obligations import COORDINATOR
 
 LIMIT = 200
 _BAR = "▓" * 8
-_STATE_STYLES = {
-    "completed": "green",
-    "compensated": "cyan",
-    "compensating": "cyan",
-    "failed": "bold red",
-    "parked": "bold red",
-    "stalled": "bold yellow",
-    "incomplete": "yellow",
-}
 _WARNINGS_SHOWN = 5
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
@@ -210,7 +202,7 @@ class _Drawing:
         events = sum(event["type"] != _UNDO_REQUESTED for event in document["events"])
         agents = len({delivery["agent"] for delivery in document["deliveries"]})
         took = duration(round(document["duration_ms"] * 1_000))
-        state = Text(document["state"], _STATE_STYLES.get(document["state"], "blue"))
+        state = Text(document["state"], STATES.get(document["state"], "blue"))
         state.append(f"  ·  {took}  ·  {_count(events, 'event')}, {_count(agents, 'agent')}", "default not bold")
         gap = min(self.left_width + 2, self.width - state.cell_len) - line.what.cell_len
         return Text().append_text(line.what).append(" " * max(2, gap)).append_text(state)

@@ -29,6 +29,18 @@ def moment_ms(text: str, *, option: str) -> int:
     )
 
 
+def seconds(text: str, *, option: str) -> float:
+    """Read a duration.
+
+    >>> seconds("1.5h", option="--keep")
+    5400.0
+    """
+    found = _seconds(text)
+    if found is None:
+        raise UsageError(f"expected {option} to be a duration, got {text!r}", f"try: {option} 30d")
+    return found
+
+
 def later_us(from_us: int, *, by: str | None, until: str | None) -> int:
     """Read how much later than *from_us* (`10m`), or until when (an ISO 8601 time), as microseconds since 1970.
 
@@ -58,6 +70,13 @@ def _moment(text: str) -> datetime | None:
         return None
     # A time without an offset is the reader's own.
     return moment if moment.tzinfo else moment.astimezone()
+
+
+def clock(us: int) -> str:
+    """Write a moment for a person, in the reader's own time: without the day where that is today."""
+    moment = datetime.fromtimestamp(us / 1_000_000).astimezone()
+    today = datetime.now().astimezone().date()
+    return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def span(ms: float) -> str:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from antiphon.schemas.canonical import canonical_form, fingerprint
 from antiphon.schemas.defaults import default_of
 from antiphon.schemas.event import Event
+from antiphon.schemas.redaction import is_marked
 from antiphon.schemas.shape import (
     Alternatives,
     Array,
@@ -33,7 +34,7 @@ def schema_of(event_class: type[BaseModel]) -> AvroSchema:
 
     What Avro has no word for stands in the attribute `antiphon`, which other
     readers skip: on the event its type, topic, key and `fails`; on a field or a
-    type its constraints, and which collection an array is.
+    type its constraints, and which collection an array is; on a field that nothing shows `redact`.
 
     >>> class TicketOpened(Event):
     ...     ticket_id: str
@@ -110,6 +111,8 @@ class _Rendering:
             schema["doc"] = field.info.description
         if field.aliases:
             schema["aliases"] = [*field.aliases]
+        if is_marked(field.info.annotation, field.info.metadata):
+            schema = _noted(schema, redact=True)
         return _noted(schema, constraints=field.constraints) if field.constraints else schema
 
 

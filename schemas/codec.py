@@ -33,6 +33,7 @@ from antiphon.schemas.limits import Guard, Limits, measure_schema
 from antiphon.schemas.nodes import RECORDS, kind_of
 from antiphon.schemas.problems import problems_of
 from antiphon.schemas.reading import reading_plan
+from antiphon.schemas.redaction import mask_of
 from antiphon.schemas.shape import Record, records, shape_of
 from antiphon.schemas.store import AvroSchema, Framing, Reference, SchemaStore, type_of
 from antiphon.schemas.writing import misfit, writing_plan
@@ -110,8 +111,22 @@ class Codec:
         schema = await self._store.fetch(reference)
         if schema is None:
             raise UnknownSchemaError(reference, "the store has none of that name")
+        self.know(reference, schema)
+
+    def know(self, reference: Reference, schema: AvroSchema) -> None:
+        """Take *schema*, which somebody kept, for the one that *reference* names. Raises as `learn` does where it is none."""
         measure_schema(schema, self._limits, type_of(schema))
         self._schemas[reference] = _Written(schema, self._limits)
+
+    def known(self, reference: Reference) -> AvroSchema | None:
+        """Return the schema that *reference* names, where it was learned."""
+        written = self._schemas.get(reference)
+        return None if written is None else written.schema
+
+    def hides(self, reference: Reference) -> bool:
+        """Say whether a schema that was learned marks something as not to be shown."""
+        written = self._schemas.get(reference)
+        return written is not None and written.mask is not None
 
     def read(self, value: bytes) -> tuple[AvroSchema, Any]:
         """Read *value* without a class: its schema, and the data as plain Python values."""
@@ -120,6 +135,15 @@ class Codec:
         if written is None:
             raise UnknownSchemaError(reference)
         return written.schema, written.read(value, named=False)
+
+    def shown(self, value: bytes) -> Any:
+        """Read *value* without a class, as `read` does, with `MASK` in place of what is not to be shown."""
+        reference = reference_of(value)
+        written = self._schemas.get(reference)
+        if written is None:
+            raise UnknownSchemaError(reference)
+        data = written.read(value, named=False)
+        return data if written.mask is None else written.mask(data)
 
     def to_json(self, value: bytes) -> Any:
         """Read *value* without a class, as JSON's types. Raises as `read` does."""
@@ -174,6 +198,7 @@ class _Written:
         try:
             self.parsed, self.names = binary.parse(schema)
             self.guard = Guard(self.parsed, self.names, limits, type)
+            self.mask = mask_of(self.parsed, self.names)
         except DecodeError:
             raise
         except Exception as error:

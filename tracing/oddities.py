@@ -8,10 +8,8 @@ from antiphon.bus.subscriptions import Subscriptions
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.graph import Graph
-from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.seen import AGENT_SOURCE, SeenEvent
 from antiphon.tracing.warning import Kind, TraceWarning
-
-_AGENT_SOURCE = "/agents/"
 
 
 def oddities(
@@ -66,9 +64,9 @@ def _about_itself(event: SeenEvent) -> Iterator[TraceWarning]:
 
 def _about_declaration(event: SeenEvent, mesh: Subscriptions, version: str | None) -> Iterator[TraceWarning]:
     source = event.envelope.source
-    if not source.startswith(_AGENT_SOURCE) or event.is_undo_request:
+    if not source.startswith(AGENT_SOURCE) or event.is_undo_request:
         return
-    agent = source.removeprefix(_AGENT_SOURCE)
+    agent = source.removeprefix(AGENT_SOURCE)
     declared = mesh.declared(agent, version)
     if declared is not None and event.envelope.type not in declared:
         yield TraceWarning(

@@ -98,10 +98,10 @@ async def _json(codec: Codec, record: Record, claims: Claims) -> tuple[Any, str 
     try:
         value = await claims.value_of(record)
         try:
-            return to_json(codec.read(value)[1]), None
+            return to_json(codec.shown(value)), None
         except UnknownSchemaError as error:
             await codec.learn(error.reference)
-            return to_json(codec.read(value)[1]), None
+            return to_json(codec.shown(value)), None
     except (SchemaError, ClaimStoreError) as error:
         return None, str(error)
 

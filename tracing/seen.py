@@ -10,6 +10,8 @@ import orjson
 from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.envelope import Envelope
 
+AGENT_SOURCE = "/agents/"
+"""What `ce_source` begins with where an agent said it; the agent's name follows."""
 UNDO_REQUESTED = UndoRequested.__event__.type
 
 Content: TypeAlias = tuple[object, ...]

@@ -13,15 +13,15 @@ from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.subscriptions import subscriptions
+from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.critical_path import critical_path, undo_events
-from antiphon.tracing.delivered import Delivered, deliveries_of
+from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered, deliveries_of
 from antiphon.tracing.document import delivery_item, event_item, milliseconds, total
 from antiphon.tracing.graph import Graph, arrange
 from antiphon.tracing.obligations import Outstanding, obligations
 from antiphon.tracing.oddities import conflicts, oddities
-from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.seen import AGENT_SOURCE, SeenEvent
 from antiphon.tracing.state import Facts, State, decide
 from antiphon.tracing.warning import TraceWarning
 
@@ -41,6 +41,8 @@ class Workflow:
     """Ids of the events that failed it: by their type, or because an agent set them aside."""
     failing_types: frozenset[str]
     """The types among `events` that fail a workflow."""
+    undoing: bool
+    """Undos were asked for, or will be."""
     critical_path: tuple[str, ...]
     warnings: tuple[TraceWarning, ...]
     missing: frozenset[str]
@@ -56,12 +58,30 @@ class Workflow:
         """It has ended, or is parked: waiting longer will not change it."""
         return self.ended or self.state is State.PARKED
 
+    @property
+    def failed_agent(self) -> str | None:
+        """Who failed it first: who set an event aside, or said the one whose type says so; None where nobody did."""
+        if not self.failures:
+            return None
+        first = self.failures[0]
+        done = {delivery.pair for delivery in self.deliveries if delivery.outcome in DONE}
+        said = next((d.agent for d in self.deliveries if any(e.id == first for e in d.emitted)), None)
+        aside = next(
+            (d.agent for d in self.deliveries if d.event_id == first and d.outcome in SET_ASIDE and d.pair not in done),
+            None,
+        )
+        event = next((event for event in self.events if event.id == first), None)
+        fails = event is not None and event.envelope.type in self.failing_types
+        if event is not None and said is None and event.envelope.source.startswith(AGENT_SOURCE):
+            said = event.envelope.source.removeprefix(AGENT_SOURCE)
+        return said if fails or aside is None else aside
+
     def document(self) -> dict[str, Any]:
         """Return the workflow document, its keys in the promised order."""
-        begun_us, last_us = self._span()
+        begun_us, last_us = self.span()
         return {
             "correlation_id": self.correlation_id,
-            "type": self._type(),
+            "type": self.type,
             "state": self.state.value,
             "started": _time(begun_us),
             "ended": _time(last_us) if self.ended else None,
@@ -77,14 +97,15 @@ class Workflow:
             ],
         }
 
-    def _span(self) -> tuple[int | None, int | None]:
+    def span(self) -> tuple[int | None, int | None]:
         """Return when the first thing and the last thing seen happened."""
         times = [event.envelope.time_us for event in self.events]
         begun = [*times, *(delivery.started_us for delivery in self.deliveries if not times)]
         ended = [*times, *(delivery.ended_us for delivery in self.deliveries)]
         return min(begun, default=None), max(ended, default=None)
 
-    def _type(self) -> str | None:
+    @property
+    def type(self) -> str | None:
         """Return the type of the root; of the first thing known where no root was seen."""
         root = next((event for event in self.events if event.id == self.correlation_id), None)
         roots = (event for event in self.events if not event.parents)
@@ -110,12 +131,18 @@ def stitch(
     """
     events = [*events]
     correlation_id = _only([event.envelope.correlation_id for event in events], correlation_id)
+    mesh = subscriptions(agents, now_us=now_us)
+    return weave(correlation_id, events, deliveries_of(correlation_id, activity), mesh)
+
+
+def weave(
+    correlation_id: str, events: Iterable[SeenEvent], deliveries: Sequence[Delivered], mesh: Subscriptions
+) -> Workflow:
+    """Stitch one workflow of which *events* and *deliveries* are all, each delivery once and in the order of `rank`."""
     sightings = _sightings(events)
     seen = {id: places[0] for id, places in sightings.items()}
-    deliveries = deliveries_of(correlation_id, activity)
     graph = arrange(seen)
     ordered = [seen[id] for id in graph.order]
-    mesh = subscriptions(agents, now_us=now_us)
     ghosts = _ghosts(seen, deliveries)
     undone = undo_events(graph, seen)
     due = obligations(ordered, deliveries, mesh, ghosts=ghosts, undo_events=undone)
@@ -135,6 +162,7 @@ def stitch(
         deliveries=tuple(deliveries),
         outstanding=due.outstanding,
         failures=due.failures,
+        undoing=due.undoing,
         failing_types=_failing_types(ordered, deliveries, mesh.fails),
         critical_path=critical_path(seen, graph, deliveries, leaving_out=undone),
         warnings=_by_event(graph, [*conflicts(sightings), *oddities(seen, graph, deliveries, mesh, ghosts=ghosts)]),

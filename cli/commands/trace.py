@@ -1,4 +1,4 @@
-"""`antiphon trace`: one workflow, stitched from the topics."""
+"""`antiphon trace`: one workflow, stitched."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from antiphon.cli import output
+from antiphon.cli.asking import From, Place, Source, opened_index, settings_with
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.options import given
@@ -33,8 +34,10 @@ def trace(
     payloads: Annotated[bool, typer.Option("--payloads", help="Show each event's data too.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print it as a Mermaid diagram.")] = False,
     perfetto: Annotated[bool, typer.Option("--perfetto", help="Print it as a file for ui.perfetto.dev.")] = False,
+    source: Source = From.AUTO,
+    index: Place = None,
 ) -> None:
-    """Show one workflow as a tree. Reads the topics; joins no group, moves no offset.
+    """Show one workflow as a tree: from the index that a tracer keeps up to date, or from the topics. Joins no group, moves no offset.
 
     Example:
       antiphon trace 0199f2c1
@@ -42,7 +45,11 @@ def trace(
     """
     if mermaid + perfetto + given().json > 1:
         raise UsageError("expected one of --json, --mermaid and --perfetto, got several")
-    asyncio.run(_trace(id, _drawing(mermaid=mermaid, perfetto=perfetto, payloads=payloads), follow=follow))
+    draw = _drawing(mermaid=mermaid, perfetto=perfetto, payloads=payloads)
+    if not follow and (kept := _kept(id, source, index)) is not None:
+        draw(kept.document())
+        return
+    asyncio.run(_trace(id, draw, follow=follow))
 
 
 def _drawing(*, mermaid: bool, perfetto: bool, payloads: bool) -> Draw:
@@ -57,6 +64,26 @@ def _drawing(*, mermaid: bool, perfetto: bool, payloads: bool) -> Draw:
 
 def _tree(document: dict[str, Any], *, payloads: bool) -> None:
     output.show(render(document, width=output.width(), payloads=payloads))
+
+
+def _kept(id: str, source: From, place: str | None) -> Workflow | None:
+    """Return the workflow as the index has it; None where that is not asked, or has none of that name."""
+    index = opened_index(settings_with(place), source)
+    if index is None:
+        return None
+    with index:
+        workflow = index.workflow(id)
+        if workflow is not None:
+            return workflow
+        found = index.find(id)
+        if len(found) == 1:
+            return index.workflow(found[0].correlation_id)
+    if found:
+        raise _ambiguous(id, found)
+    if source is From.INDEX:
+        raise AnswerIsNoError(f"no workflow {id!r} in the index", "antiphon trace --from topics asks the topics")
+    output.remark("it has none of that name; asking the topics")
+    return None
 
 
 async def _trace(id: str, draw: Draw, *, follow: bool) -> None:
@@ -76,7 +103,7 @@ async def _find(cluster: Cluster, id: str) -> Workflow:
         return workflow
     found = await find_workflows(cluster.bus, cluster.names, id)
     if len(found) > 1:
-        raise UsageError(f"expected an id that only one workflow has, got {id!r}", *_listing(found))
+        raise _ambiguous(id, found)
     if found and (workflow := await _read(cluster, found[0].correlation_id)) is not None:
         return workflow
     raise AnswerIsNoError(
@@ -84,6 +111,10 @@ async def _find(cluster: Cluster, id: str) -> Workflow:
         "its events may have expired, or stand in another namespace (-n)",
         "antiphon tail --from-beginning shows what is there",
     )
+
+
+def _ambiguous(id: str, found: list[Candidate]) -> UsageError:
+    return UsageError(f"expected an id that only one workflow has, got {id!r}", *_listing(found))
 
 
 def _listing(found: list[Candidate]) -> list[str]:

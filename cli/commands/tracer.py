@@ -1,0 +1,210 @@
+"""`antiphon tracer`: keep an index of all workflows up to date, or make it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import typer
+
+from antiphon.agents import garbage
+from antiphon.bus.settings import Settings
+from antiphon.cli import logs, output
+from antiphon.cli.asking import Place, place_of, progress, settings_with
+from antiphon.cli.cluster import opened
+from antiphon.cli.errors import UsageError
+from antiphon.cli.group import Command, Group
+from antiphon.cli.options import given
+from antiphon.cli.when import clock, moment_ms, seconds
+from antiphon.schemas.envelope import format_time
+from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.index import Index
+from antiphon.tracing.index.writing import Writer
+from antiphon.tracing.rebuilding import rebuilding
+from antiphon.tracing.tracer import Keeping, Tracer
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="""Keep an index of all workflows up to date, so that lists, searches and sums are there at once.
+
+    Example:
+      antiphon tracer run
+    """,
+)
+
+Keep = Annotated[
+    str | None, typer.Option(help="Forget workflows that ended longer ago: 30d. Without, nothing.", metavar="TIME")
+]
+Most = Annotated[
+    str | None, typer.Option("--max-size", help="Forget the oldest when it grows beyond: 10GiB.", metavar="SIZE")
+]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+log = logging.getLogger("antiphon")
+
+
+@app.command(cls=Command)
+def run(
+    *,
+    index: Place = None,
+    keep: Keep = None,
+    most: Most = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Answer /livez, /readyz and /metrics there; 0: nowhere.", metavar="N"),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address to answer on: 127.0.0.1, unless said otherwise.", metavar="HOST")
+    ] = None,
+) -> None:
+    """Read the topics into the index, and keep it up to date until SIGTERM or Ctrl-C. Belongs to no group, moves nobody's offsets.
+
+    What can pass is waited for: no broker, no registry, a full disk. Nothing is passed over meanwhile.
+
+    Example:
+      antiphon tracer run --keep 30d --max-size 10GiB --metrics-port 9465
+    """
+    logs.configure(verbose=given().verbose)
+    flags = {"metrics_port": metrics_port, "metrics_host": metrics_host}
+    settings = settings_with(index, {name: value for name, value in flags.items() if value is not None})
+    asyncio.run(_run(settings, _keeping(keep, most)))
+
+
+@app.command(cls=Command)
+def rebuild(
+    *,
+    index: Place = None,
+    keep: Keep = None,
+    most: Most = None,
+    since: Annotated[
+        str | None, typer.Option(help="Read only what is newer: 7d, or an ISO time.", metavar="WHEN")
+    ] = None,
+) -> None:
+    """Make the index again from the topics. The old one answers until the new one is there; stopped half-way, it goes on from there.
+
+    Example:
+      antiphon tracer rebuild --since 7d
+    """
+    since_ms = None if since is None else moment_ms(since, option="--since")
+    asyncio.run(_rebuild(settings_with(index), _keeping(keep, most), since_ms))
+
+
+@app.command(cls=Command)
+def status(*, index: Place = None) -> None:
+    """Show what the index holds, and how far behind it is.
+
+    Example:
+      antiphon tracer status
+    """
+    path = place_of(settings_with(index))
+    with Index.opened(path) as found:
+        extent, states = found.extent(), found.states()
+    if given().json:
+        output.document(
+            {
+                "index": str(path),
+                "as_of": None if extent.as_of_us is None else format_time(extent.as_of_us),
+                "behind": extent.behind,
+                "cluster": extent.cluster,
+                "workflows": extent.workflows,
+                "states": states,
+                "events": extent.events,
+                "deliveries": extent.deliveries,
+                "left": extent.left,
+                "bytes": extent.bytes,
+            }
+        )
+        return
+    counted = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    rows = [
+        ("index", str(path)),
+        ("of", extent.cluster or "?"),
+        ("as of", "never" if extent.as_of_us is None else clock(extent.as_of_us)),
+        ("behind", "?" if extent.behind is None else f"{extent.behind:,} offsets"),
+        ("workflows", f"{extent.workflows:,}" + (f": {counted}" if counted else "")),
+        ("events", f"{extent.events:,}"),
+        ("deliveries", f"{extent.deliveries:,}"),
+        ("size", f"{extent.bytes / (1 << 20):,.1f} MiB"),
+    ]
+    for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
+        output.result(line)
+    if extent.left:
+        output.remark(f"of {extent.left:,} workflows lists do not show yet how they stand")
+
+
+def _keeping(keep: str | None, most: str | None) -> Keeping:
+    return Keeping(
+        age_s=None if keep is None else seconds(keep, option="--keep"),
+        most_bytes=None if most is None else size(most, option="--max-size"),
+    )
+
+
+def size(text: str, *, option: str) -> int:
+    """Read a number of bytes; units are powers of 1024, with or without the i.
+
+    >>> size("1.5G", option="--max-size"), size("10 MiB", option="--max-size")
+    (1610612736, 10485760)
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"expected {option} to be a size, got {text!r}", f"try: {option} 10GiB")
+    return round(float(found[1]) * _UNITS[found[2].upper()])
+
+
+@contextlib.asynccontextmanager
+async def _tracer(
+    settings: Settings, writer: Writer, keeping: Keeping, since_ms: int | None = None
+) -> AsyncGenerator[Tracer]:
+    async with opened() as cluster:
+        yield Tracer(
+            cluster.bus,
+            cluster.names,
+            cluster.codec(),
+            writer,
+            claims=cluster.claims,
+            keeping=keeping,
+            since_ms=since_ms,
+            cluster=settings.bootstrap_servers,
+        )
+
+
+async def _run(settings: Settings, keeping: Keeping) -> None:
+    path = place_of(settings)
+    database = Sqlite(path, writes=True)
+    try:
+        async with _tracer(settings, Writer(database), keeping) as tracer, contextlib.AsyncExitStack() as answering:
+            if settings.metrics_port:
+                from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
+
+                endpoint = Watching(tracer.counts, path, host=settings.metrics_host, port=settings.metrics_port)
+                await answering.enter_async_context(endpoint)
+            log.info("reading", extra={"index": str(path), "broker": settings.bootstrap_servers})
+            garbage.settle()
+            running = asyncio.create_task(tracer.run())
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, running.cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            log.info("stopped", extra={"events": tracer.counts.events})
+    finally:
+        database.close()
+
+
+async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
+    path = place_of(settings)
+    with rebuilding(path) as database:
+        async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
+            with progress("reading") as show:
+                await tracer.catch_up(show)
+    counts = tracer.counts
+    output.result(f"{path}: {counts.events:,} events, {counts.deliveries:,} deliveries read")

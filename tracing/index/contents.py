@@ -1,0 +1,173 @@
+"""What an index holds of one workflow, as it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from antiphon.bus.activity import Emitted, Failure, Spent
+from antiphon.schemas.codec import Codec, to_json
+from antiphon.schemas.envelope import Envelope
+from antiphon.schemas.errors import SchemaError, UnknownSchemaError
+from antiphon.schemas.store import MemoryStore
+from antiphon.tracing.delivered import Delivered
+from antiphon.tracing.index.database import Database, Row
+from antiphon.tracing.index.keys import id_of
+from antiphon.tracing.index.rows import FAILS, TOLD, UNDO, Form
+from antiphon.tracing.seen import SeenEvent
+
+_EVENTS = """
+SELECT e.source, e.part, e.place, e.id, e.type, e.sayer, e.time_us, e.parent, e.hops, e.more, p.form, p.content
+FROM events e LEFT JOIN payloads p
+ON p.workflow = e.workflow AND p.source = e.source AND p.part = e.part AND p.place = e.place
+WHERE e.workflow = ?
+"""
+_DELIVERIES = """
+SELECT source, part, place, entry, event, type, agent, version, instance, attempt, outcome, started_us, duration_us,
+       queue_us, confidence, emitted, more
+FROM deliveries WHERE workflow = ?
+"""
+_CALLS = """
+SELECT source, part, place, entry, model, input_tokens, output_tokens, cost, currency FROM calls
+WHERE workflow = ? ORDER BY source, part, place, entry, call
+"""
+_MARK = b"."  # where it counts only that something can be undone
+
+
+class Contents:
+    """Reads workflows out of a database. What recurs is kept; `refresh` reads it again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.names: dict[int, str] = {}
+        self.topics: dict[int, str] = {}
+        self._codec = Codec(MemoryStore())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what recurs again: names, topics, schemas."""
+        self.names = dict(self._database.rows("SELECT no, name FROM names"))
+        self.topics = dict(self._database.rows("SELECT no, topic FROM sources"))
+        for reference, schema in self._database.rows("SELECT reference, schema FROM schemas"):
+            number = int(reference[1:]) if reference.startswith("#") else bytes.fromhex(reference)
+            if self._codec.known(number) is None:
+                self._codec.know(number, orjson.loads(schema))
+
+    def events(self, workflow: bytes) -> list[SeenEvent]:
+        """Return the events of a workflow, one for each place at which one stands."""
+        id = id_of(workflow)
+        rows = [*self._database.rows(_EVENTS, (workflow,))]
+        if any(row[0] not in self.topics or row[4] not in self.names or row[5] not in self.names for row in rows):
+            self.refresh()
+        return [self._event(id, row) for row in rows]
+
+    def _event(self, correlation_id: str, row: Row) -> SeenEvent:
+        source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row
+        rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
+        data, problem = self._data(form, content)
+        return SeenEvent(
+            envelope=Envelope(
+                id=id_of(id),
+                type=self.names[type],
+                source=self.names[sayer],
+                time_us=time_us,
+                correlation_id=correlation_id,
+                parent_id=None if parent is None else id_of(parent),
+                causes=tuple(rest.get("causes", ())),
+                traceparent=rest.get("traceparent"),
+                deadline_us=rest.get("deadline_us"),
+                hops=hops,
+                budget=rest.get("budget"),
+                tenant=rest.get("tenant"),
+                replay_of=rest.get("replay_of"),
+                key=rest.get("key"),
+            ),
+            topic=self.topics[source],
+            partition=part,
+            offset=place,
+            data=data,
+            problem=problem,
+        )
+
+    def _data(self, form: int | None, content: bytes) -> tuple[Any, str | None]:
+        match form:
+            case Form.AVRO:
+                return self._decoded(content)
+            case Form.JSON:
+                return orjson.loads(content), None
+            case Form.PROBLEM:
+                return None, content.decode()
+            case _:
+                return None, "the index does not hold it"
+
+    def _decoded(self, value: bytes) -> tuple[Any, str | None]:
+        try:
+            try:
+                return to_json(self._codec.shown(value)), None
+            except UnknownSchemaError:
+                self.refresh()
+                return to_json(self._codec.shown(value)), None
+        except SchemaError as error:
+            return None, str(error)
+
+    def data(self, workflow: bytes) -> Iterator[Any]:
+        """Yield the data of a workflow's events, where it can be read."""
+        for form, content in self._database.rows("SELECT form, content FROM payloads WHERE workflow = ?", (workflow,)):
+            data, problem = self._data(form, content)
+            if problem is None:
+                yield data
+
+    def deliveries(self, workflow: bytes) -> list[Delivered]:
+        """Return the deliveries of a workflow, each once, in order."""
+        calls: dict[Row, list[Spent]] = {}
+        for *at, model, input_tokens, output_tokens, cost, currency in self._database.rows(_CALLS, (workflow,)):
+            calls.setdefault(tuple(at), []).append(
+                Spent(
+                    model=self._name(model),
+                    input_tokens=input_tokens,
+                    output_tokens=output_tokens,
+                    cost=cost,
+                    currency=currency,
+                )
+            )
+        found = {self._delivered(row, calls) for row in self._database.rows(_DELIVERIES, (workflow,))}
+        return sorted(found, key=Delivered.rank)
+
+    def _delivered(self, row: Row, calls: Mapping[Row, list[Spent]]) -> Delivered:
+        *at, event, type, agent, version, instance, attempt, outcome = row[:11]
+        started_us, duration_us, queue_us, confidence, emitted, more = row[11:]
+        error = orjson.loads(more).get("error") if more is not None else None
+        return Delivered(
+            event_id=id_of(event),
+            event_type=self._name(type),
+            agent=self._name(agent),
+            version=self._name(version),
+            instance=self._name(instance),
+            attempt=attempt,
+            outcome=self._name(outcome),
+            started_us=started_us,
+            duration_us=duration_us,
+            queue_us=queue_us,
+            emitted=tuple(_emitted(orjson.loads(emitted))) if emitted is not None else (),
+            error=None if error is None else Failure(**error),
+            usage=tuple(calls.get(tuple(at), ())),
+            confidence=confidence,
+        )
+
+    def _name(self, number: int) -> str:
+        if number not in self.names:
+            self.refresh()
+        return self.names[number]
+
+
+def _emitted(marked: Iterable[tuple[str, str, int]]) -> Iterator[Emitted]:
+    for id, type, marks in marked:
+        yield Emitted(
+            id=id,
+            type=type,
+            fails=bool(marks & FAILS),
+            undo=_MARK if marks & UNDO else None,
+            told=_MARK if marks & TOLD else None,
+        )

@@ -1,0 +1,200 @@
+"""The read API of an index: the five questions, for whoever asks in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.subscriptions import Subscriptions, subscriptions
+from antiphon.schemas.envelope import now_us
+from antiphon.tracing.confidence import Confidence, Sure, confidences, quantile
+from antiphon.tracing.finding import Candidate
+from antiphon.tracing.index.contents import Contents
+from antiphon.tracing.index.database import Database, Sqlite
+from antiphon.tracing.index.keys import id_of, key_of, ranges
+from antiphon.tracing.index.search import STALLS, Listed, Search, search
+from antiphon.tracing.index.spending import By, Spending, spending
+from antiphon.tracing.state import State
+from antiphon.tracing.workflow import Workflow, weave
+
+AS_OF, BEHIND, CLUSTER = "as_of", "behind", "cluster"
+"""Notes that a tracer leaves."""
+_SAMPLE = 100_000
+_DIGITS = 12
+
+
+class Durations(NamedTuple):
+    """How long workflows of one type took that have ended, in microseconds."""
+
+    type: str
+    workflows: int
+    p50_us: float
+    p95_us: float
+    p99_us: float
+
+
+class Extent(NamedTuple):
+    """What an index holds, and how far it has come."""
+
+    workflows: int
+    events: int
+    deliveries: int
+    left: int
+    """Workflows of which something was read, and that lists do not show yet as they are."""
+    bytes: int
+    as_of_us: int | None
+    """When a tracer last wrote to it; None: never."""
+    behind: int | None
+    """Offsets that it had not read then; some hold no record."""
+    cluster: str | None
+    """The brokers that it was read from."""
+
+
+class Index:
+    """What a tracer has read of a mesh. Asking costs the mesh nothing, and sees the last that was committed.
+
+        with Index.opened(path) as index:
+            for found in index.workflows(Search(failed=True, limit=10)):
+                print(found.correlation_id, found.failed_agent)
+
+    One thread at a time may ask. Whatever is wrong with the file raises `IndexFileError`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._contents = Contents(database)
+
+    @classmethod
+    def opened(cls, path: Path) -> Self:
+        """Open an index that somebody else may be writing. Raises `NoIndexError` where there is none."""
+        return cls(Sqlite(path, writes=False))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    # -- who works on what --------------------------------------------------
+
+    def agents(self) -> list[AgentSeen]:
+        """Return the last heartbeat of every worker that was seen."""
+        statement = "SELECT seen FROM workers WHERE seen IS NOT NULL ORDER BY name"
+        return [AgentSeen.model_validate_json(seen) for (seen,) in self._database.rows(statement)]
+
+    def _mesh(self, at_us: int | None) -> Subscriptions:
+        return subscriptions(self.agents(), now_us=now_us() if at_us is None else at_us)
+
+    # -- what became of it, and how long it took ----------------------------
+
+    def workflow(self, correlation_id: str, *, at_us: int | None = None) -> Workflow | None:
+        """Return one workflow, stitched; None where nothing was read of it. *at_us* decides who is live: now."""
+        key = key_of(correlation_id)
+        events, deliveries = self._contents.events(key), self._contents.deliveries(key)
+        if not events and not deliveries:
+            return None
+        return weave(correlation_id, events, deliveries, self._mesh(at_us))
+
+    def workflows(self, wanted: Search, *, at_us: int | None = None) -> Iterator[Listed]:
+        """Yield the workflows that are *wanted*, as they stood when the tracer last wrote."""
+        self._contents.refresh()
+        return search(self._database, self._contents, wanted, self._mesh(at_us).live)
+
+    def find(self, beginning: str) -> list[Candidate]:
+        """Return the workflows whose id begins so; where there is none, those that have an event whose id does."""
+        found = {key for low, high in ranges(beginning) for key in self._keys("workflow", low, high)}
+        if not found:
+            # The time in a caused event's id is its workflow's, so it is looked for there first.
+            near = ranges(beginning[:_DIGITS])[0] if len(beginning) > _DIGITS else None
+            for low, high in ranges(beginning):
+                found |= {*self._owners(low, high, near)} or {*self._owners(low, high, None)}
+        return sorted((self._candidate(key) for key in found), key=lambda one: (one.time_us, one.correlation_id))
+
+    def _keys(self, column: str, low: bytes, high: bytes) -> Iterator[bytes]:
+        for table in ("workflows", "touched"):
+            statement = f"SELECT {column} FROM {table} WHERE {column} >= ? AND {column} < ?"  # noqa: S608 - what comes from outside is bound
+            yield from (row[0] for row in self._database.rows(statement, (low, high)))
+
+    def _owners(self, low: bytes, high: bytes, near: tuple[bytes, bytes] | None) -> Iterator[bytes]:
+        statement, values = "SELECT DISTINCT workflow FROM events WHERE id >= ? AND id < ?", [low, high]
+        if near is not None:
+            statement += " AND workflow >= ? AND workflow < ?"
+            values += near
+        yield from (row[0] for row in self._database.rows(statement, values))
+
+    def _candidate(self, key: bytes) -> Candidate:
+        found = [*self._database.rows("SELECT type, begun_us FROM workflows WHERE workflow = ?", (key,))]
+        type, begun_us = found[0] if found else (None, 0)
+        return Candidate(id_of(key), type or "", begun_us)
+
+    def durations(self, *, since_us: int | None = None) -> list[Durations]:
+        """Return how long workflows took that ended well or ill, by type, the slowest first. Of the newest 100,000."""
+        statement = (
+            "SELECT type, last_us - begun_us FROM workflows WHERE owing = '[]' AND type IS NOT NULL AND begun_us >= ? "
+            "ORDER BY begun_us DESC LIMIT ?"
+        )
+        by_type: dict[str, list[int]] = {}
+        for type, took_us in self._database.rows(statement, (since_us or 0, _SAMPLE)):
+            by_type.setdefault(type, []).append(took_us)
+        found = list[Durations]()
+        for type, some in by_type.items():
+            took = sorted(map(float, some))
+            found.append(Durations(type, len(took), *(quantile(took, share) for share in (0.5, 0.95, 0.99))))
+        return sorted(found, key=lambda one: (-one.p95_us, one.type))
+
+    def states(self, *, at_us: int | None = None) -> dict[str, int]:
+        """Return how many workflows are in which state."""
+        live = self._mesh(at_us).live
+        closed = "SELECT state, count(*) FROM workflows WHERE state NOT IN (?, ?) GROUP BY state"
+        counts = {state: int(count) for state, count in self._database.rows(closed, sorted(STALLS))}
+        for listed in search(self._database, self._contents, Search(states=[*STALLS, State.STALLED]), live):
+            counts[listed.state.value] = counts.get(listed.state.value, 0) + 1
+        return counts
+
+    # -- what it cost, and how sure agents are ------------------------------
+
+    def cost(self, by: By, *, since_us: int | None = None) -> list[Spending]:
+        """Return what model calls cost, each counted once, the dearest first; days in their order."""
+        self._contents.refresh()
+        return spending(self._database, self._contents.names, by, since_us=since_us)
+
+    def confidence(self, *, threshold: float, since_us: int | None = None) -> list[Confidence]:
+        """Return how sure each version of each agent was, and whether that falls."""
+        self._contents.refresh()
+        names = self._contents.names
+        statement = "SELECT agent, version, started_us, confidence FROM deliveries WHERE confidence IS NOT NULL AND started_us >= ?"
+        answers = [
+            Sure(names[agent], names[version], time_us, confidence)
+            for agent, version, time_us, confidence in self._database.rows(statement, (since_us or 0,))
+        ]
+        return confidences(answers, threshold=threshold)
+
+    # -- itself -------------------------------------------------------------
+
+    def extent(self) -> Extent:
+        """Return what it holds, and how far it has come. Counts, so it takes a while where there is much."""
+        as_of, behind = self.note(AS_OF), self.note(BEHIND)
+        return Extent(
+            workflows=self._count("workflows"),
+            events=self._count("events"),
+            deliveries=self._count("deliveries"),
+            left=self._count("touched"),
+            bytes=self._database.size(),
+            as_of_us=None if as_of is None else int(as_of),
+            behind=None if behind is None else int(behind),
+            cluster=self.note(CLUSTER),
+        )
+
+    def _count(self, table: str) -> int:
+        [(count,)] = self._database.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - what comes from outside is bound
+        return int(count)
+
+    def note(self, name: str) -> str | None:
+        """Return what a tracer noted under *name*."""
+        found = [*self._database.rows("SELECT value FROM notes WHERE name = ?", (name,))]
+        return found[0][0] if found else None

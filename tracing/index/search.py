@@ -1,0 +1,177 @@
+"""Searching an index for workflows: what may be asked, and what a list shows of each that is found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from antiphon.schemas.envelope import format_time
+from antiphon.tracing.document import milliseconds
+from antiphon.tracing.index.contents import Contents
+from antiphon.tracing.index.database import Database, Row
+from antiphon.tracing.index.keys import id_of
+from antiphon.tracing.state import State
+
+_COLUMNS = "workflow, state, type, begun_us, last_us, events, agents, failed_agent, owing, cost"
+STALLS = frozenset({State.RUNNING, State.COMPENSATING})
+"""States of workflows that stall where nobody is live to do what is outstanding."""
+FAILED = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
+"""States of workflows in which something failed, whatever became of it since. One that stalled while it was undone is among them."""
+
+
+class Field(NamedTuple):
+    """A field of an event's data, by its path (`customer.city`), and what stands there, as text."""
+
+    path: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which workflows are wanted; what is left out does not matter."""
+
+    states: Collection[State] = ()
+    failed: bool = False
+    """Only those in which something failed, whatever became of it since."""
+    type: str | None = None
+    """The type of the event that it began with."""
+    agent: str | None = None
+    """An agent that handled something of it, or still has to."""
+    since_us: int | None = None
+    """Begun then or later."""
+    until_us: int | None = None
+    """Begun before."""
+    longer_than_us: int | None = None
+    slowest_first: bool = False
+    """Otherwise the newest first."""
+    fields: Collection[Field] = ()
+    """Each of these stands in some event of it. Costs a look into the data of all that fit otherwise."""
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A workflow, as a list shows it."""
+
+    correlation_id: str
+    type: str | None
+    state: State
+    begun_us: int
+    last_us: int
+    """When the last thing that was seen of it happened."""
+    events: int
+    agents: tuple[str, ...]
+    failed_agent: str | None
+    owing: tuple[str, ...]
+    """The agents that owe something."""
+    unattended: tuple[str, ...]
+    """Those of them of which nobody is live."""
+    cost: dict[str, Any]
+
+    @property
+    def duration_us(self) -> int:
+        return self.last_us - self.begun_us
+
+    def document(self) -> dict[str, Any]:
+        """Return one item of what `antiphon workflows --json` prints."""
+        return {
+            "correlation_id": self.correlation_id,
+            "type": self.type,
+            "state": self.state.value,
+            "started": format_time(self.begun_us),
+            "duration_ms": milliseconds(self.duration_us),
+            "events": self.events,
+            "agents": [*self.agents],
+            "failed_agent": self.failed_agent,
+            "outstanding": [*self.owing],
+            "unattended": [*self.unattended],
+            "cost": self.cost,
+        }
+
+
+def search(database: Database, contents: Contents, wanted: Search, live: Collection[str]) -> Iterator[Listed]:
+    """Yield the workflows that are *wanted*; *live* are the agents of which somebody is there."""
+    where, values = _conditions(wanted)
+    order = "last_us - begun_us DESC" if wanted.slowest_first else "begun_us DESC"
+    found = 0
+    statement = f"SELECT {_COLUMNS} FROM workflows WHERE {where} ORDER BY {order}, workflow"  # noqa: S608 - what comes from outside is bound
+    for row in database.rows(statement, values):
+        listed = _listed(row, live)
+        if wanted.states and listed.state not in wanted.states:
+            continue
+        if wanted.agent is not None and wanted.agent not in (*listed.agents, *listed.owing):
+            continue
+        if wanted.fields and not _has(contents, row[0], wanted.fields):
+            continue
+        yield listed
+        found += 1
+        if found == wanted.limit:
+            return
+
+
+def _conditions(wanted: Search) -> tuple[str, list[Any]]:
+    parts, values = ["1 = 1"], list[Any]()
+    if wanted.states:
+        states = {*wanted.states}
+        if State.STALLED in states:
+            # Which of these nobody works on is known only when somebody asks.
+            states = states - {State.STALLED} | STALLS
+        parts.append(f"state IN ({', '.join('?' * len(states))})")
+        values += sorted(states)
+    if wanted.failed:
+        parts.append(f"state IN ({', '.join('?' * len(FAILED))})")
+        values += sorted(FAILED)
+    for condition, value in (
+        ("type = ?", wanted.type),
+        ("begun_us >= ?", wanted.since_us),
+        ("begun_us < ?", wanted.until_us),
+        ("last_us - begun_us > ?", wanted.longer_than_us),
+    ):
+        if value is not None:
+            parts.append(condition)
+            values.append(value)
+    return " AND ".join(parts), values
+
+
+def _listed(row: Row, live: Collection[str]) -> Listed:
+    workflow, state, type, begun_us, last_us, events, agents, failed_agent, owing, cost = row
+    owed = tuple(orjson.loads(owing))
+    unattended = tuple(agent for agent in owed if agent not in live)
+    if unattended and state in STALLS:
+        state = State.STALLED
+    return Listed(
+        correlation_id=id_of(workflow),
+        type=type,
+        state=State(state),
+        begun_us=begun_us,
+        last_us=last_us,
+        events=events,
+        agents=tuple(orjson.loads(agents)),
+        failed_agent=failed_agent,
+        owing=owed,
+        unattended=unattended,
+        cost=orjson.loads(cost),
+    )
+
+
+def _has(contents: Contents, workflow: bytes, fields: Collection[Field]) -> bool:
+    wanted = {*fields}
+    for data in contents.data(workflow):
+        wanted -= {field for field in wanted if field.value in _texts(data, field.path.split("."))}
+        if not wanted:
+            return True
+    return False
+
+
+def _texts(data: Any, path: list[str]) -> Iterator[str]:
+    """Yield what stands at *path* in *data*, as text; of a list, in any of its items."""
+    if isinstance(data, list):
+        for item in cast("Any", data):
+            yield from _texts(item, path)
+    elif not path:
+        yield data if isinstance(data, str) else orjson.dumps(data).decode()
+    elif isinstance(data, dict) and path[0] in data:
+        yield from _texts(cast("dict[str, Any]", data)[path[0]], path[1:])

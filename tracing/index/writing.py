@@ -1,0 +1,295 @@
+"""Writing an index: what was read, and how far, in one transaction; what follows from it, when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import orjson
+
+from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.names import ACTIVITY, AGENTS
+from antiphon.bus.subscriptions import Subscriptions, subscriptions
+from antiphon.schemas.store import AvroSchema, Reference
+from antiphon.tracing.delivered import Delivered
+from antiphon.tracing.index import tables
+from antiphon.tracing.index.contents import Contents
+from antiphon.tracing.index.database import Database, Row
+from antiphon.tracing.index.keys import id_of
+from antiphon.tracing.index.rows import Holds, Numbers, Rows, Source, named
+from antiphon.tracing.index.standing import Facts, Judge
+from antiphon.tracing.obligations import COORDINATOR
+from antiphon.tracing.seen import SeenEvent
+
+_AT_ONCE = 1_000
+"""Workflows whose rows are looked at in one transaction."""
+_REMEMBERED = 30_000
+"""Workflows of which the facts are kept in memory."""
+_ASKED = 500
+_KNOWN = "SELECT workflow FROM workflows WHERE workflow IN ({marks}) UNION ALL SELECT workflow FROM touched WHERE workflow IN ({marks})"
+_NOBODY = '{"heard": {}, "failing": [], "coordinated": false}'
+_TOUCH_ALL = "INSERT INTO touched SELECT workflow FROM workflows WHERE true ON CONFLICT DO NOTHING"
+_TOUCH_TYPES = """
+INSERT INTO touched SELECT workflow FROM events WHERE type IN ({types})
+UNION SELECT workflow FROM deliveries WHERE type IN ({types})
+UNION SELECT workflow FROM workflows WHERE lacking = 1
+ON CONFLICT DO NOTHING
+"""
+_TABLES = ("events", "payloads", "deliveries", "calls", "workflows", "touched")
+
+
+class Position(NamedTuple):
+    """How far one partition of one source was read: the offset that comes next."""
+
+    source: int
+    partition: int
+    next: int
+
+
+class Writer:
+    """Writes an index. One at a time; every call blocks, and raises `IndexFileError`.
+
+    What raised has changed nothing: the same call can be made again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.numbers = Numbers({name: no for no, name in database.rows("SELECT no, name FROM names")})
+        self._contents = Contents(database)
+        self._schemas = {reference for (reference,) in database.rows("SELECT reference FROM schemas")}
+        self._workers: dict[str, AgentSeen] | None = None
+        self._mesh: str | None = self.note("mesh")
+        self._topics: set[str] = {*orjson.loads(self.note("topics") or "[]")}
+        self._facts: dict[bytes, Facts] = {}
+
+    # -- what was read ------------------------------------------------------
+
+    def source(self, topic: str, identity: str) -> Source:
+        """Return what *topic*, by its plain name and as it was made, is known as; the same for ever."""
+        database = self._database
+        found = [*database.rows("SELECT no FROM sources WHERE topic = ? AND identity = ?", (topic, identity))]
+        if not found:
+            with database.transaction():
+                [(last,)] = database.rows("SELECT coalesce(max(no), 0) FROM sources")
+                number = self.numbers[topic]
+                self._write_names()
+                database.run("INSERT INTO sources VALUES (?, ?, ?, ?)", (last + 1, topic, number, identity))
+            self.numbers.fresh.clear()
+            self._contents.refresh()
+            found = [(last + 1,)]
+        return Source(found[0][0], _HOLDS.get(topic, Holds.EVENTS))
+
+    def positions(self) -> dict[tuple[int, int], int]:
+        """Return the offset that comes next, by source and partition."""
+        return {
+            (source, part): next
+            for source, part, next in self._database.rows("SELECT source, part, next FROM positions")
+        }
+
+    def write(
+        self,
+        rows: Rows,
+        positions: Sequence[Position] = (),
+        schemas: Mapping[Reference, AvroSchema] | None = None,
+    ) -> None:
+        """Write *rows*, and that everything before *positions* was read: both or neither. Again changes nothing."""
+        database, touched = self._database, sorted(rows.touched())
+        begun = {workflow: Facts() for workflow in self._new(touched)}
+        lacking = {named(one): schema for one, schema in (schemas or {}).items() if named(one) not in self._schemas}
+        with database.transaction():
+            self._write_names()
+            if lacking:
+                database.many(tables.SCHEMAS, [(name, orjson.dumps(one).decode()) for name, one in lacking.items()])
+            for statement, some in (
+                (tables.EVENTS, rows.events),
+                (tables.PAYLOADS, rows.payloads),
+                (tables.DELIVERIES, rows.deliveries),
+                (tables.CALLS, rows.calls),
+            ):
+                # Workflows that began together lie together, so rows in their order find their pages in memory.
+                some.sort(key=_place)
+                database.many(statement, some)
+            if rows.workers:
+                database.many(tables.WORKERS, rows.workers)
+            database.many(tables.TOUCHED, [(workflow,) for workflow in touched])
+            database.many(tables.POSITIONS, positions)
+            if not rows.topics <= self._topics:
+                database.many(tables.NOTES, [("topics", orjson.dumps(sorted(self._topics | rows.topics)).decode())])
+        self.numbers.fresh.clear()
+        self._schemas |= lacking.keys()
+        self._topics |= rows.topics
+        if rows.workers:
+            self._workers = None
+        self._remember(rows, begun)
+
+    def _new(self, workflows: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield those of *workflows* of which nothing was read yet."""
+        strange = [workflow for workflow in workflows if workflow not in self._facts]
+        for start in range(0, len(strange), _ASKED):
+            some = strange[start : start + _ASKED]
+            marks = ", ".join("?" * len(some))
+            known = {row[0] for row in self._database.rows(_KNOWN.format(marks=marks), (*some, *some))}
+            yield from (workflow for workflow in some if workflow not in known)
+
+    def _remember(self, rows: Rows, begun: dict[bytes, Facts]) -> None:
+        """Keep what was read of workflows of which nothing else was: so it need not be read again to say how they stand."""
+        known = self._facts
+        known |= begun
+        for row in rows.events:
+            if (facts := known.get(row[0])) is not None:
+                facts.see_event(row)
+        for row in rows.deliveries:
+            if (facts := known.get(row[0])) is not None:
+                facts.see_delivery(row)
+        for row in rows.calls:
+            if (facts := known.get(row[0])) is not None:
+                facts.see_call(row)
+
+    def pass_to(self, positions: Sequence[Position]) -> None:
+        """Note that before *positions* there is nothing more to read."""
+        with self._database.transaction():
+            self._database.many(tables.POSITIONS, positions)
+
+    def topics(self) -> set[str]:
+        """Return the plain names of the topics that activity names."""
+        return {*self._topics}
+
+    def note_all(self, notes: Mapping[str, str]) -> None:
+        """Note something about the index itself."""
+        with self._database.transaction():
+            self._database.many(tables.NOTES, [*notes.items()])
+
+    def _write_names(self) -> None:
+        if self.numbers.fresh:
+            self._database.many(tables.NAMES, self.numbers.fresh)
+
+    def note(self, name: str) -> str | None:
+        """Return what was noted under *name*."""
+        found = [*self._database.rows("SELECT value FROM notes WHERE name = ?", (name,))]
+        return found[0][0] if found else None
+
+    # -- what follows from it -----------------------------------------------
+
+    def left(self) -> int:
+        """Return how many workflows are still to be looked at."""
+        [(count,)] = self._database.rows("SELECT count(*) FROM touched")
+        return int(count)
+
+    def settle(self, *, now_us: int, at_most: int | None = None) -> int:
+        """Say anew how workflows stand of which something was read; returns how many are done, 0 when all are.
+
+        *now_us* decides whose word counts for an agent: that of its live workers, where there are any.
+        """
+        mesh = subscriptions(self.workers().values(), now_us=now_us)
+        self._touch_changed(mesh)
+        database = self._database
+        at_most = min(at_most or _AT_ONCE, _AT_ONCE)
+        found = [row[0] for row in database.rows("SELECT workflow FROM touched ORDER BY workflow LIMIT ?", (at_most,))]
+        if not found:
+            return 0
+        self._contents.refresh()
+        contents = self._contents
+        # A mesh may name agents that have handled nothing yet.
+        for agent in mesh.agents:
+            self.numbers[agent]
+        names = contents.names | dict(cast("list[tuple[int, str]]", self.numbers.fresh))
+        judge = Judge(mesh, self.numbers, names, contents.topics, contents=self._stitched)
+        standings = [judge.standing(workflow, self._facts_of(workflow)) for workflow in found]
+        with database.transaction():
+            database.many(tables.WORKFLOWS, standings)
+            database.run("DELETE FROM touched WHERE workflow BETWEEN ? AND ?", (found[0], found[-1]))
+        self._fade(found)
+        return len(found)
+
+    def _facts_of(self, workflow: bytes) -> Facts:
+        facts = self._facts.get(workflow)
+        if facts is None:
+            facts = Facts()
+            for table, see in (
+                ("events", facts.see_event),
+                ("deliveries", facts.see_delivery),
+                ("calls", facts.see_call),
+            ):
+                for row in self._database.rows(f"SELECT * FROM {table} WHERE workflow = ?", (workflow,)):  # noqa: S608 - what comes from outside is bound
+                    see(row)
+        return facts
+
+    def _fade(self, settled: Iterable[bytes]) -> None:
+        """Forget facts of *settled* workflows while there are too many; they can be read again."""
+        for workflow in settled:
+            if len(self._facts) <= _REMEMBERED:
+                return
+            self._facts.pop(workflow, None)
+
+    def _stitched(self, workflow: bytes) -> tuple[str, list[SeenEvent], list[Delivered]]:
+        return id_of(workflow), self._contents.events(workflow), self._contents.deliveries(workflow)
+
+    def workers(self) -> dict[str, AgentSeen]:
+        """Return the last heartbeat of every worker, by its key."""
+        if self._workers is None:
+            self._workers = {
+                name: AgentSeen.model_validate_json(seen)
+                for name, seen in self._database.rows("SELECT name, seen FROM workers WHERE seen IS NOT NULL")
+            }
+        return self._workers
+
+    def _touch_changed(self, mesh: Subscriptions) -> None:
+        """Have workflows looked at again in which other agents owe something, as the mesh is now."""
+        told = {
+            "heard": {type: sorted(map(list, at)) for type, at in sorted(mesh.heard.items())},
+            "failing": sorted(mesh.failing),
+            "coordinated": COORDINATOR in mesh.agents,
+        }
+        text = orjson.dumps(told).decode()
+        if text == self._mesh:
+            return
+        before, now = (orjson.loads(one) for one in (self._mesh or _NOBODY, text))
+        changed: set[str] = {*before["failing"]} ^ {*now["failing"]}
+        heard: set[str] = {*before["heard"], *now["heard"]}
+        changed |= {type for type in heard if before["heard"].get(type) != now["heard"].get(type)}
+        with self._database.transaction():
+            if before["coordinated"] != now["coordinated"]:
+                self._database.run(_TOUCH_ALL)
+            types = ", ".join(str(self.numbers[type]) for type in changed if type in self.numbers)
+            self._database.run(_TOUCH_TYPES.format(types=types))
+            self._database.many(tables.NOTES, [("mesh", text)])
+        self._mesh = text
+
+    # -- what is kept -------------------------------------------------------
+
+    def forget(self, *, before_us: int | None = None, most_bytes: int | None = None) -> int:
+        """Forget workflows that ended before *before_us*, then the oldest until the rest takes *most_bytes*.
+
+        Returns how many. What is outstanding is kept until it is the oldest of too much.
+        """
+        gone = 0
+        if before_us is not None:
+            while some := self._oldest("last_us < ? AND owing = '[]'", (before_us,)):
+                gone += self._delete(some)
+        while most_bytes is not None and self._database.size() > most_bytes:
+            some = self._oldest("true", ())
+            if not some:
+                break
+            gone += self._delete(some)
+        return gone
+
+    def _oldest(self, where: str, values: tuple[int, ...]) -> list[Row]:
+        return [
+            *self._database.rows(
+                f"SELECT workflow FROM workflows WHERE {where} ORDER BY begun_us LIMIT {_AT_ONCE}",  # noqa: S608 - what comes from outside is bound
+                values,
+            )
+        ]
+
+    def _delete(self, workflows: Sequence[Row]) -> int:
+        with self._database.transaction():
+            for table in _TABLES:
+                self._database.many(f"DELETE FROM {table} WHERE workflow = ?", workflows)  # noqa: S608 - what comes from outside is bound
+        return len(workflows)
+
+
+def _place(row: Row) -> Row:
+    return row[:4]
+
+
+_HOLDS = {ACTIVITY: Holds.ACTIVITY, AGENTS: Holds.AGENTS}

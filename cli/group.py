@@ -25,6 +25,7 @@ COMMANDS = {
     "publish": "Publish events.",
     "tail": "Show events as they happen.",
     "trace": "Show one workflow as a tree.",
+    "dead": "Show what agents set aside, hand it to them again, or discard it.",
     "saga": "Show which workflows are undone, and decide where a person has to.",
     "topology": "Show who says what to whom.",
     "topics": "Plan and make the topics that agents need.",

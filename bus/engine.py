@@ -144,7 +144,7 @@ class Engine:
     def topics(self) -> tuple[str, ...]:
         """The topics it reads, as the cluster calls them."""
         plain = {event_class.__event__.topic for event_class in self._classes.values()}
-        return tuple(sorted(self._names.topic(topic) for topic in plain))
+        return tuple(sorted([self._names.redrive(self._consumer.name), *(self._names.topic(topic) for topic in plain)]))
 
     def status(self) -> Status:
         """Say how it stands. Any thread may ask, also while the event loop is blocked."""

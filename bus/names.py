@@ -51,10 +51,18 @@ class Names:
     def undo(self, agent: str) -> str:
         return self.topic(undo_topic(agent))
 
+    def redrive(self, agent: str) -> str:
+        return self.topic(redrive_topic(agent))
+
 
 def undo_topic(agent: str) -> str:
     """Return the topic on which *agent* is asked to undo what it did."""
     return f"{agent}.undo"
+
+
+def redrive_topic(agent: str) -> str:
+    """Return the topic on which *agent* is given its dead letters again."""
+    return f"{agent}.redrive"
 
 
 def told_topic(saga: str) -> str:

@@ -30,7 +30,7 @@ def needed(consumers: Iterable[Consumer], names: Names) -> dict[str, bool]:
         classes = [*consumer.hears.values(), *(consumer.emits or ())]
         topics |= {names.topic(event_class.__event__.topic): False for event_class in classes}
         topics[names.state(consumer.name)] = True
-        topics[names.dead(consumer.name)] = False
+        topics[names.dead(consumer.name)] = topics[names.redrive(consumer.name)] = False
         if consumer.undoes:
             topics[names.undo(consumer.name)] = False
     # Heard by the coordinator, and compacted or not by what it is, not by who hears it.

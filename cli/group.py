@@ -30,6 +30,7 @@ COMMANDS = {
     "cost": "Show what model calls cost.",
     "confidence": "Show which agents are unsure, and whether it gets worse.",
     "tracer": "Keep an index of all workflows up to date.",
+    "dead": "Show what agents set aside, hand it to them again, or discard it.",
     "saga": "Show which workflows are undone, and decide where a person has to.",
     "topology": "Show who says what to whom.",
     "topics": "Plan and make the topics that agents need.",

@@ -6,6 +6,7 @@ from antiphon.agents.errors import DefinitionError
 from antiphon.bus.errors import BrokerUnreachableError, BusError, SettingsError
 from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
 from antiphon.cli.options import given
+from antiphon.replay.errors import ConditionError, ReplayError
 from antiphon.schemas.errors import EventDefinitionError, RegistryError, SchemaError, UnsupportedTypeError
 
 
@@ -25,7 +26,9 @@ def translated(error: Exception) -> CommandError | None:
             return UnreachableError(
                 *_lines(error), f"registry from: {_origin('registry', '--registry or ANTIPHON_REGISTRY')}"
             )
-        case BusError() | SchemaError():
+        case ConditionError():
+            return UsageError(*_lines(error))
+        case BusError() | SchemaError() | ReplayError():
             return AnswerIsNoError(*_lines(error))
         case _:
             return None

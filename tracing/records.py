@@ -14,6 +14,7 @@ from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import AGENTS, Names, undo_topic
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Record, TopicPartition
+from antiphon.bus.redrive import origin_of
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import from_headers
 from antiphon.schemas.errors import NotAnEventError, RegistryError, SchemaError, UnknownSchemaError
@@ -81,11 +82,13 @@ async def event_in(record: Record, names: Names, codec: Codec, claims: Claims | 
     except NotAnEventError:
         return None
     data, problem = await _json(codec, record, claims or Claims())
+    # What was redriven as it was is the event that everybody else heard, where they heard it.
+    topic, partition, offset = origin_of(record) or (record.topic, record.partition, record.offset)
     return SeenEvent(
         envelope=envelope,
-        topic=names.plain(record.topic),
-        partition=record.partition,
-        offset=record.offset,
+        topic=names.plain(topic),
+        partition=partition,
+        offset=offset,
         data=data,
         problem=problem,
     )

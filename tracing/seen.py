@@ -13,6 +13,7 @@ from antiphon.schemas.envelope import Envelope
 AGENT_SOURCE = "/agents/"
 """What `ce_source` begins with where an agent said it; the agent's name follows."""
 UNDO_REQUESTED = UndoRequested.__event__.type
+_REDRIVE_TOPIC = ".redrive"
 
 Content: TypeAlias = tuple[object, ...]
 
@@ -46,9 +47,11 @@ class SeenEvent:
         return self.envelope.type == UNDO_REQUESTED
 
     @property
-    def place(self) -> tuple[int, str, int, int]:
+    def place(self) -> tuple[int, bool, str, int, int]:
         """What sightings of one event are sorted by: the first one is the event, later ones repeat it."""
-        return (self.envelope.time_us, self.topic, self.partition, self.offset)
+        # An edited event stands on its agent's redrive topic; what everybody else heard comes first.
+        again = self.topic.endswith(_REDRIVE_TOPIC)
+        return (self.envelope.time_us, again, self.topic, self.partition, self.offset)
 
     def content(self) -> Content:
         """Return what two sightings of one event must agree in.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import platform
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -16,6 +14,7 @@ from antiphon.bus.partition import partition_for
 from antiphon.bus.publisher import Publisher
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.cli import output
+from antiphon.cli.actor import actor
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.group import Command, Group
@@ -178,7 +177,7 @@ async def _decide(
                 f"antiphon saga show {workflow} shows it",
             )
         until_us = _later(workflow, saga, by=by, until=until) if act is Act.EXTEND else None
-        said = SagaIntervened(act=act, actor=_actor(), reason=reason, event_id=_stuck(saga, event), until_us=until_us)
+        said = SagaIntervened(act=act, actor=actor(), reason=reason, event_id=_stuck(saga, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
         now = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s)
@@ -252,10 +251,6 @@ def _later(workflow: str, saga: Saga, *, by: str | None, until: str | None) -> i
             "a deadline can only be put off; to end the workflow: antiphon saga cancel",
         )
     return until_us
-
-
-def _actor() -> str:
-    return f"{getpass.getuser()}@{platform.node()}"
 
 
 def _progress(one: Mapping[str, Any]) -> str:

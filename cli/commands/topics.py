@@ -92,7 +92,7 @@ async def _seen(cluster: Cluster) -> dict[str, bool]:
 def topics_of(seen: AgentSeen, names: Names) -> dict[str, bool]:
     """Return the topics that a worker's agent needs, and whether each is compacted."""
     topics = {names.topic(part.topic): False for part in (*seen.hears, *seen.emits)}
-    topics |= {names.state(seen.agent): True, names.dead(seen.agent): False}
+    topics |= {names.state(seen.agent): True, names.dead(seen.agent): False, names.redrive(seen.agent): False}
     return topics | ({names.undo(seen.agent): False} if seen.undoes else {})
 
 

@@ -614,7 +614,7 @@ async def test_what_is_taken_away_during_a_stop_costs_nothing_else() -> None:
     await eventually(lambda: first.status().in_flight == 20, what="all to be in hand")
     first.drain()
     staying = asyncio.create_task(second.run())
-    await eventually(lambda: second.status().partitions == 1, what="one partition to be taken away")
+    await eventually(lambda: second.status().partitions == 2, what="one partition of each topic to be taken away")
     hold.set()
     assert await leaving == 0
     await world.until_done(*range(20))

@@ -272,6 +272,7 @@ def test_topics_are_planned_and_made(mesh: Antiphon, support: Path) -> None:
         "ticket.opened",
         "ticket.triaged",
         "triage.dead",
+        "triage.redrive",
         "triage.state",
     ]
     assert orjson.loads(made.out)["made"] == orjson.loads(again.out)["fine"]

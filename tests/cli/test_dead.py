@@ -173,7 +173,7 @@ def test_what_cannot_be_done_is_said(mesh: Antiphon, monkeypatch: pytest.MonkeyP
     file(mesh, "c1", 500)
     asked: dict[tuple[str, ...], tuple[int, str]] = {
         ("list", "--agent", "paier"): (2, "did you mean payer?"),
-        ("list", "--reason", "permanant"): (2, "did you mean permanent?"),
+        ("list", "--reason", "permanentt"): (2, "did you mean permanent?"),
         ("list", "--where", "amount"): (2, "amount>100"),
         ("show", "nobody"): (1, "antiphon dead list"),
         ("redrive", "--edit"): (2, "$EDITOR"),

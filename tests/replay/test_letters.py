@@ -161,7 +161,7 @@ async def test_an_edited_event_goes_back_under_its_schema() -> None:
     ("text", "said"),
     [
         ('{"claim": "c0", "amount": "much"}', "field 'amount'"),
-        ('{"claim": "c0", "ammount": 1}', "did you mean 'amount'"),
+        ('{"claim": "c0", "amountt": 1}', "did you mean 'amount'"),
         ("{", "line 1, column"),
     ],
 )

@@ -15,6 +15,18 @@ from cluster import KafkaCluster, NoKafkaError, start
 from antiphon.bus.kafka.embedded import EmbeddedBroker
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what is to run in one process where there are several.
+
+    All that takes Apache Kafka: it is started once, and waits more than it works, so the rest runs beside it. Of the
+    rest, what stands in one file: it may share what is costly to make.
+    """
+    for item in items:
+        group = "kafka" if item.get_closest_marker("kafka") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """Undo what a command run in this process has told the log: other tests listen to it."""

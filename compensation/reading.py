@@ -10,16 +10,16 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.saga import Mesh, Phase, Saga
-from antiphon.compensation.store import Kept
+from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.waiting import is_open
+from antiphon.compensation.workflow import Mesh, Phase, Workflow
 from antiphon.schemas.envelope import format_time
 
 
 class Seen(NamedTuple):
     """One workflow as the coordinator keeps it, and the runs of sagas in it."""
 
-    saga: Saga
+    kept: Workflow
     runs: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """Each run with its saga's name, the outermost first."""
 
@@ -27,24 +27,24 @@ class Seen(NamedTuple):
     def phase(self) -> Phase:
         """How the workflow stands; a run that waits for a person is never overlooked."""
         parked = any(run["phase"] == Phase.PARKED.value for _, run in self.runs)
-        return Phase.PARKED if parked else self.saga.phase
+        return Phase.PARKED if parked else self.kept.phase
 
 
-async def read_sagas(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Saga]:
+async def read_kept(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Workflow]:
     """Return the workflows that the coordinator keeps on *partitions*, by id. Costs those partitions of its state."""
     values = await _kept(bus, names.state(NAME), partitions)
-    return {id: Kept.model_validate_json(value).saga for id, value in values.items()}
+    return {id: kept(json.loads(value)).workflow for id, value in values.items()}
 
 
 async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partitions: Sequence[int]) -> dict[str, Seen]:
     """Return the workflows that the coordinator or one of *sagas* keeps on *partitions*, by id."""
-    found = {id: Seen(saga) for id, saga in (await read_sagas(bus, names, partitions)).items()}
+    found = {id: Seen(workflow) for id, workflow in (await read_kept(bus, names, partitions)).items()}
     for name in sagas:
         for id, value in (await _kept(bus, names.state(name), partitions)).items():
-            seen = found.get(id, Seen(Saga()))
+            seen = found.get(id, Seen(NOTHING))
             runs = [(name, run) for run in json.loads(value).values()]
             # A nested one is started by a command, later than the outermost.
-            found[id] = Seen(seen.saga, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
+            found[id] = Seen(seen.kept, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
     return found
 
 
@@ -65,7 +65,7 @@ async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, by
 
 def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
     """Return a workflow's undoing as JSON says it, its keys in the promised order."""
-    saga = seen.saga
+    workflow = seen.kept
     return {
         "correlation_id": id,
         "saga": seen.runs[0][0] if seen.runs else None,
@@ -80,20 +80,20 @@ def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
                 "late": effect.late,
                 "problem": effect.problem or None,
             }
-            for event_id, effect in saga.effects.items()
+            for event_id, effect in workflow.effects.items()
         ],
         "outstanding": [
             {"event_id": event_id, "agent": agent}
-            for event_id, node in saga.events.items()
+            for event_id, node in workflow.events.items()
             if is_open(node, mesh)
             for agent in mesh.hearers(node.type, None)
             if agent not in node.done
         ],
-        "reason": saga.failure.reason
-        if saga.failure
+        "reason": workflow.failure.reason
+        if workflow.failure
         else next((run["reason"] for _, run in seen.runs if run["reason"]), None),
         "runs": [_run(name, run) for name, run in seen.runs],
-        "deadline": None if saga.deadline_us is None else format_time(saga.deadline_us),
+        "deadline": None if workflow.deadline_us is None else format_time(workflow.deadline_us),
     }
 
 

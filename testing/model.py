@@ -27,8 +27,8 @@ from antiphon.bus.subscriptions import subscriptions
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.coordinator import NAME as COORDINATOR
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.saga import Phase, Saga
-from antiphon.compensation.store import Kept
+from antiphon.compensation.kept import NOTHING, kept
+from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event, envelope_of, key_of
@@ -276,7 +276,7 @@ class Model:
             if due.lane != lane:
                 lane = due.lane
                 found += [Choice(place, mishap) for mishap in self._may_happen(position, due)]
-        if not found and position.given_up - position.retried and self.saga(position).phase is Phase.PARKED:
+        if not found and position.given_up - position.retried and self.kept(position).phase is Phase.PARKED:
             return [OPERATOR]
         return found
 
@@ -294,10 +294,10 @@ class Model:
                 possible -= {Mishap.GIVE_UP}
         yield from (mishap for mishap in Mishap if mishap in possible & self._mishaps)
 
-    def saga(self, position: Position) -> Saga:
+    def kept(self, position: Position) -> Workflow:
         """Return what the coordinator keeps of the workflow."""
         value = position.states.get((COORDINATOR, WORKFLOW))
-        return Saga() if value is None else Kept.model_validate_json(value).saga
+        return NOTHING if value is None else kept(orjson.loads(value)).workflow
 
     async def after(self, position: Position, choice: Choice, number: int = -1) -> Position:
         """Return the position after *choice*, the *number*-th of the options."""
@@ -487,10 +487,10 @@ def differs(thrown: Attempt, ran: _Ran) -> bool:
 @lru_cache(maxsize=100_000)
 def _canonical(value: bytes) -> bytes:
     """Return what the coordinator keeps without what makes no difference: which order it heard of things in, and why it failed."""
-    kept = orjson.loads(value)
-    if kept.get("saga", {}).get("failure"):
-        kept["saga"]["failure"] = True
-    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+    said = orjson.loads(value)
+    if said.get("workflow", {}).get("failure"):
+        said["workflow"]["failure"] = True
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
 
 def _seen(consumer: Consumer) -> AgentSeen:

@@ -24,7 +24,7 @@ from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.definition import Step
 from antiphon.compensation.orchestrator import Saga, orchestrator
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import envelope_of
 from antiphon.testing.clock import FakeClock
@@ -247,7 +247,7 @@ async def test_s40_a_saga_in_a_saga_fails_alone() -> None:
         await until(agency, Phase.COMPLETED, "trip")
         await until(agency, Phase.COMPENSATED)
         await agency.quiet()
-        saga = await agency.saga(workflow)
+        saga = await agency.kept(workflow)
     assert (agency.log.count("train"), agency.log.count("-train")) == (2, 1), "the parent's own train stays"
     assert saga.failure is None
 

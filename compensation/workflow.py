@@ -1,7 +1,7 @@
 """One workflow as undoing sees it: its causal graph, what in it can be undone, and how far that is.
 
 Values only. An *effect* is an event whose agent can undo it. All that is
-needed to go on after a crash stands here, as JSON.
+needed to go on after a crash stands here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
-
-from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.activity import Handled
 from antiphon.bus.verdict import SagaFailed, Told
@@ -43,11 +41,7 @@ class Status(StrEnum):
 SETTLED = frozenset({Status.UNDONE, Status.SKIPPED})
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Node(_Value):
+class Node(NamedTuple):
     """An event of the workflow, and who is through with it."""
 
     type: str
@@ -66,7 +60,7 @@ class Node(_Value):
     """The sagas that it started, and what each was last told of its undoing."""
 
 
-class Effect(_Value):
+class Effect(NamedTuple):
     """What there is to undo about an event."""
 
     agent: str
@@ -88,7 +82,7 @@ class Effect(_Value):
     """Commands that undo it, and are not handled yet."""
 
 
-class Failure(_Value):
+class Failure(NamedTuple):
     """The first sign that the workflow failed, or a saga in it."""
 
     event_id: str
@@ -99,7 +93,7 @@ class Failure(_Value):
     """Whose scope that is."""
 
 
-class Saga(_Value):
+class Workflow(NamedTuple):
     """One workflow. Ids are events'."""
 
     failure: Failure | None = None
@@ -126,10 +120,13 @@ class Saga(_Value):
             return Phase.COMPLETED if self.ended else Phase.RUNNING
         return Phase.COMPENSATED if self.ended else Phase.COMPENSATING
 
-    def with_effect(self, id: str, **change: object) -> Saga:
-        """Return this saga with one effect changed."""
-        changed = self.effects[id].model_copy(update=change)
-        return self.model_copy(update={"effects": {**self.effects, id: changed}})
+    def with_effect(self, id: str, effect: Effect) -> Workflow:
+        """Return this workflow with one effect changed, or added."""
+        return self._replace(effects={**self.effects, id: effect})
+
+    def with_events(self, events: Mapping[str, Node]) -> Workflow:
+        """Return this workflow with some events changed, or added."""
+        return self._replace(events={**self.events, **events})
 
 
 class Mesh(Protocol):

@@ -140,6 +140,8 @@ def _happened(workflow: Workflow, fact: Fact, mesh: Mesh) -> Workflow:
     node = events.get(delivery.event_id) or _from_outside(workflow, delivery)
     # What a repeat tells of may have been forgotten meanwhile: waiting for its end might never end.
     forgotten = fact.agent in node.done or (node.past and _is_over(workflow))
+    if delivery.outcome == Outcome.COMPLETED and delivery.event_id in effects and not node.done:
+        effects[delivery.event_id] = _overtaken(effects[delivery.event_id], node)
     if delivery.outcome in _FINAL and fact.agent not in node.done:
         holds = not delivery.emitted and mesh.joins(fact.agent, node.type)
         node = node._replace(done=(*node.done, fact.agent), held=node.held or holds)
@@ -164,6 +166,13 @@ def _happened(workflow: Workflow, fact: Fact, mesh: Mesh) -> Workflow:
             late = reason_for(workflow, parents) is not None
             effects[emitted.id] = Effect(agent=fact.agent, type=emitted.type, value=value, key=delivery.key, late=late)
     return workflow._replace(events=events, effects=effects, ended=False)
+
+
+def _overtaken(effect: Effect, node: Node) -> Effect:
+    """A saga's command that is first carried out when it was undone already: that undo found nothing, so it is undone again."""
+    if effect.status is not Status.UNDONE or node.by != effect.agent:
+        return effect
+    return effect._replace(status=Status.DONE, late=True, again=effect.again + 1, before=effect.attempts)
 
 
 def _from_outside(workflow: Workflow, delivery: Handled) -> Node:
@@ -245,8 +254,8 @@ def _answered(workflow: Workflow, fact: Fact, mesh: Mesh) -> tuple[Workflow, lis
         for emitted in delivery.emitted
         if emitted.id not in workflow.events
     }
-    asked = (id for id, effect in workflow.effects.items() if effect.status not in (Status.DONE, Status.UNDONE))
-    id = next((id for id in asked if undo_id(id) == delivery.event_id), None)
+    asked = [(id, one) for id, one in workflow.effects.items() if one.status not in (Status.DONE, Status.UNDONE)]
+    id = next((id for id, one in asked if undo_id(id, one.again) == delivery.event_id), None)
     if id is None:
         return workflow, []
     effect = workflow.effects[id]

@@ -180,7 +180,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
     )
     return requested.sealed(
         Envelope(
-            id=undo_id(undo.event_id),
+            id=undo_id(undo.event_id, undo.effect.again),
             type=UndoRequested.__event__.type,
             source=_SOURCE,
             time_us=time_us,
@@ -192,7 +192,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
 
 
 def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
-    request = undo_id(park.event_id)
+    request = undo_id(park.event_id, park.effect.again)
     said = SagaParked(
         agent=park.effect.agent, event_id=park.event_id, event_type=park.effect.type, problem=park.effect.problem
     )

@@ -165,7 +165,8 @@ class _Turn:
                 if step.command == request.event_id and plan.undo is not None:
                     if step.stage is Stage.REFUSED:
                         return []
-                    id = caused_id(step.command, f"{definition.name}/undo", 0)
+                    # Of the request's, since a command that comes late is undone a second time.
+                    id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
                     return [self._sealed(plan.undo(run.known()), id, (), run.id, timed=False)]
         raise NoUndoError(self._saga.name, request.event_type, request.event_id)
 

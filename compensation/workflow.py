@@ -80,6 +80,8 @@ class Effect(NamedTuple):
     """Why its undo was given up, or who skipped it and why."""
     via: tuple[str, ...] = ()
     """Commands that undo it, and are not handled yet."""
+    again: int = 0
+    """How often it happened after all when it had been undone, and is undone once more."""
 
 
 class Failure(NamedTuple):
@@ -191,6 +193,6 @@ class Tell(NamedTuple):
 Command: TypeAlias = Undo | Park | Tell
 
 
-def undo_id(event_id: str) -> str:
+def undo_id(event_id: str, again: int = 0) -> str:
     """Return the id of the request to undo an event: always the same, so asking twice asks once."""
-    return caused_id(event_id, "antiphon.undo", 0)
+    return caused_id(event_id, "antiphon.undo", again)

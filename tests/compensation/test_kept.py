@@ -26,7 +26,17 @@ FULL = Workflow(
     effects={
         "plain": Effect("x", "b", "dmFsdWU="),
         "undone": Effect(
-            "x", "b", "", key="k", late=True, status=Status.UNDONE, attempts=3, before=2, problem="p", via=("c1", "c2")
+            "x",
+            "b",
+            "",
+            key="k",
+            late=True,
+            status=Status.UNDONE,
+            attempts=3,
+            before=2,
+            problem="p",
+            via=("c1", "c2"),
+            again=1,
         ),
     },
     began_us=1,

@@ -17,10 +17,12 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.compensation.deadline import extended, noted, overran, passed
 from antiphon.compensation.forgetting import pruned, remainder
+from antiphon.compensation.holding import answered, released, withdrawn
 from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
 from antiphon.compensation.verdicts import verdicts
 from antiphon.compensation.waiting import has_ended, is_open, newest_first, ready
 from antiphon.compensation.workflow import (
+    FINAL,
     Command,
     Effect,
     Fact,
@@ -31,6 +33,7 @@ from antiphon.compensation.workflow import (
     Status,
     Tell,
     Undo,
+    Want,
     Workflow,
     undo_id,
 )
@@ -40,7 +43,6 @@ PATIENCE_US = 600_000_000
 deployed today handles what the others handled days ago."""
 
 _SAGA_FAILED = SagaFailed.__event__.type
-_FINAL = frozenset({Outcome.COMPLETED, Outcome.SKIPPED, Outcome.DEAD_LETTERED, Outcome.EXPIRED})
 
 
 def advance(workflow: Workflow, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
@@ -53,7 +55,7 @@ def advance(workflow: Workflow, fact: Fact, mesh: Mesh, *, past_stuck: bool = Fa
     if fact.delivery.event_type == UndoRequested.__event__.type:
         workflow, said = _answered(workflow, fact, mesh)
     else:
-        workflow = _happened(_in_time(workflow, fact), fact, mesh)
+        workflow = _happened(answered(_in_time(workflow, fact), fact), fact, mesh)
         for judged in (_failed, _scoped, _undone_by_command):
             workflow, more = judged(workflow, fact)
             said += more
@@ -110,12 +112,13 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
         undos.append(Undo(id, effect, reasons[id]))
         workflow = workflow.with_effect(id, effect._replace(status=Status.ASKED))
     workflow, told = verdicts(workflow, mesh)
-    undos += told
+    workflow, freed = withdrawn(workflow)
     if has_ended(workflow, reasons, mesh):
-        return remainder(workflow), undos
-    if not failures(workflow) and not workflow.effects and not _may_have_effects(workflow, mesh):
+        workflow, freed = released(workflow)
+        return remainder(workflow), [*undos, *told, *freed]
+    if not (failures(workflow) or workflow.effects or workflow.wants or _may_have_effects(workflow, mesh)):
         return Workflow(), []
-    return pruned(workflow, mesh), undos
+    return pruned(workflow, mesh), [*undos, *told, *freed]
 
 
 def _in_time(workflow: Workflow, fact: Fact) -> Workflow:
@@ -124,7 +127,7 @@ def _in_time(workflow: Workflow, fact: Fact) -> Workflow:
     workflow = noted(workflow, delivery)
     return (
         passed(workflow, delivery.correlation_id)
-        if delivery.outcome in _FINAL and overran(workflow, delivery)
+        if delivery.outcome in FINAL and overran(workflow, delivery)
         else workflow
     )
 
@@ -135,22 +138,30 @@ def _may_have_effects(workflow: Workflow, mesh: Mesh) -> bool:
 
 def _happened(workflow: Workflow, fact: Fact, mesh: Mesh) -> Workflow:
     """Note who handled what, and what came of it: events, and effects among them."""
-    delivery = fact.delivery
-    events, effects = {**workflow.events}, {**workflow.effects}
-    node = events.get(delivery.event_id) or _from_outside(workflow, delivery)
+    node = workflow.events.get(fact.delivery.event_id) or _from_outside(workflow, fact.delivery)
     # What a repeat tells of may have been forgotten meanwhile: waiting for its end might never end.
     forgotten = fact.agent in node.done or (node.past and _is_over(workflow))
-    if delivery.outcome == Outcome.COMPLETED and delivery.event_id in effects and not node.done:
-        effects[delivery.event_id] = _overtaken(effects[delivery.event_id], node)
-    if delivery.outcome in _FINAL and fact.agent not in node.done:
+    return _caused(_handled(workflow, node, fact, mesh), fact, mesh, forgotten=forgotten)
+
+
+def _handled(workflow: Workflow, node: Node, fact: Fact, mesh: Mesh) -> Workflow:
+    """Note that an agent had to do with the event *node*, and may be through with it."""
+    delivery, effect = fact.delivery, workflow.effects.get(fact.delivery.event_id)
+    if effect is not None and delivery.outcome == Outcome.COMPLETED and not node.done:
+        workflow = workflow.with_effect(delivery.event_id, _overtaken(effect, node))
+    if delivery.outcome in FINAL and fact.agent not in node.done:
         holds = not delivery.emitted and mesh.joins(fact.agent, node.type)
         node = node._replace(done=(*node.done, fact.agent), held=node.held or holds)
-    if delivery.outcome in _FINAL and mesh.starts(fact.agent, node.type) and fact.agent not in node.sagas:
+    if delivery.outcome in FINAL and mesh.starts(fact.agent, node.type) and fact.agent not in node.sagas:
         node = node._replace(sagas={**node.sagas, fact.agent: ""})
-    events[delivery.event_id] = node
-    for cause in delivery.causes:
-        if cause in events and events[cause].held:
-            events[cause] = events[cause]._replace(held=False)
+    joined = {one: workflow.events[one]._replace(held=False) for one in delivery.causes if one in workflow.events}
+    return workflow.with_events({delivery.event_id: node, **joined})
+
+
+def _caused(workflow: Workflow, fact: Fact, mesh: Mesh, *, forgotten: bool) -> Workflow:
+    """Note what a delivery emitted. Of one that is *forgotten* nothing is waited for."""
+    delivery = fact.delivery
+    events, effects, wants = {**workflow.events}, {**workflow.effects}, {**workflow.wants}
     parents = (delivery.event_id, *delivery.causes)
     aftermath = any(events[parent].aftermath for parent in parents if parent in events)
     for emitted in delivery.emitted:
@@ -161,11 +172,13 @@ def _happened(workflow: Workflow, fact: Fact, mesh: Mesh) -> Workflow:
         known = known or Node(type=emitted.type, past=forgotten)
         by = fact.agent if mesh.asks(fact.agent, emitted.type) else ""
         events[emitted.id] = known._replace(parents=parents, aftermath=aftermath, by=by)
+        if emitted.id in fact.wanted:
+            wants[emitted.id] = Want(fact.wanted[emitted.id])
         if emitted.undo is not None and not aftermath:
             value = base64.b64encode(emitted.undo).decode()
             late = reason_for(workflow, parents) is not None
             effects[emitted.id] = Effect(agent=fact.agent, type=emitted.type, value=value, key=delivery.key, late=late)
-    return workflow._replace(events=events, effects=effects, ended=False)
+    return workflow._replace(events=events, effects=effects, wants=wants, ended=False)
 
 
 def _overtaken(effect: Effect, node: Node) -> Effect:

@@ -18,14 +18,17 @@ from antiphon.bus.consumer import Consumer, Follower, Lane
 from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
+from antiphon.bus.lock import ANSWERED, WANTED, LockFreed, LockWanted
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.census import Census
+from antiphon.compensation.keeper import keeping
+from antiphon.compensation.locks import PREFIX
 from antiphon.compensation.roster import Roster
 from antiphon.compensation.store import Workflows
-from antiphon.compensation.workflow import Command, Fact, Mesh, Park, Tell, Undo, Workflow, undo_id
+from antiphon.compensation.workflow import Command, Fact, Free, Mesh, Park, Tell, Undo, Workflow, undo_id
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of
 from antiphon.schemas.ids import caused_id
@@ -59,12 +62,14 @@ def coordinator(
     async def known() -> Mesh:
         return mesh or await roster.subscriptions()
 
+    handler = _handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck)
     follows: Follower | None = None if mesh else roster.follow
     return Consumer(
         name=NAME,
         version="2",
-        hears={said.__event__.type: said for said in (Activity, SagaIntervened)},
-        handler=_handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck),
+        hears={said.__event__.type: said for said in (Activity, SagaIntervened, LockWanted, LockFreed)},
+        leads_to={WANTED: frozenset({ANSWERED})},
+        handler=keeping(handler, clock_us=clock_us),
         figures=census.figures,
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
@@ -79,9 +84,13 @@ def coordinator(
 
 
 def _workflows(event: Event) -> list[str]:
-    if not isinstance(event, Activity):
-        return [envelope_of(event).correlation_id]
-    return [*dict.fromkeys(delivery.correlation_id for delivery in event.deliveries)]
+    match event:
+        case Activity(deliveries=deliveries):
+            return [*dict.fromkeys(delivery.correlation_id for delivery in deliveries)]
+        case LockWanted(entity=entity) | LockFreed(entity=entity):
+            return [PREFIX + entity]
+        case _:
+            return [envelope_of(event).correlation_id]
 
 
 def _handler(
@@ -105,7 +114,7 @@ def _handler(
             case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != NAME:
                 async for delivery in _in_turns(_of_workflows(deliveries)):
                     id = delivery.correlation_id
-                    fact = Fact(agent, delivery, tuple(failing), await _scoped(delivery))
+                    fact = Fact(agent, delivery, tuple(failing), await _scoped(delivery), await _wanted(delivery))
                     follow(id, advance(workflows[id], fact, mesh, past_stuck=past_stuck))
             case SagaIntervened():
                 envelope = envelope_of(event)
@@ -156,6 +165,8 @@ def _said(command: Command, correlation_id: str, time_us: int) -> Event:
             return _parked(command, correlation_id, time_us)
         case Tell():
             return _told(command, correlation_id, time_us)
+        case Free():
+            return _freed(command, correlation_id, time_us)
 
 
 async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
@@ -165,6 +176,16 @@ async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
         emitted.id: await services.decode(SagaFailed, emitted.told)
         for emitted in delivery.emitted
         if emitted.told is not None and emitted.type == SagaFailed.__event__.type
+    }
+
+
+async def _wanted(delivery: Handled) -> dict[str, str]:
+    """Read what is asked to be held, by the event that asks."""
+    services = current.get().services
+    return {
+        emitted.id: (await services.decode(LockWanted, emitted.told)).entity
+        for emitted in delivery.emitted
+        if emitted.told is not None and emitted.type == WANTED
     }
 
 
@@ -220,5 +241,21 @@ def _told(tell: Tell, correlation_id: str, time_us: int) -> Event:
             time_us=time_us,
             correlation_id=correlation_id,
             parent_id=tell.event_id,
+        )
+    )
+
+
+def _freed(free: Free, correlation_id: str, time_us: int) -> Event:
+    [first, *_] = free.requests
+    said = LockFreed(entity=free.entity, requests=[*free.requests], withdrawn=free.withdrawn)
+    return said.sealed(
+        Envelope(
+            id=caused_id(first, f"{NAME}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
+            type=LockFreed.__event__.type,
+            source=_SOURCE,
+            time_us=time_us,
+            correlation_id=correlation_id,
+            parent_id=first,
+            key=free.entity,
         )
     )

@@ -37,7 +37,10 @@ def pruned(workflow: Workflow, mesh: Mesh) -> Workflow:
         return workflow
     scopes = {failure.scope for failure in failures(workflow)}
     events = _contracted(
-        workflow, lambda id, node: bool(node.held or node.by or node.sagas or id in scopes or is_open(node, mesh))
+        workflow,
+        lambda id, node: bool(
+            node.held or node.by or node.sagas or id in workflow.wants or id in scopes or is_open(node, mesh)
+        ),
     )
     return workflow._replace(events=events, forgetful=True)
 

@@ -7,7 +7,7 @@ from itertools import compress
 from operator import ne
 from typing import Any, NamedTuple
 
-from antiphon.compensation.workflow import Effect, Failure, Node, Status, Workflow
+from antiphon.compensation.workflow import Effect, Failure, Node, Status, Want, Workflow
 
 NOTHING = Workflow()
 """A workflow of which nothing is known, or needed any more."""
@@ -32,6 +32,8 @@ class Kept(NamedTuple):
             said["scopes"] = {id: _but_usual(failure, _USUAL_FAILURE) for id, failure in workflow.scopes.items()}
         if workflow.events:
             said["events"] = {id: _but_usual(node, _USUAL_NODE) for id, node in workflow.events.items()}
+        if workflow.wants:
+            said["wants"] = {id: _but_usual(want, _USUAL_WANT) for id, want in workflow.wants.items()}
         if workflow.effects:
             said["effects"] = {id: _but_usual(effect, _USUAL_EFFECT) for id, effect in workflow.effects.items()}
         return {"workflow": said, "touched_us": self.touched_us, "due_us": self.due_us}
@@ -49,6 +51,7 @@ def kept(said: Mapping[str, Any]) -> Kept:
             scopes={id: Failure(**failure) for id, failure in workflow.get("scopes", _NONE).items()},
             events={id: _node(node) for id, node in workflow.get("events", _NONE).items()},
             effects={id: _effect(effect) for id, effect in workflow.get("effects", _NONE).items()},
+            wants={id: Want(**want) for id, want in workflow.get("wants", _NONE).items()},
             began_us=workflow.get("began_us"),
             deadline_us=workflow.get("deadline_us"),
             forced=workflow.get("forced", False),
@@ -67,11 +70,12 @@ _NONE: Mapping[str, Any] = {}
 _NEVER = object()
 _USUAL = tuple(NOTHING)
 _USUAL_FAILURE = (_NEVER, _NEVER, *Failure("", "")[2:])
+_USUAL_WANT = (_NEVER, *Want("")[1:])
 _USUAL_NODE = (_NEVER, *Node("")[1:])
 _USUAL_EFFECT = (_NEVER, _NEVER, _NEVER, *Effect("", "", "")[3:])
 
 
-def _but_usual(value: Workflow | Failure | Node | Effect, usual: Iterable[object]) -> dict[str, Any]:
+def _but_usual(value: Workflow | Failure | Want | Node | Effect, usual: Iterable[object]) -> dict[str, Any]:
     return dict(compress(zip(value._fields, value, strict=True), map(ne, value, usual)))
 
 

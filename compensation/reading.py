@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
+from antiphon.compensation import locks
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.coordinator import NAME
 from antiphon.compensation.kept import NOTHING, kept
+from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
 from antiphon.compensation.workflow import Mesh, Phase, Workflow
 from antiphon.schemas.envelope import format_time
@@ -48,7 +50,14 @@ async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partition
     return found
 
 
-async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, bytes]:
+async def read_locks(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Lock]:
+    """Return who holds what, by entity, of those that are kept on *partitions*. Costs these of the coordinator's state."""
+    values = await _kept(bus, names.state(NAME), partitions, PREFIX)
+    return {id.removeprefix(PREFIX): locks.read(json.loads(value)) for id, value in values.items()}
+
+
+async def _kept(bus: Bus, topic: str, partitions: Iterable[int], prefix: str = "") -> dict[str, bytes]:
+    """Return what stands under each workflow's id, or under keys of the coordinator's own that begin with *prefix*."""
     wanted = set(partitions)
     bounds = await bus.bounds([topic])
     places = {place: ends for place, ends in bounds.items() if place.partition in wanted and ends[0] < ends[1]}
@@ -58,13 +67,13 @@ async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, by
         async for record in bus.read(start, {place: end for place, (_, end) in places.items()}):
             id = (record.key or b"").decode()
             values.pop(id, None)
-            if record.value is not None and not id.startswith(RESERVED):
+            if record.value is not None and (id.startswith(prefix) if prefix else not id.startswith(RESERVED)):
                 values[id] = record.value
     return values
 
 
-def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
-    """Return a workflow's undoing as JSON says it, its keys in the promised order."""
+def document(id: str, seen: Seen, mesh: Mesh, locks: Mapping[str, Lock]) -> dict[str, Any]:
+    """Return a workflow's undoing as JSON says it, its keys in the promised order; *locks* are all there are, by entity."""
     workflow = seen.kept
     return {
         "correlation_id": id,
@@ -94,7 +103,18 @@ def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
         else next((run["reason"] for _, run in seen.runs if run["reason"]), None),
         "runs": [_run(name, run) for name, run in seen.runs],
         "deadline": None if workflow.deadline_us is None else format_time(workflow.deadline_us),
+        "locks": [*_locks(id, locks)],
     }
+
+
+def _locks(id: str, locks: Mapping[str, Lock]) -> Iterator[dict[str, Any]]:
+    for entity, lock in sorted(locks.items()):
+        if lock.holder == id:
+            yield {"entity": entity, "state": "held", "since": format_time(lock.since_us), "holder": id}
+        for one in lock.waiting:
+            if one.workflow == id:
+                since = format_time(one.since_us)
+                yield {"entity": entity, "state": "waiting", "since": since, "holder": lock.holder}
 
 
 def _run(name: str, run: Mapping[str, Any]) -> dict[str, Any]:

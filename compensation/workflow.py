@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from antiphon.bus.activity import Handled
+from antiphon.bus.delivery import Outcome
 from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.schemas.ids import caused_id
 
@@ -37,6 +38,9 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     """It is not undone, and an operator said to go on all the same."""
 
+
+FINAL = frozenset({Outcome.COMPLETED, Outcome.SKIPPED, Outcome.DEAD_LETTERED, Outcome.EXPIRED})
+"""The outcomes after which an agent is through with an event."""
 
 SETTLED = frozenset({Status.UNDONE, Status.SKIPPED})
 
@@ -95,6 +99,14 @@ class Failure(NamedTuple):
     """Whose scope that is."""
 
 
+class Want(NamedTuple):
+    """An entity that the workflow holds, or waits for."""
+
+    entity: str
+    withdrawn: bool = False
+    """It failed, and need not wait any more."""
+
+
 class Workflow(NamedTuple):
     """One workflow. Ids are events'."""
 
@@ -103,6 +115,8 @@ class Workflow(NamedTuple):
     """By the event they follow from: parts that are undone although the workflow did not fail by that."""
     events: Mapping[str, Node] = {}
     effects: Mapping[str, Effect] = {}
+    wants: Mapping[str, Want] = {}
+    """By the event that asks for it, what is held until it has ended."""
     began_us: int | None = None
     """When its root was published, where it has a deadline and that was told."""
     deadline_us: int | None = None
@@ -163,6 +177,8 @@ class Fact(NamedTuple):
     failing: tuple[str, ...] = ()
     scoped: Mapping[str, SagaFailed] = {}
     """By id, those of the emitted events that say what of the workflow is to be undone."""
+    wanted: Mapping[str, str] = {}
+    """By id, those of the emitted events that ask to hold something, and what."""
 
 
 class Undo(NamedTuple):
@@ -190,7 +206,16 @@ class Tell(NamedTuple):
     reason: str
 
 
-Command: TypeAlias = Undo | Park | Tell
+class Free(NamedTuple):
+    """The command to say that an entity is needed no more, by the events that asked for it."""
+
+    entity: str
+    requests: tuple[str, ...]
+    withdrawn: bool
+    """What waits for it need not; what holds it goes on."""
+
+
+Command: TypeAlias = Undo | Park | Tell | Free
 
 
 def undo_id(event_id: str, again: int = 0) -> str:

@@ -242,10 +242,10 @@ class Model:
         self._consumers = {consumer.name: consumer for consumer in consumers}
         self._consumers[COORDINATOR] = coordinator(clock_us=lambda: START_US, mesh=mesh)
         self._undoable = {type for consumer in consumers for type in consumer.undoes}
-        self._hearers: dict[str, list[str]] = {}
+        self._hearers: dict[tuple[str, str], list[str]] = {}
         for consumer in self._consumers.values():
-            for type in consumer.hears:
-                self._hearers.setdefault(type, []).append(consumer.name)
+            for type, event_class in consumer.hears.items():
+                self._hearers.setdefault((type, event_class.__event__.topic), []).append(consumer.name)
         self._failing = {
             name: [type for type, event_class in consumer.hears.items() if event_class.__event__.fails]
             for name, consumer in self._consumers.items()
@@ -426,7 +426,11 @@ class Model:
             # Whichever failure the coordinator names as the reason, it asks for the same.
             value = event.event_id if isinstance(event, UndoRequested) else event.model_dump_json()
             events[envelope.id] = Known(event, value.encode(), aftermath, undoable, late)
-            hearers = [event.agent] if isinstance(event, UndoRequested) else self._hearers.get(event.__event__.type, ())
+            hearers = (
+                [event.agent]
+                if isinstance(event, UndoRequested)
+                else self._hearers.get((event.__event__.type, event.__event__.topic), ())
+            )
             due += [Due(agent, event, again=again) for agent in hearers]
         return events, _sorted(due)
 
@@ -439,7 +443,7 @@ class Model:
 
     def _entry(self, due: Due, ran: _Ran, outcome: Outcome) -> Activity:
         envelope = envelope_of(due.event)
-        undoes = self._consumers[due.agent].undoes
+        undoes, tells = self._consumers[due.agent].undoes, self._consumers[due.agent].tells
         error = ran.error
         handled = Handled(
             event_id=envelope.id,
@@ -460,6 +464,7 @@ class Model:
                     type=event.__event__.type,
                     fails=event.__event__.fails,
                     undo=event.model_dump_json().encode() if event.__event__.type in undoes else None,
+                    told=event.model_dump_json().encode() if event.__event__.type in tells else None,
                 )
                 for event in ran.emitted
             ],

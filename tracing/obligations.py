@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
+from antiphon.bus.lock import ANSWERED, KEEPER, LockFreed
 from antiphon.bus.subscriptions import Subscriptions
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
@@ -25,6 +26,7 @@ from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
 COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
 _SAGA_FAILED = SagaFailed.__event__.type
+_FREED = LockFreed.__event__.type
 
 
 class Outstanding(NamedTuple):
@@ -59,6 +61,7 @@ def obligations(
     *undo_events* are the undo requests and all that came of them.
     """
     settled, set_aside = _settled(deliveries)
+    settled |= _kept(events)
     owed = [Outstanding(event.id, agent) for event in events for agent in _hearers(event, mesh)]
     owed += [Outstanding(id, agent) for id in sorted(ghosts) for agent in mesh.hearers(ghosts[id], None)]
     outstanding = [pair for pair in owed if pair not in settled]
@@ -76,6 +79,13 @@ def obligations(
     if due:
         outstanding.append(Outstanding(signs[0], COORDINATOR))
     return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
+
+
+def _kept(events: Sequence[SeenEvent]) -> set[tuple[str, str]]:
+    """Return what the keeper of locks owes nothing more: what is answered, or freed. It leaves no activity."""
+    answered = {event.envelope.parent_id or "" for event in events if event.envelope.type == ANSWERED}
+    freed = {event.id for event in events if event.envelope.type == _FREED}
+    return {(id, KEEPER) for id in answered | freed}
 
 
 def _given_up(events: Sequence[SeenEvent], deliveries: Iterable[Delivered], requests: set[str]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +21,8 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import later_us
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.reading import Seen, document, read_workflows
+from antiphon.compensation.locks import Lock
+from antiphon.compensation.reading import Seen, document, read_locks, read_workflows
 from antiphon.compensation.workflow import Phase, Status, Workflow
 from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import read_agents
@@ -134,15 +135,23 @@ def extend(
 async def _list(*, all: bool) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        workflows = await _kept(cluster, mesh)
-    shown = [document(id, seen, mesh) for id, seen in sorted(workflows.items()) if all or _is_of_interest(seen)]
+        workflows, locks = await _kept(cluster, mesh), await _locks(cluster)
+    waiting = {one.workflow for lock in locks.values() for one in lock.waiting}
+    shown = [
+        document(id, seen, mesh, locks)
+        for id, seen in sorted(workflows.items())
+        if all or id in waiting or _is_of_interest(seen)
+    ]
     shown.sort(key=lambda one: one["state"] != Phase.PARKED.value)
     if given().json:
         output.document(shown)
         return
     if not shown:
         output.remark("no workflow failed" if not all else "no workflow has done anything that can be undone")
-    rows = [[one["correlation_id"], one["state"], _progress(one), one["reason"] or ""] for one in shown]
+    rows = [
+        [one["correlation_id"], one["state"], _progress(one), one["reason"] or ", ".join(_held(one, {"waiting"}))]
+        for one in shown
+    ]
     for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
         output.result(line)
 
@@ -150,8 +159,8 @@ async def _list(*, all: bool) -> None:
 async def _show(id: str) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        found = _one(await _kept(cluster, mesh), id, cluster)
-    _print(document(*found, mesh))
+        found, locks = _one(await _kept(cluster, mesh), id, cluster), await _locks(cluster)
+    _print(document(*found, mesh, locks))
 
 
 async def _decide(
@@ -180,8 +189,8 @@ async def _decide(
         said = SagaIntervened(act=act, actor=actor(), reason=reason, event_id=_stuck(kept, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
-        now = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s)
-    _print(document(workflow, now, mesh))
+        now, locks = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s), await _locks(cluster)
+    _print(document(workflow, now, mesh, locks))
 
 
 async def _until_changed(
@@ -206,6 +215,23 @@ async def _kept(cluster: Cluster, mesh: Subscriptions) -> Mapping[str, Seen]:
     if cluster.names.state(NAME) not in cluster.topics:
         return {}
     return await read_workflows(cluster.bus, cluster.names, mesh.sagas, range(cluster.partitions))
+
+
+async def _locks(cluster: Cluster) -> Mapping[str, Lock]:
+    if cluster.names.state(NAME) not in cluster.topics:
+        return {}
+    return await read_locks(cluster.bus, cluster.names, range(cluster.partitions))
+
+
+def _held(one: Mapping[str, Any], states: Collection[str] = ("held", "waiting")) -> list[str]:
+    """Return what a workflow holds and waits for, in words."""
+    return [
+        f"holds {lock['entity']}"
+        if lock["state"] == "held"
+        else f"waits for {lock['entity']}, held by {lock['holder']}"
+        for lock in one["locks"]
+        if lock["state"] in states
+    ]
 
 
 def _is_of_interest(seen: Seen) -> bool:
@@ -285,6 +311,8 @@ def _print(one: dict[str, Any]) -> None:
         steps = [[f"  {step['step']}", step["status"], step["problem"] or ""] for step in run["steps"]]
         for line in output.columns([[output.inert(cell) for cell in row] for row in steps]):
             output.result(line.rstrip())
+    for lock in _held(one):
+        output.result(output.inert(lock))
     for pair in one["outstanding"]:
         output.result(f"waits for {output.inert(pair['agent'])} to handle {output.inert(pair['event_id'])}")
     if one["state"] == Phase.PARKED.value:

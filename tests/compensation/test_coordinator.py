@@ -207,7 +207,7 @@ def test_the_consumer() -> None:
     consumer = coordinator()
     assert (consumer.name, consumer.topics, consumer.lane, consumer.wakes, consumer.emits) == (
         "compensation",
-        ("antiphon.activity", "antiphon.saga.events"),
+        ("antiphon.activity", "antiphon.lock.events", "antiphon.saga.events"),
         Lane.PARTITION,
         True,
         None,

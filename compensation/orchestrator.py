@@ -73,7 +73,9 @@ def orchestrator(saga: Definition, *, clock_us: Callable[[], int] = now_us) -> C
         hears={said.__event__.type: said for said in heard},
         handler=_handler(saga, clock_us),
         emits=saga.emits | {SagaFailed, SagaParked, told},
-        leads_to={type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
+        # At any of them it may find that it has failed.
+        leads_to={type: said | {SagaFailed.__event__.type} for type, said in saga.leads_to.items()}
+        | {type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
         undoes=saga.asks,
         tells=frozenset({SagaFailed.__event__.type}),
         starts=frozenset(one.starts.__event__.type for one in saga.versions.values()),

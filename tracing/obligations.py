@@ -42,7 +42,8 @@ class Obligations:
 
     outstanding: tuple[Outstanding, ...]
     failures: tuple[str, ...]
-    """Ids of the events that failed the workflow: by their type, or because an agent set them aside."""
+    """Ids of the events that failed the workflow: by their type, or because an agent set them aside; not those that a
+    saga goes on without."""
     undoing: bool
     parked: bool
 
@@ -78,7 +79,11 @@ def obligations(
     due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events, failures)
     if due:
         outstanding.append(Outstanding(signs[0], COORDINATOR))
-    return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
+    left = _left_to_sagas(events)
+    failed = tuple(id for id in failures if id not in left)
+    elsewhere = requests - {event.id for event in events if event.is_undo_request and event.envelope.parent_id in left}
+    undoing = bool(elsewhere) or (due and (bool(failed) or not left or _is_cancelled(events)))
+    return Obligations(tuple(outstanding), failed, undoing, parked)
 
 
 def _kept(events: Sequence[SeenEvent]) -> set[tuple[str, str]]:
@@ -86,6 +91,14 @@ def _kept(events: Sequence[SeenEvent]) -> set[tuple[str, str]]:
     answered = {event.envelope.parent_id or "" for event in events if event.envelope.type == ANSWERED}
     freed = {event.id for event in events if event.envelope.type == _FREED}
     return {(id, KEEPER) for id in answered | freed}
+
+
+def _left_to_sagas(events: Sequence[SeenEvent]) -> set[object]:
+    """Return the failures that fail no workflow: a saga goes on without an optional step, or it was told and decides itself."""
+    sources = {event.id: event.envelope.source for event in events}
+    said = [event for event in events if event.envelope.type == _SAGA_FAILED]
+    optional = {event.id for event in said if sources.get(str(_field(event, "scope"))) == event.envelope.source}
+    return optional | {_field(event, "event_id") for event in events if _is_told_of_failure(event)}
 
 
 def _given_up(events: Sequence[SeenEvent], deliveries: Iterable[Delivered], requests: set[str]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from antiphon.compensation.kept import NOTHING, Kept, kept
-from antiphon.compensation.workflow import Effect, Failure, Node, Status, Workflow
+from antiphon.compensation.workflow import Effect, Failure, Node, Status, Want, Workflow
 
 FULL = Workflow(
     failure=Failure("e1", "it broke", scope="s", saga="voyage"),
@@ -39,6 +39,7 @@ FULL = Workflow(
             again=1,
         ),
     },
+    wants={"e1": Want("order/A-7", withdrawn=True)},
     began_us=1,
     deadline_us=2,
     forced=True,

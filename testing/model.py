@@ -12,11 +12,12 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled
+from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Outcome, current
 from antiphon.bus.errors import PermanentError
@@ -33,6 +34,7 @@ from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.testing.chaos import SimulatedError
+from antiphon.testing.clock import FakeClock
 from antiphon.testing.delivery import MemoryServices, delivery_of
 from antiphon.testing.outside import Outside
 from antiphon.testing.story import START_US
@@ -41,6 +43,7 @@ WORKFLOW = "0199f2c1-0000-7000-8000-000000000000"
 """The workflow that is played. Always the same, so that a position is known again."""
 
 _HOP_US = 1_000
+_RUNNING = frozenset({Phase.RUNNING.value, Phase.COMPENSATING.value})
 
 
 class Mishap(StrEnum):
@@ -63,7 +66,7 @@ class NotModelledError(TypeError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"expected agents, which act on events alone, got {name!r}, a saga or another consumer that also acts when a time has "
-            "come. Run it on antiphon.testing.mesh.MemoryMesh, or under antiphon.testing.simulation."
+            "come. Tell it by given(...).when(...), or run it on antiphon.testing.mesh.MemoryMesh."
         )
 
 
@@ -233,14 +236,20 @@ class Model:
         mishaps: Collection[Mishap] = (),
         repeats: int = 1,
         repeatable: bool = True,
+        clock: FakeClock | None = None,
     ) -> None:
         for consumer in consumers:
-            if consumer.wakes:
+            if consumer.wakes and clock is None:
                 raise NotModelledError(consumer.name)
+        self._clock = clock
+        self._wakes_us: dict[str, int] = {}
+        """With a clock, when each saga is to be called though nothing has come. One way can be played then, no other one."""
         self.agents = [_seen(consumer) for consumer in consumers]
         mesh = subscriptions(self.agents, now_us=START_US)
         self._consumers = {consumer.name: consumer for consumer in consumers}
-        self._consumers[COORDINATOR] = coordinator(clock_us=lambda: START_US, mesh=mesh)
+        self._consumers[COORDINATOR] = coordinator(
+            clock_us=(lambda: START_US) if clock is None else clock.now_us, mesh=mesh
+        )
         self._undoable = {type for consumer in consumers for type in consumer.undoes}
         self._hearers: dict[tuple[str, str], list[str]] = {}
         for consumer in self._consumers.values():
@@ -298,6 +307,34 @@ class Model:
         """Return what the coordinator keeps of the workflow."""
         value = position.states.get((COORDINATOR, WORKFLOW))
         return NOTHING if value is None else kept(orjson.loads(value)).workflow
+
+    async def later(self, position: Position) -> Position | None:
+        """Return the position after the next time has come that a saga named which still runs; None where none did."""
+        running = {
+            agent: us
+            for agent, us in self._wakes_us.items()
+            if any(run["phase"] in _RUNNING for run in self.runs(position, agent).values())
+        }
+        if self._clock is None or not running:
+            return None
+        agent = min(running, key=running.__getitem__)
+        self._clock.advance((self._wakes_us.pop(agent) - self._clock.now_us()) / 1_000_000)
+        envelope = Envelope.root(TimeCame.__event__.type, source="/model", id=f"{WORKFLOW[:-4]}ffff")
+        due = Due(agent, TimeCame().sealed(dataclasses.replace(envelope, correlation_id=WORKFLOW)))
+        ran = await self._run(position, due)
+        states = position.states
+        for key, value in ran.changed.items():
+            states = _with(states, (agent, key), value)
+        events, pending = self._put(position, ran.emitted, again=False)
+        step = Step(position.history, -1, f"{agent} is woken", None, ran.emitted)
+        return dataclasses.replace(
+            position, states=states, events=events, due=pending, history=step, steps=position.steps + 1
+        )
+
+    def runs(self, position: Position, saga: str) -> Mapping[str, Any]:
+        """Return what *saga* keeps of each of its runs, by the event that started it; the outermost first."""
+        kept: Mapping[str, Any] = orjson.loads(position.states.get((saga, WORKFLOW), b"{}"))
+        return kept
 
     async def after(self, position: Position, choice: Choice, number: int = -1) -> Position:
         """Return the position after *choice*, the *number*-th of the options."""
@@ -362,6 +399,9 @@ class Model:
                 error = passing
             finally:
                 current.reset(token)
+            if self._clock is not None and consumer.starts and services.woken_at_us:
+                named = [*services.woken_at_us, *([self._wakes_us[due.agent]] if due.agent in self._wakes_us else [])]
+                self._wakes_us[due.agent] = min(named)
             effects = services.effects.get(id)
             kept = b"" if effects is None else orjson.dumps(effects)
             found = stored.get(delivery.state_key) or b""

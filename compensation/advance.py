@@ -161,6 +161,8 @@ def _handled(workflow: Workflow, node: Node, fact: Fact, mesh: Mesh) -> Workflow
 def _caused(workflow: Workflow, fact: Fact, mesh: Mesh, *, forgotten: bool) -> Workflow:
     """Note what a delivery emitted. Of one that is *forgotten* nothing is waited for."""
     delivery = fact.delivery
+    if not delivery.emitted:
+        return workflow._replace(ended=False)
     events, effects, wants = {**workflow.events}, {**workflow.effects}, {**workflow.wants}
     parents = (delivery.event_id, *delivery.causes)
     aftermath = any(events[parent].aftermath for parent in parents if parent in events)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
-from antiphon.agents.dispatch import Call, call, dispatch, joined, undone
+from antiphon.agents.dispatch import Call, answered, call, dispatch, holding, joined, undone
 from antiphon.agents.errors import (
     AgentNameError,
     AgentOptionError,
@@ -23,6 +23,7 @@ from antiphon.agents.signature import Signature, read_signature
 from antiphon.agents.threads import Threads
 from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
+from antiphon.bus.lock import ANSWERED, WANTED, LockWanted, lock_answered
 from antiphon.bus.middleware.lineage import lineage
 from antiphon.bus.names import is_legal
 from antiphon.bus.place import Place, frame_outside, place_of_frame
@@ -69,6 +70,7 @@ class Agent:
         self._middleware = tuple(middleware)
         self._heard: dict[str, tuple[type[Event], Handler, str]] = {}
         self._joins: set[str] = set()
+        self._held: dict[str, tuple[type[Event], Call]] = {}
         self._undos: dict[str, tuple[type[Event], Call]] = {}
         self._emits: set[type[Event]] = set()
         self._leads_to: dict[str, frozenset[str]] = {}
@@ -96,17 +98,24 @@ class Agent:
     def __repr__(self) -> str:
         return f"<Agent {self.name} {self.version}: hears {', '.join(sorted(self._heard)) or 'nothing'}>"
 
-    def on(self, *events: type[Event], join: bool = False) -> Callable[[F], F]:
+    def on(self, *events: type[Event], join: bool = False, holds: str | None = None) -> Callable[[F], F]:
         """Have the decorated function hear *events*; without any, those its first parameter is annotated with.
 
         With *join* it hears them together: it is called once for a workflow,
         when all have come, with each in the parameter annotated with its class.
         The last to come is the parent of what it emits. Of one type that comes
         twice before that the newest counts; what comes after it is ignored.
+
+        With *holds*, the name of a field, an event is handled once its workflow
+        holds what the field names, `order/A-7` for instance: another workflow that
+        wants it waits until this one has ended, completed or undone. Nothing of
+        the agent is blocked meanwhile, so a later event of the same key may be
+        handled before. It costs two events more; workflows that wait for one
+        another do so until a deadline of theirs passes.
         """
 
         def decorate(function: F) -> F:
-            self._hear(read_signature(function, names=_users_frame().f_locals), events, join=join)
+            self._hear(read_signature(function, names=_users_frame().f_locals), events, join=join, holds=holds)
             return function
 
         return decorate
@@ -137,15 +146,20 @@ class Agent:
         routes: dict[type[Event], Handler] = {event_class: route for event_class, route, _ in self._heard.values()}
         if self._undos:
             routes[undo_requested(self.name)] = undone(self.name, self._undos)
+        hears = {type: event_class for type, (event_class, _, _) in self._heard.items()}
+        if self._held:
+            hears[ANSWERED] = lock_answered(self.name)
+            routes[hears[ANSWERED]] = answered(self.name, self._held)
         return Consumer(
             name=self.name,
             version=self.version,
-            hears={type: event_class for type, (event_class, _, _) in self._heard.items()},
+            hears=hears,
             # Lineage stands inside, so that the user's middleware sees whole events.
             handler=wrap(dispatch(routes), [*self._middleware, lineage(self.name)]),
             emits=frozenset(self._emits | self._emits_undoing),
             leads_to=dict(self._leads_to),
             undoes={type: event_class for type, (event_class, _) in self._undos.items()},
+            tells=frozenset({WANTED} if self._held else ()),
             joins=frozenset(self._joins),
             concurrency=self._concurrency,
             guarantee=Guarantee(self._guarantee),
@@ -154,7 +168,7 @@ class Agent:
             state_expires_s=None if self._state_expires is None else self._state_expires.total_seconds(),
         )
 
-    def _hear(self, signature: Signature, events: Sequence[type[Event]], *, join: bool) -> None:
+    def _hear(self, signature: Signature, events: Sequence[type[Event]], *, join: bool, holds: str | None) -> None:
         for event in events:
             if not inspect.isclass(event):
                 problem = (
@@ -162,13 +176,16 @@ class Agent:
                 )
                 raise SignatureError(signature.place, signature.name, problem)
         routes = self._join(signature, events) if join else self._single(signature, events)
+        if holds is not None:
+            routes = self._holding(signature, routes, holds, join=join)
         for event_class, route in routes.items():
             type_ = event_class.__event__.type
             if type_ in self._heard:
                 other = self._heard[type_][2]
                 raise HeardTwiceError(signature.place, self.name, type_, function=signature.name, other=other)
             self._heard[type_] = (event_class, route, signature.name)
-            self._leads_to[type_] = frozenset(said.__event__.type for said in signature.emits)
+            says = frozenset(said.__event__.type for said in signature.emits)
+            self._leads_to[type_] = says if holds is None else says | {WANTED}
         if join:
             self._joins |= {event_class.__event__.type for event_class in routes}
         self._emits |= signature.emits
@@ -191,6 +208,23 @@ class Agent:
                 problem = f"expected {expected}, as its parameter is annotated, got .on({event.__name__})."
                 raise SignatureError(signature.place, signature.name, problem)
         return dict.fromkeys(events or annotated, call(self.name, signature, self._threads))
+
+    def _holding(
+        self, signature: Signature, routes: Mapping[type[Event], Call], field: str, *, join: bool
+    ) -> Mapping[type[Event], Handler]:
+        for event_class in routes:
+            if join:
+                problem = "expected holds= for one event, got it for a join. Let an agent before the join hold it."
+                raise SignatureError(signature.place, signature.name, problem)
+            if field not in event_class.model_fields:
+                fields = ", ".join(event_class.model_fields) or "none"
+                problem = f"expected holds= to name a field of {event_class.__name__}, {fields}; got {field!r}."
+                raise SignatureError(signature.place, signature.name, problem)
+        self._held |= {event_class.__event__.type: (event_class, call) for event_class, call in routes.items()}
+        self._emits.add(LockWanted)
+        answers = {said.__event__.type for said in signature.emits}
+        self._leads_to[ANSWERED] = self._leads_to.get(ANSWERED, frozenset()) | answers
+        return {event_class: holding(self.name, field, call) for event_class, call in routes.items()}
 
     def _join(self, signature: Signature, events: Sequence[type[Event]]) -> Mapping[type[Event], Handler]:
         classes = tuple(part for parts in signature.hears for part in parts)

@@ -14,13 +14,15 @@ from typing import Any, TypeAlias, cast
 from pydantic import BaseModel
 
 from antiphon.agents.context import Context
-from antiphon.agents.errors import NotAnEventReturnedError, UnknownUndoError
+from antiphon.agents.errors import NotAnEventReturnedError, UnknownAnswerError, UnknownUndoError
 from antiphon.agents.joins import Join, fired, gather
 from antiphon.agents.signature import Shape, Signature
 from antiphon.agents.threads import Threads
+from antiphon.bus.claim import standing
 from antiphon.bus.delivery import current
 from antiphon.bus.errors import UndeclaredEventError
 from antiphon.bus.handler import Handler
+from antiphon.bus.lock import LockAnswered, LockWanted
 from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.event import Event
 
@@ -79,6 +81,41 @@ def undone(agent: str, undos: Mapping[str, tuple[type[Event], Call]]) -> Handler
         return await call(await current.get().services.decode(event_class, event.value))
 
     return requested
+
+
+def holding(agent: str, field: str, call: Call) -> Handler:
+    """Make the route of an event that is handled once its workflow holds what *field* names; None there: nothing to hold."""
+
+    async def arrived(event: Event) -> Sequence[Event]:
+        entity = getattr(event, field)
+        if entity is None:
+            return await call(event)
+        delivery = current.get()
+        wanted = LockWanted(
+            entity=f"{field}/{entity}",
+            agent=agent,
+            event_id=delivery.envelope.id,
+            event_type=event.__event__.type,
+            event_key=delivery.envelope.key,
+            value=standing(delivery.record),
+        )
+        return (wanted,)
+
+    return arrived
+
+
+def answered(agent: str, held: Mapping[str, tuple[type[Event], Call]]) -> Handler:
+    """Make the route of the answers to what `holding` asks: the event that waited is handled, or let go."""
+
+    async def came(event: Event) -> Sequence[Event]:
+        if not isinstance(event, LockAnswered) or event.event_type not in held:
+            raise UnknownAnswerError(agent, getattr(event, "event_type", event.__event__.type), held)
+        if not event.granted:
+            return ()
+        event_class, call = held[event.event_type]
+        return await call(await current.get().services.decode(event_class, event.value))
+
+    return came
 
 
 def _invocation(signature: Signature, threads: Threads) -> Callable[..., Awaitable[Any]]:

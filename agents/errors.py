@@ -17,6 +17,7 @@ Found while it runs; trying again cannot help:
     ├── NotAnEventReturnedError a handler gave something that is no event
     ├── JoinKeyError            an event of a join that is not keyed by its workflow
     ├── UnknownUndoError        a request to undo what the agent cannot undo
+    ├── UnknownAnswerError      an answer for an event that the agent does not hold anything for
     └── NotJsonError            a side effect whose result cannot be remembered
 """
 
@@ -142,6 +143,18 @@ class UnknownUndoError(PermanentError):
         super().__init__(
             f"agent {agent!r} was asked to undo {type}, but can undo {', '.join(sorted(known)) or 'nothing'}. "
             "Deploy a version that has the undo, then redrive this request."
+        )
+
+
+class UnknownAnswerError(PermanentError):
+    """An agent was told that an entity is held for an event that it handles without."""
+
+    def __init__(self, agent: str, type: str, known: Collection[str]) -> None:
+        self.agent = agent
+        self.type = type
+        super().__init__(
+            f"agent {agent!r} was told that what {type} waits for is held, but it holds something for "
+            f"{', '.join(sorted(known)) or 'nothing'}. Deploy a version that says holds= for it, then redrive this answer."
         )
 
 

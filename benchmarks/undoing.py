@@ -3,34 +3,39 @@
 Ten thousand workflows did something that can be undone, and wait; then each is
 said to have failed. A plain hop is an event handled and answered by a worker;
 behind an undo there are two of these, and what the coordinator makes of both.
+Last, one of two coordinators is killed with -9, and workflows fail at once: what
+counts is when undoing has begun on the last of the partitions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from antiphon import Worker
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.port import TopicSpec
-from antiphon.bus.record import Outgoing
+from antiphon.bus.record import Outgoing, Record
 from antiphon.bus.schema_topic import TopicStore
 from antiphon.compensation.agenda import RESERVED
-from antiphon.compensation.coordinator import NAME, coordinator
+from antiphon.compensation.coordinator import LINGER_S, NAME, coordinator
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.schemas.ids import root_id
 from arrivals import arrivals, rate
 from feed import ANSWERED, Feed, asked
-from hops import NOWHERE, Freed, Held, Lost, rooms
+from hops import Freed, Held, Lost, rooms
 from running import WorkerProcess
 from stage import PARTITIONS, Experiment, NotMeasuredError, Stage
 from table import Figure, Pair, Unit
+from takeover import session_timeout_s
 
-SAGAS, LONG = 10_000, 100_000
+SAGAS, LONG, _FEW = 10_000, 100_000, 200
 _LINGER_S = 0.5
 _LOOK_S = 0.5
 _MOST_S = 120.0
@@ -47,10 +52,18 @@ GONE = Figure(
     "0.0",
 )
 
+BEYOND = Figure(
+    "undoing",
+    "from kill -9 of a coordinator to the first undos on all its partitions, beyond the session time-out",
+    Unit.SECONDS,
+    "1 s",
+    beyond=True,
+)
+
 
 async def once(stage: Stage) -> Mapping[Figure, Pair]:
     """Undo by a worker and a coordinator, each a process; hop by a worker; then see what is left when all has ended."""
-    return {**await _undone(stage), GONE: await _ended(stage)}
+    return {**await _undone(stage), GONE: await _ended(stage), BEYOND: await _taken_over(stage)}
 
 
 async def _undone(stage: Stage) -> Mapping[Figure, Pair]:
@@ -99,25 +112,76 @@ async def _ended(stage: Stage) -> Pair:
     names = stage.names("undoing-ended")
     feed = _Workflows(stage, names, count)
     await feed.open()
+    # One that keeps nothing for long would forget the first of them before the last is known.
+    async with _coordinated(stage, names, linger_s=LINGER_S):
+        await feed.begin()
+        kept = await _until(stage, names, lambda kept: len(kept) >= count, "every workflow to be known")
+    async with _coordinated(stage, names, linger_s=_LINGER_S):
+        await feed.fail()
+        left = await _until(stage, names, lambda kept: not kept, "every workflow to be forgotten")
+    return sum(left.values()) / 1e6, sum(kept.values()) / 1e6
+
+
+@contextlib.asynccontextmanager
+async def _coordinated(stage: Stage, names: Names, *, linger_s: float) -> AsyncIterator[None]:
+    """Run the agent and a coordinator here."""
     bus = KafkaBus(KafkaConfig(bootstrap_servers=stage.bootstrap))
     store = TopicStore(bus, names, partitions=PARTITIONS)
-    consumers = [rooms.consumer(), coordinator(linger_s=_LINGER_S)]
+    consumers = [rooms.consumer(), coordinator(linger_s=linger_s)]
     worker = Worker(bus, consumers, names=names, store=store, partitions=PARTITIONS)
     run = asyncio.create_task(worker.run())
     try:
         await worker.ready.wait()
-        await feed.begin()
-        kept = await _until(stage, names, lambda kept: len(kept) >= count, "every workflow to be known")
-        await feed.fail()
-        # Its state is looked at when something is heard: somebody goes on asking, to no effect.
-        asking = asyncio.create_task(feed.keep_asking())
-        left = await _until(stage, names, lambda kept: not kept, "every workflow to be forgotten")
-        asking.cancel()
+        yield
     finally:
         worker.stop()
         await run
         await bus.close()
-    return sum(left.values()) / 1e6, sum(kept.values()) / 1e6
+
+
+async def _taken_over(stage: Stage) -> Pair:
+    """Kill one of two coordinators; raises where something is undone twice, or not at all."""
+    stage.say("undoing: takeover after kill -9")
+    session_s = await asyncio.to_thread(session_timeout_s, stage.bootstrap)
+    names = stage.names("undoing-takeover")
+    feed = _Workflows(stage, names, _FEW)
+    await feed.open()
+    agreed = {"ANTIPHON_SESSION_TIMEOUT": str(session_s)}
+    with (
+        WorkerProcess(stage, names, "rooms") as worker,
+        WorkerProcess(stage, names, NAME, label="-victim", settings=agreed) as victim,
+        WorkerProcess(stage, names, NAME, label="-heir", settings=agreed) as heir,
+    ):
+        for process in (worker, victim, heir):
+            await process.ready()
+        await feed.begin()
+        await _until(stage, names, lambda kept: len(kept) >= _FEW, "every workflow to be known")
+        victim.kill()
+        killed_s = time.monotonic()
+        await feed.fail()
+        first_s: dict[int, float] = {}
+        undone = Counter[bytes | None]()
+        topic = names.topic(Freed.__event__.topic)
+        bounds = await stage.bus.bounds([topic])
+        async with asyncio.timeout(_MOST_S):
+            async for record in stage.bus.read({tp: first for tp, (first, _) in bounds.items()}):
+                first_s.setdefault(record.partition, time.monotonic() - killed_s)
+                undone[record.key] += 1
+                if len(undone) == _FEW:
+                    break
+        await asyncio.sleep(_LOOK_S)
+        undos = len([record async for record in _all(stage, topic)])
+    if undos != _FEW:
+        message = f"expected each of {_FEW} workflows to be undone once, got {undos} undos"
+        raise NotMeasuredError(message)
+    return max(first_s.values()), session_s
+
+
+async def _all(stage: Stage, topic: str) -> AsyncIterator[Record]:
+    bounds = {tp: ends for tp, ends in (await stage.bus.bounds([topic])).items() if ends[0] < ends[1]}
+    start = {tp: first for tp, (first, _) in bounds.items()}
+    async for record in stage.bus.read(start, {tp: end for tp, (_, end) in bounds.items()}):
+        yield record
 
 
 class _Workflows(Feed):
@@ -145,12 +209,6 @@ class _Workflows(Feed):
     async def fail(self) -> None:
         """Say of each that it failed."""
         await self.publish(self._lost())
-
-    async def keep_asking(self) -> None:
-        """Publish, until cancelled, what nothing comes of."""
-        while True:
-            await self.publish(self.records(PARTITIONS * 4, event=lambda n: asked(n, place=NOWHERE)))
-            await asyncio.sleep(_LOOK_S)
 
     def _lost(self) -> Iterator[Outgoing]:
         for n, id in enumerate(self._ids):
@@ -190,4 +248,4 @@ async def _kept(stage: Stage, names: Names) -> dict[str, int]:
     return kept
 
 
-EXPERIMENT = Experiment((RATE, MEMORY, STATE, GONE), once)
+EXPERIMENT = Experiment((RATE, MEMORY, STATE, GONE, BEYOND), once)

@@ -8,6 +8,7 @@ import re
 ACTIVITY = "antiphon.activity"
 AGENTS = "antiphon.agents"
 SCHEMAS = "antiphon.schemas"
+LOCKS = "antiphon.lock.events"
 
 # What Kafka allows in a topic's name; an agent's name becomes part of three.
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}")
@@ -68,3 +69,8 @@ def redrive_topic(agent: str) -> str:
 def told_topic(saga: str) -> str:
     """Return the topic on which *saga* is told what became of what it asked for."""
     return f"{saga}.told"
+
+
+def answered_topic(agent: str) -> str:
+    """Return the topic on which *agent* is told that a workflow holds what it asked for."""
+    return f"{agent}.answered"

@@ -11,7 +11,7 @@ from antiphon.bus.dead_letter import formatted, message_of
 from antiphon.bus.delivery import Delivery, Outcome
 from antiphon.bus.errors import TooLargeError
 from antiphon.bus.job import Finished, Job
-from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS, Names
+from antiphon.bus.names import ACTIVITY, AGENTS, LOCKS, SCHEMAS, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT, Telemetry
@@ -45,8 +45,9 @@ class Outbox:
         self._topics: dict[type[Event], str] = {}
         self._carried = consumer.undoes.keys() | consumer.tells
         """The types whose values stand in the activity record."""
-        # What the mesh writes about itself leaves no activity, or its readers would feed themselves.
-        self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, SCHEMAS)}
+        # What the mesh writes about itself leaves no activity, or its readers would feed themselves; and of a lock that is
+        # freed, it is another workflow that hears.
+        self._unseen = {names.topic(topic) for topic in (ACTIVITY, AGENTS, LOCKS, SCHEMAS)}
 
     def encode(self, produced: Sequence[Event]) -> tuple[list[Outgoing], list[bytes], list[bytes]]:
         """Return the records of sealed events, what activity says of each, and values that must be kept first.

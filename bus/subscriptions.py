@@ -26,6 +26,8 @@ class Subscriptions:
     live: frozenset[str]
     """Agents of which at least one worker is live."""
     _heard: Mapping[str, tuple[tuple[str, str], ...]]
+    _hearers: Mapping[str, list[str]]
+    """... without the topics: the coordinator asks for every event, again and again."""
     _said: Mapping[tuple[str, str], frozenset[str]]
     _failing: frozenset[str]
     _joined: frozenset[tuple[str, str]]
@@ -35,7 +37,9 @@ class Subscriptions:
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
         """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
-        return sorted({agent for agent, at in self._heard.get(type, ()) if topic is None or at == topic})
+        if topic is None:
+            return self._hearers.get(type, [])
+        return sorted({agent for agent, at in self._heard.get(type, ()) if at == topic})
 
     @property
     def heard(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
@@ -102,6 +106,7 @@ def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
         agents=speaking,
         live=live,
         _heard={type: tuple(at) for type, at in heard.items()},
+        _hearers={type: sorted({agent for agent, _ in at}) for type, at in heard.items()},
         _said=dict(said),
         _failing=failing,
         _joined=frozenset((voice.agent, heart.type) for voice in speakers for heart in voice.hears if heart.join),

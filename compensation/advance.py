@@ -8,6 +8,7 @@ and in any order; each changes something once.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from antiphon.bus.activity import Handled
 from antiphon.bus.delivery import Outcome
@@ -16,7 +17,12 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.compensation.deadline import extended, noted, overran, passed
 from antiphon.compensation.forgetting import pruned, remainder
-from antiphon.compensation.saga import (
+from antiphon.compensation.holding import answered, released, withdrawn
+from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
+from antiphon.compensation.verdicts import verdicts
+from antiphon.compensation.waiting import has_ended, is_open, newest_first, ready
+from antiphon.compensation.workflow import (
+    FINAL,
     Command,
     Effect,
     Fact,
@@ -24,25 +30,22 @@ from antiphon.compensation.saga import (
     Mesh,
     Node,
     Park,
-    Saga,
     Status,
     Tell,
     Undo,
+    Want,
+    Workflow,
     undo_id,
 )
-from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
-from antiphon.compensation.verdicts import verdicts
-from antiphon.compensation.waiting import has_ended, is_open, ready
 
 PATIENCE_US = 600_000_000
 """Of an event that was older than this when it was first heard of, nobody is expected to be still at it: an agent that was
 deployed today handles what the others handled days ago."""
 
 _SAGA_FAILED = SagaFailed.__event__.type
-_FINAL = frozenset({Outcome.COMPLETED, Outcome.SKIPPED, Outcome.DEAD_LETTERED, Outcome.EXPIRED})
 
 
-def advance(saga: Saga, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
+def advance(workflow: Workflow, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
     """Say what follows from *fact*: the next state, and what to do now.
 
     With *past_stuck* the undoing goes on past an undo that was given up; without,
@@ -50,94 +53,117 @@ def advance(saga: Saga, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> 
     """
     said: list[Command] = []
     if fact.delivery.event_type == UndoRequested.__event__.type:
-        saga, said = _answered(saga, fact, mesh)
+        workflow, said = _answered(workflow, fact, mesh)
     else:
-        saga = _happened(_in_time(saga, fact), fact, mesh)
+        workflow = _happened(answered(_in_time(workflow, fact), fact), fact, mesh)
         for judged in (_failed, _scoped, _undone_by_command):
-            saga, more = judged(saga, fact)
+            workflow, more = judged(workflow, fact)
             said += more
-    saga, undos = proceed(saga, mesh, past_stuck=past_stuck)
-    return saga, [*said, *undos]
+    workflow, undos = proceed(workflow, mesh, past_stuck=past_stuck)
+    return workflow, [*said, *undos]
 
 
 def intervene(
-    saga: Saga, said: SagaIntervened, id: str, mesh: Mesh, *, past_stuck: bool = False
-) -> tuple[Saga, list[Command]]:
+    workflow: Workflow, said: SagaIntervened, id: str, mesh: Mesh, *, past_stuck: bool = False
+) -> tuple[Workflow, list[Command]]:
     """Say what follows from an operator's word, the event *id*. What does not fit the state changes nothing."""
-    stuck = [
-        effect
-        for effect in saga.effects
-        if saga.effects[effect].status is Status.STUCK and said.event_id in (None, effect)
-    ]
+    stuck = {
+        effect_id: effect
+        for effect_id, effect in workflow.effects.items()
+        if effect.status is Status.STUCK and said.event_id in (None, effect_id)
+    }
     why = f"{said.actor}: {said.reason}"
     match said.act:
-        case Act.CANCEL if saga.events and not saga.ended and (saga.failure is None or saga.failure.scope):
-            saga = _fails(saga, Failure(event_id=id, reason=f"cancelled by {why}"))
+        case Act.CANCEL if (
+            workflow.events and not workflow.ended and (workflow.failure is None or workflow.failure.scope)
+        ):
+            workflow = _fails(workflow, Failure(event_id=id, reason=f"cancelled by {why}"))
         case Act.RETRY:
-            for effect in stuck:
-                saga = saga.with_effect(effect, status=Status.DONE, problem="", before=saga.effects[effect].attempts)
+            for effect_id, effect in stuck.items():
+                again = effect._replace(status=Status.DONE, problem="", before=effect.attempts)
+                workflow = workflow.with_effect(effect_id, again)
         case Act.SKIP:
-            for effect in stuck:
-                saga = saga.with_effect(effect, status=Status.SKIPPED, value="", problem=f"skipped by {why}")
-        case Act.FORCE if failures(saga) and not saga.ended:
-            for effect in stuck:
-                saga = saga.with_effect(effect, status=Status.SKIPPED, value="", problem=f"forced by {why}")
-            saga = saga.model_copy(update={"forced": True})
-        case Act.EXTEND if saga.failure is None and not saga.ended:
-            saga = extended(saga, said.until_us)
+            workflow = _skipped(workflow, stuck, f"skipped by {why}")
+        case Act.FORCE if failures(workflow) and not workflow.ended:
+            workflow = _skipped(workflow, stuck, f"forced by {why}")._replace(forced=True)
+        case Act.EXTEND if workflow.failure is None and not workflow.ended:
+            workflow = extended(workflow, said.until_us)
         case _:
-            return saga, []
-    return proceed(saga, mesh, past_stuck=past_stuck)
+            return workflow, []
+    return proceed(workflow, mesh, past_stuck=past_stuck)
 
 
-def overdue(saga: Saga, workflow: str, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
+def _skipped(workflow: Workflow, stuck: Mapping[str, Effect], problem: str) -> Workflow:
+    skipped = {id: effect._replace(status=Status.SKIPPED, value="", problem=problem) for id, effect in stuck.items()}
+    return workflow._replace(effects={**workflow.effects, **skipped})
+
+
+def overdue(workflow: Workflow, id: str, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
     """Say what follows from its deadline having passed, with all that was handled until then told."""
-    return proceed(passed(saga, workflow), mesh, past_stuck=past_stuck)
+    return proceed(passed(workflow, id), mesh, past_stuck=past_stuck)
 
 
-def proceed(saga: Saga, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Saga, list[Command]]:
+def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
     """Ask for what can be undone now; let go of what nobody will need."""
     undos: list[Command] = []
-    reasons = condemned(saga)
-    for id in ready(saga, mesh, past_stuck=past_stuck) if reasons else ():
-        undos.append(Undo(id, saga.effects[id], reasons[id]))
-        saga = saga.with_effect(id, status=Status.ASKED)
-    saga, told = verdicts(saga, mesh)
-    undos += told
-    if has_ended(saga, mesh):
-        return remainder(saga), undos
-    if not failures(saga) and not saga.effects and not _may_have_effects(saga, mesh):
-        return Saga(), []
-    return pruned(saga, mesh), undos
+    reasons = condemned(workflow)
+    for id in ready(workflow, reasons, mesh, past_stuck=past_stuck):
+        effect = workflow.effects[id]
+        undos.append(Undo(id, effect, reasons[id]))
+        workflow = workflow.with_effect(id, effect._replace(status=Status.ASKED))
+    workflow, told = verdicts(workflow, mesh)
+    workflow, freed = withdrawn(workflow)
+    if has_ended(workflow, reasons, mesh):
+        workflow, freed = released(workflow)
+        return remainder(workflow), [*undos, *told, *freed]
+    if not (failures(workflow) or workflow.effects or workflow.wants or _may_have_effects(workflow, mesh)):
+        return Workflow(), []
+    return pruned(workflow, mesh), [*undos, *told, *freed]
 
 
-def _in_time(saga: Saga, fact: Fact) -> Saga:
+def _in_time(workflow: Workflow, fact: Fact) -> Workflow:
     """Note the deadline, and that the workflow had failed already when what is told now came to its end."""
     delivery = fact.delivery
-    saga = noted(saga, delivery)
-    return passed(saga, delivery.correlation_id) if delivery.outcome in _FINAL and overran(saga, delivery) else saga
+    workflow = noted(workflow, delivery)
+    return (
+        passed(workflow, delivery.correlation_id)
+        if delivery.outcome in FINAL and overran(workflow, delivery)
+        else workflow
+    )
 
 
-def _may_have_effects(saga: Saga, mesh: Mesh) -> bool:
-    return any(mesh.leads_to_undoable(node.type) and is_open(node, mesh) for node in saga.events.values())
+def _may_have_effects(workflow: Workflow, mesh: Mesh) -> bool:
+    return any(mesh.leads_to_undoable(node.type) and is_open(node, mesh) for node in newest_first(workflow))
 
 
-def _happened(saga: Saga, fact: Fact, mesh: Mesh) -> Saga:
+def _happened(workflow: Workflow, fact: Fact, mesh: Mesh) -> Workflow:
     """Note who handled what, and what came of it: events, and effects among them."""
-    delivery = fact.delivery
-    events, effects = {**saga.events}, {**saga.effects}
-    node = events.get(delivery.event_id) or _from_outside(saga, delivery)
+    node = workflow.events.get(fact.delivery.event_id) or _from_outside(workflow, fact.delivery)
     # What a repeat tells of may have been forgotten meanwhile: waiting for its end might never end.
-    forgotten = fact.agent in node.done or (node.past and _is_over(saga))
-    if delivery.outcome in _FINAL and fact.agent not in node.done:
+    forgotten = fact.agent in node.done or (node.past and _is_over(workflow))
+    return _caused(_handled(workflow, node, fact, mesh), fact, mesh, forgotten=forgotten)
+
+
+def _handled(workflow: Workflow, node: Node, fact: Fact, mesh: Mesh) -> Workflow:
+    """Note that an agent had to do with the event *node*, and may be through with it."""
+    delivery, effect = fact.delivery, workflow.effects.get(fact.delivery.event_id)
+    if effect is not None and delivery.outcome == Outcome.COMPLETED and not node.done:
+        workflow = workflow.with_effect(delivery.event_id, _overtaken(effect, node))
+    if delivery.outcome in FINAL and fact.agent not in node.done:
         holds = not delivery.emitted and mesh.joins(fact.agent, node.type)
-        node = node.model_copy(update={"done": (*node.done, fact.agent), "held": node.held or holds})
-    if delivery.outcome in _FINAL and mesh.starts(fact.agent, node.type) and fact.agent not in node.sagas:
-        node = node.model_copy(update={"sagas": {**node.sagas, fact.agent: ""}})
-    events[delivery.event_id] = node
-    for cause in delivery.causes:
-        if cause in events and events[cause].held:
-            events[cause] = events[cause].model_copy(update={"held": False})
+        node = node._replace(done=(*node.done, fact.agent), held=node.held or holds)
+    if delivery.outcome in FINAL and mesh.starts(fact.agent, node.type) and fact.agent not in node.sagas:
+        node = node._replace(sagas={**node.sagas, fact.agent: ""})
+    joined = {one: workflow.events[one]._replace(held=False) for one in delivery.causes if one in workflow.events}
+    return workflow.with_events({delivery.event_id: node, **joined})
+
+
+def _caused(workflow: Workflow, fact: Fact, mesh: Mesh, *, forgotten: bool) -> Workflow:
+    """Note what a delivery emitted. Of one that is *forgotten* nothing is waited for."""
+    delivery = fact.delivery
+    if not delivery.emitted:
+        return workflow._replace(ended=False)
+    events, effects, wants = {**workflow.events}, {**workflow.effects}, {**workflow.wants}
     parents = (delivery.event_id, *delivery.causes)
     aftermath = any(events[parent].aftermath for parent in parents if parent in events)
     for emitted in delivery.emitted:
@@ -147,64 +173,73 @@ def _happened(saga: Saga, fact: Fact, mesh: Mesh) -> Saga:
         # One that was heard of before what caused it keeps who handled it.
         known = known or Node(type=emitted.type, past=forgotten)
         by = fact.agent if mesh.asks(fact.agent, emitted.type) else ""
-        events[emitted.id] = known.model_copy(update={"parents": parents, "aftermath": aftermath, "by": by})
+        events[emitted.id] = known._replace(parents=parents, aftermath=aftermath, by=by)
+        if emitted.id in fact.wanted:
+            wants[emitted.id] = Want(fact.wanted[emitted.id])
         if emitted.undo is not None and not aftermath:
             value = base64.b64encode(emitted.undo).decode()
-            late = reason_for(saga, parents) is not None
+            late = reason_for(workflow, parents) is not None
             effects[emitted.id] = Effect(agent=fact.agent, type=emitted.type, value=value, key=delivery.key, late=late)
-    return saga.model_copy(update={"events": events, "effects": effects, "ended": False})
+    return workflow._replace(events=events, effects=effects, wants=wants, ended=False)
 
 
-def _from_outside(saga: Saga, delivery: Handled) -> Node:
+def _overtaken(effect: Effect, node: Node) -> Effect:
+    """A saga's command that is first carried out when it was undone already: that undo found nothing, so it is undone again."""
+    if effect.status is not Status.UNDONE or node.by != effect.agent:
+        return effect
+    return effect._replace(status=Status.DONE, late=True, again=effect.again + 1, before=effect.attempts)
+
+
+def _from_outside(workflow: Workflow, delivery: Handled) -> Node:
     """Return the node of an event that nobody in the mesh was known to emit: a root, or one that joined later."""
-    return Node(type=delivery.event_type, past=_is_over(saga) or delivery.queue_us > PATIENCE_US)
+    return Node(type=delivery.event_type, past=_is_over(workflow) or delivery.queue_us > PATIENCE_US)
 
 
-def _is_over(saga: Saga) -> bool:
-    """Say whether what is news to *saga* may be something it has forgotten."""
-    return saga.forgetful or (saga.ended and saga.failure is not None)
+def _is_over(workflow: Workflow) -> bool:
+    """Say whether what is news to *workflow* may be something it has forgotten."""
+    return workflow.forgetful or (workflow.ended and workflow.failure is not None)
 
 
-def _failed(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+def _failed(workflow: Workflow, fact: Fact) -> tuple[Workflow, list[Command]]:
     """Note the workflow's first failure, an event that says so or one that could not be handled; or tell whose it is."""
     delivery = fact.delivery
     failure = _failure(fact)
-    if failure is None or saga.events[delivery.event_id].aftermath:
-        return saga, []
-    judge = judge_of(saga, (delivery.event_id, *delivery.causes))
+    if failure is None or workflow.events[delivery.event_id].aftermath:
+        return workflow, []
+    judge = judge_of(workflow, (delivery.event_id, *delivery.causes))
     if judge is not None:
         command, node = judge
-        return saga, [Tell(node.by, Told.FAILED, command, failure.event_id, failure.reason)]
-    return _fails(saga, failure), []
+        return workflow, [Tell(node.by, Told.FAILED, command, failure.event_id, failure.reason)]
+    return _fails(workflow, failure), []
 
 
-def _fails(saga: Saga, failure: Failure) -> Saga:
+def _fails(workflow: Workflow, failure: Failure) -> Workflow:
     """Note a failure of the whole workflow, where none is known."""
-    if saga.failure is not None and saga.failure.scope is None:
-        return saga
-    return saga.model_copy(update={"failure": failure})
+    if workflow.failure is not None and workflow.failure.scope is None:
+        return workflow
+    return workflow._replace(failure=failure)
 
 
-def _scoped(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+def _scoped(workflow: Workflow, fact: Fact) -> tuple[Workflow, list[Command]]:
     """Note what sagas say is to be undone. What a nested one could not do is its parent's to judge."""
     said: list[Command] = []
     for id, failed in fact.scoped.items():
         failure = Failure(event_id=id, reason=failed.reason, scope=failed.scope, saga=failed.saga)
-        judge = judge_of(saga, [failed.scope])
+        judge = judge_of(workflow, [failed.scope])
         if judge is not None:
-            saga = saga.model_copy(update={"scopes": {**saga.scopes, failed.scope: failure}})
+            workflow = workflow._replace(scopes={**workflow.scopes, failed.scope: failure})
             command, node = judge
             # An optional step that a saga leaves is no news to it.
             said += [Tell(node.by, Told.FAILED, command, id, failed.reason)] if node.by != failed.saga else []
-        elif saga.failure is None:
-            saga = saga.model_copy(update={"failure": failure})
-        elif failed.scope != saga.failure.scope:
-            saga = saga.model_copy(update={"scopes": {**saga.scopes, failed.scope: failure}})
-        past = {one: saga.events[one].model_copy(update={"past": True}) for one in failed.unknown if one in saga.events}
-        stuck = without_undo(saga, failed.undeclared)
+        elif workflow.failure is None:
+            workflow = workflow._replace(failure=failure)
+        elif failed.scope != workflow.failure.scope:
+            workflow = workflow._replace(scopes={**workflow.scopes, failed.scope: failure})
+        past = {one: workflow.events[one]._replace(past=True) for one in failed.unknown if one in workflow.events}
+        stuck = without_undo(workflow, failed.undeclared)
         said += [Park(one, effect) for one, effect in stuck.items()]
-        saga = saga.model_copy(update={"events": {**saga.events, **past}, "effects": {**saga.effects, **stuck}})
-    return saga, said
+        workflow = workflow.with_events(past)._replace(effects={**workflow.effects, **stuck})
+    return workflow, said
 
 
 def _failure(fact: Fact) -> Failure | None:
@@ -226,47 +261,57 @@ def _failure(fact: Fact) -> Failure | None:
             return None
 
 
-def _answered(saga: Saga, fact: Fact, mesh: Mesh) -> tuple[Saga, list[Command]]:
+def _answered(workflow: Workflow, fact: Fact, mesh: Mesh) -> tuple[Workflow, list[Command]]:
     """Note how the undo of an effect went, and that what came of it is aftermath."""
     delivery = fact.delivery
     new = {
         emitted.id: Node(type=emitted.type, parents=(delivery.event_id,), aftermath=True)
         for emitted in delivery.emitted
-        if emitted.id not in saga.events
+        if emitted.id not in workflow.events
     }
-    asked = {undo_id(id): id for id, effect in saga.effects.items() if effect.status is not Status.DONE}
-    id = asked.get(delivery.event_id)
-    if id is None or saga.effects[id].status is Status.UNDONE:
-        return saga, []
-    saga = saga.model_copy(update={"events": {**saga.events, **new}, "ended": False})
-    attempts = max(saga.effects[id].attempts, saga.effects[id].before + delivery.attempt)
-    saga = saga.with_effect(id, attempts=attempts)
+    asked = [(id, one) for id, one in workflow.effects.items() if one.status not in (Status.DONE, Status.UNDONE)]
+    id = next((id for id, one in asked if undo_id(id, one.again) == delivery.event_id), None)
+    if id is None:
+        return workflow, []
+    effect = workflow.effects[id]
+    effect = effect._replace(attempts=max(effect.attempts, effect.before + delivery.attempt))
+    workflow = workflow.with_events(new).with_effect(id, effect)._replace(ended=False)
     if delivery.outcome == Outcome.COMPLETED:
         # A saga undoes a step by a command; that is done when it was handled.
         via = tuple(emitted.id for emitted in delivery.emitted if mesh.asks(fact.agent, emitted.type))
-        done = {"via": via} if via else {"status": Status.UNDONE, "value": "", "problem": ""}
-        return saga.with_effect(id, **done), []
-    return _stuck(saga, id, delivery)
+        return workflow.with_effect(id, _undone(effect, via)), []
+    return _stuck(workflow, id, delivery)
 
 
-def _undone_by_command(saga: Saga, fact: Fact) -> tuple[Saga, list[Command]]:
+def _undone_by_command(workflow: Workflow, fact: Fact) -> tuple[Workflow, list[Command]]:
     """Note how a command went that undoes an effect."""
     delivery = fact.delivery
-    id = next((id for id, effect in saga.effects.items() if delivery.event_id in effect.via), None)
+    id = next((id for id, effect in workflow.effects.items() if delivery.event_id in effect.via), None)
     if id is None:
-        return saga, []
+        return workflow, []
     if delivery.outcome != Outcome.COMPLETED:
-        return _stuck(saga, id, delivery)
-    via = tuple(one for one in saga.effects[id].via if one != delivery.event_id)
-    done = {"via": via} if via else {"via": (), "status": Status.UNDONE, "value": "", "problem": ""}
-    return saga.with_effect(id, **done), []
+        return _stuck(workflow, id, delivery)
+    effect = workflow.effects[id]
+    via = tuple(one for one in effect.via if one != delivery.event_id)
+    return workflow.with_effect(id, _undone(effect, via)), []
 
 
-def _stuck(saga: Saga, id: str, delivery: Handled) -> tuple[Saga, list[Command]]:
+def _undone(effect: Effect, via: tuple[str, ...]) -> Effect:
+    """Return an effect that is undone, or will be when the commands *via* are handled."""
+    if via:
+        return effect._replace(via=via)
+    return effect._replace(via=(), status=Status.UNDONE, value="", problem="")
+
+
+def _stuck(workflow: Workflow, id: str, delivery: Handled) -> tuple[Workflow, list[Command]]:
     """Note that an undo was given up, where it was. What an operator has said about it holds, though it is told again."""
-    if delivery.outcome not in (Outcome.DEAD_LETTERED, Outcome.EXPIRED) or saga.effects[id].status is Status.SKIPPED:
-        return saga, []
+    if (
+        delivery.outcome not in (Outcome.DEAD_LETTERED, Outcome.EXPIRED)
+        or workflow.effects[id].status is Status.SKIPPED
+    ):
+        return workflow, []
     error = delivery.error
     problem = f"{error.type}: {error.message}" if error else str(delivery.outcome)
-    parked = saga.with_effect(id, status=Status.STUCK, problem=problem)
-    return parked, [Park(id, parked.effects[id])] if saga.effects[id].status is Status.ASKED else []
+    effect = workflow.effects[id]
+    stuck = effect._replace(status=Status.STUCK, problem=problem)
+    return workflow.with_effect(id, stuck), [Park(id, stuck)] if effect.status is Status.ASKED else []

@@ -38,15 +38,19 @@ class Agenda:
         page.setdefault("ids", []).append(id)
         self._added_us = min(int(slot), self._added_us or int(slot))
 
-    def due(self, now_us: int) -> list[str]:
-        """Take out and return the ids whose time has come, the earliest first."""
+    def due(self, now_us: int, *, most: int | None = None) -> list[str]:
+        """Take out and return the ids whose time has come, the earliest first; no further page after *most* ids."""
         index = self._state.mapping(_INDEX)
         found: list[str] = []
         for slot in sorted((slot for slot in index if int(slot) <= now_us), key=int):
-            for number in range(index.pop(slot) + 1):
+            for number in range(index[slot], -1, -1):
+                if most is not None and len(found) >= most:
+                    return found
                 page = self._state.mapping(_page(slot, number))
                 found += page.get("ids", ())
                 page.clear()
+                index[slot] = number - 1
+            del index[slot]
         return found
 
     def next_us(self, *, added: bool) -> int | None:

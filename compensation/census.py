@@ -9,8 +9,8 @@ from typing import Any
 from antiphon.bus.delivery import State
 from antiphon.bus.telemetry import Figure
 from antiphon.compensation.agenda import RESERVED
-from antiphon.compensation.saga import Phase, Saga, Status
 from antiphon.compensation.store import Change
+from antiphon.compensation.workflow import Phase, Status, Workflow
 
 _KEY = f"{RESERVED}census"
 _UNDOS = {Status.ASKED: "asked", Status.UNDONE: "undone", Status.STUCK: "given_up", Status.SKIPPED: "skipped"}
@@ -51,8 +51,10 @@ class Census:
             count = self._undos[outcome]
             yield Figure("saga_undos", "undos of effects", count, labels={"outcome": outcome}, counts=True)
 
-    def _count(self, counted: MutableMapping[str, Any], id: str, before: Saga | None, after: Saga | None) -> None:
-        was, now = (None if saga is None else saga.phase for saga in (before, after))
+    def _count(
+        self, counted: MutableMapping[str, Any], id: str, before: Workflow | None, after: Workflow | None
+    ) -> None:
+        was, now = (None if workflow is None else workflow.phase for workflow in (before, after))
         if was is not now:
             for phase, one in ((was, -1), (now, 1)):
                 if phase is not None:
@@ -71,8 +73,8 @@ class Census:
                 self._undos[_UNDOS[effect.status]] += 1
 
 
-def _status(saga: Saga | None, id: str) -> Status | None:
-    return saga.effects[id].status if saga is not None and id in saga.effects else None
+def _status(workflow: Workflow | None, id: str) -> Status | None:
+    return workflow.effects[id].status if workflow is not None and id in workflow.effects else None
 
 
 def _add(counted: MutableMapping[str, Any], name: str, one: int) -> None:

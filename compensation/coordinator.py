@@ -1,14 +1,16 @@
 """The coordinator: hears what was handled, and asks agents to undo what failed workflows did.
 
-A handler like any other. Its state is one `Saga` per workflow; being committed
+A handler like any other. What it keeps of each workflow is a `Workflow`; being committed
 in one transaction with the requests it leads to, it survives a crash at any
 point, and scales by partition.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.alarms import TimeCame
@@ -16,23 +18,29 @@ from antiphon.bus.consumer import Consumer, Follower, Lane
 from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
+from antiphon.bus.lock import ANSWERED, WANTED, LockFreed, LockWanted
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.census import Census
+from antiphon.compensation.keeper import keeping
+from antiphon.compensation.locks import PREFIX
 from antiphon.compensation.roster import Roster
-from antiphon.compensation.saga import Command, Fact, Mesh, Park, Saga, Tell, Undo, undo_id
-from antiphon.compensation.store import Sagas
+from antiphon.compensation.store import Workflows
+from antiphon.compensation.workflow import Command, Fact, Free, Mesh, Park, Tell, Undo, Workflow, undo_id
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of
 from antiphon.schemas.ids import caused_id
+
+T = TypeVar("T")
 
 NAME = "compensation"
 """The coordinator's own agent name; no other agent can have it."""
 
 LINGER_S = 86_400.0
 _SOURCE = f"/agents/{NAME}"
+_TURN = 20
 
 
 def coordinator(
@@ -54,12 +62,14 @@ def coordinator(
     async def known() -> Mesh:
         return mesh or await roster.subscriptions()
 
+    handler = _handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck)
     follows: Follower | None = None if mesh else roster.follow
     return Consumer(
         name=NAME,
         version="2",
-        hears={said.__event__.type: said for said in (Activity, SagaIntervened)},
-        handler=_handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck),
+        hears={said.__event__.type: said for said in (Activity, SagaIntervened, LockWanted, LockFreed)},
+        leads_to={WANTED: frozenset({ANSWERED})},
+        handler=keeping(handler, clock_us=clock_us),
         figures=census.figures,
         emits=None,
         # Activity stands in causal order on its workflow's partition, and only there.
@@ -74,9 +84,13 @@ def coordinator(
 
 
 def _workflows(event: Event) -> list[str]:
-    if not isinstance(event, Activity):
-        return [envelope_of(event).correlation_id]
-    return [*dict.fromkeys(delivery.correlation_id for delivery in event.deliveries)]
+    match event:
+        case Activity(deliveries=deliveries):
+            return [*dict.fromkeys(delivery.correlation_id for delivery in deliveries)]
+        case LockWanted(entity=entity) | LockFreed(entity=entity):
+            return [PREFIX + entity]
+        case _:
+            return [envelope_of(event).correlation_id]
 
 
 def _handler(
@@ -88,53 +102,59 @@ def _handler(
     past_stuck: bool,
 ) -> Handler:
     async def coordinate(event: Event) -> Sequence[Event]:
-        mesh, at_us = await known(), clock_us()
-        sagas = Sagas(current.get().state, now_us=at_us, linger_us=linger_us)
+        mesh, at_us, here = await known(), clock_us(), current.get()
+        workflows = Workflows(here.state, now_us=at_us, linger_us=linger_us)
         said: list[Event] = []
 
-        def follow_up(id: str, commands: Iterable[Command]) -> None:
+        def follow(id: str, what_follows: tuple[Workflow, list[Command]]) -> None:
+            workflows[id], commands = what_follows
             said.extend(_said(command, id, at_us) for command in commands)
 
         match event:
             case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != NAME:
-                for delivery in (one for one in deliveries if not one.correlation_id.startswith(RESERVED)):
-                    saga, commands = advance(
-                        sagas[delivery.correlation_id],
-                        Fact(agent, delivery, tuple(failing), await _scoped(delivery)),
-                        mesh,
-                        past_stuck=past_stuck,
-                    )
-                    sagas[delivery.correlation_id] = saga
-                    follow_up(delivery.correlation_id, commands)
+                async for delivery in _in_turns(_of_workflows(deliveries)):
+                    id = delivery.correlation_id
+                    fact = Fact(agent, delivery, tuple(failing), await _scoped(delivery), await _wanted(delivery))
+                    follow(id, advance(workflows[id], fact, mesh, past_stuck=past_stuck))
             case SagaIntervened():
                 envelope = envelope_of(event)
-                saga, commands = intervene(
-                    sagas[envelope.correlation_id], event, envelope.id, mesh, past_stuck=past_stuck
-                )
-                sagas[envelope.correlation_id] = saga
-                follow_up(envelope.correlation_id, commands)
+                id = envelope.correlation_id
+                follow(id, intervene(workflows[id], event, envelope.id, mesh, past_stuck=past_stuck))
             case TimeCame():
                 # Here alone: only now all is told that was handled by this time.
-                for id in sagas.due():
-                    sagas[id], commands = _looked_at(sagas[id], id, mesh, at_us, past_stuck=past_stuck)
-                    follow_up(id, commands)
+                async for id in _in_turns(workflows.due()):
+                    follow(id, _looked_at(workflows[id], id, mesh, at_us, past_stuck=past_stuck))
             case _:
                 pass
-        here = current.get()
-        changes = sagas.store()
+        changes = [change async for change in _in_turns(workflows.store())]
         if changes or isinstance(event, TimeCame):
             census.take(here.record.partition, here.state, changes)
-        if (next_us := sagas.next_us) is not None:
+        if (next_us := workflows.next_us) is not None:
             here.wake_at(next_us)
         return said
 
     return coordinate
 
 
-def _looked_at(saga: Saga, id: str, mesh: Mesh, at_us: int, *, past_stuck: bool) -> tuple[Saga, list[Command]]:
-    if saga.deadline_us is not None and saga.deadline_us <= at_us:
-        return overdue(saga, id, mesh, past_stuck=past_stuck)
-    return proceed(saga, mesh, past_stuck=past_stuck)
+def _of_workflows(deliveries: Iterable[Handled]) -> Iterable[Handled]:
+    """Leave out what says that it is of a workflow whose place in the state is the coordinator's own."""
+    return (delivery for delivery in deliveries if not delivery.correlation_id.startswith(RESERVED))
+
+
+async def _in_turns(things: Iterable[T]) -> AsyncIterator[T]:
+    """Yield *things*, and let whoever else waits for the loop have it in between: there may be hundreds."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _looked_at(
+    workflow: Workflow, id: str, mesh: Mesh, at_us: int, *, past_stuck: bool
+) -> tuple[Workflow, list[Command]]:
+    if workflow.deadline_us is not None and workflow.deadline_us <= at_us:
+        return overdue(workflow, id, mesh, past_stuck=past_stuck)
+    return proceed(workflow, mesh, past_stuck=past_stuck)
 
 
 def _said(command: Command, correlation_id: str, time_us: int) -> Event:
@@ -145,6 +165,8 @@ def _said(command: Command, correlation_id: str, time_us: int) -> Event:
             return _parked(command, correlation_id, time_us)
         case Tell():
             return _told(command, correlation_id, time_us)
+        case Free():
+            return _freed(command, correlation_id, time_us)
 
 
 async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
@@ -154,6 +176,16 @@ async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:
         emitted.id: await services.decode(SagaFailed, emitted.told)
         for emitted in delivery.emitted
         if emitted.told is not None and emitted.type == SagaFailed.__event__.type
+    }
+
+
+async def _wanted(delivery: Handled) -> dict[str, str]:
+    """Read what is asked to be held, by the event that asks."""
+    services = current.get().services
+    return {
+        emitted.id: (await services.decode(LockWanted, emitted.told)).entity
+        for emitted in delivery.emitted
+        if emitted.told is not None and emitted.type == WANTED
     }
 
 
@@ -169,7 +201,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
     )
     return requested.sealed(
         Envelope(
-            id=undo_id(undo.event_id),
+            id=undo_id(undo.event_id, undo.effect.again),
             type=UndoRequested.__event__.type,
             source=_SOURCE,
             time_us=time_us,
@@ -181,7 +213,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
 
 
 def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
-    request = undo_id(park.event_id)
+    request = undo_id(park.event_id, park.effect.again)
     said = SagaParked(
         agent=park.effect.agent, event_id=park.event_id, event_type=park.effect.type, problem=park.effect.problem
     )
@@ -209,5 +241,21 @@ def _told(tell: Tell, correlation_id: str, time_us: int) -> Event:
             time_us=time_us,
             correlation_id=correlation_id,
             parent_id=tell.event_id,
+        )
+    )
+
+
+def _freed(free: Free, correlation_id: str, time_us: int) -> Event:
+    [first, *_] = free.requests
+    said = LockFreed(entity=free.entity, requests=[*free.requests], withdrawn=free.withdrawn)
+    return said.sealed(
+        Envelope(
+            id=caused_id(first, f"{NAME}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
+            type=LockFreed.__event__.type,
+            source=_SOURCE,
+            time_us=time_us,
+            correlation_id=correlation_id,
+            parent_id=first,
+            key=free.entity,
         )
     )

@@ -149,6 +149,21 @@ class Definition:
         }
 
     @property
+    def leads_to(self) -> Mapping[str, frozenset[str]]:
+        """By type heard, the types that it may publish next: commands of later steps, and what ends it."""
+        found: dict[str, set[str]] = {}
+        for saga in self.versions.values():
+            ends = {saga.ends.makes} if saga.ends is not None and saga.ends.makes is not None else set[type[Event]]()
+            said = {step.command for step in saga.steps.values()} | ends
+            found.setdefault(saga.starts.__event__.type, set()).update(one.__event__.type for one in said)
+            for name, step in saga.steps.items():
+                later = {other.command for other in saga.steps.values() if name in saga.before(other.name)}
+                said = later | ends | ({step.command} if step.repeat_while else set[type[Event]]())
+                for answer in step.answers:
+                    found.setdefault(answer.__event__.type, set()).update(one.__event__.type for one in said)
+        return {type: frozenset(said) for type, said in found.items()}
+
+    @property
     def emits(self) -> frozenset[type[Event]]:
         """What it may publish: commands, those that undo, and what ends it."""
         found: set[type[Event]] = set()

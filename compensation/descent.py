@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from antiphon.compensation.saga import Saga
+from antiphon.compensation.workflow import Workflow
 
 
-def ancestors(saga: Saga, ids: Iterable[str]) -> set[str]:
+def ancestors(workflow: Workflow, ids: Iterable[str]) -> set[str]:
     """Return *ids* and all they follow from."""
     found: set[str] = set()
     ahead = [*ids]
@@ -16,15 +16,15 @@ def ancestors(saga: Saga, ids: Iterable[str]) -> set[str]:
         id = ahead.pop()
         if id not in found:
             found.add(id)
-            if id in saga.events:
-                ahead += saga.events[id].parents
+            if id in workflow.events:
+                ahead += workflow.events[id].parents
     return found
 
 
-def descendants(saga: Saga, id: str) -> set[str]:
+def descendants(workflow: Workflow, id: str) -> set[str]:
     """Return all that follows from *id*."""
     children: defaultdict[str, list[str]] = defaultdict(list)
-    for child, node in saga.events.items():
+    for child, node in workflow.events.items():
         for parent in node.parents:
             children[parent].append(child)
     found: set[str] = set()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from antiphon.compensation.saga import Mesh, Node, Saga
 from antiphon.compensation.scopes import failures
 from antiphon.compensation.waiting import is_open
+from antiphon.compensation.workflow import Mesh, Node, Workflow
 
 MOST_EVENTS = 200
 """A workflow of more events forgets those that ended; what follows from what is kept all the same."""
 
 
-def remainder(saga: Saga) -> Saga:
+def remainder(workflow: Workflow) -> Workflow:
     """Return what is kept of a workflow that has ended: nothing, unless it did something that can be undone, or failed.
 
     To one that completed somebody may add a failure later, a person who was asked
@@ -20,40 +20,43 @@ def remainder(saga: Saga) -> Saga:
     may come late: it is undone when it comes, the others not again, and what
     undoing led to never.
     """
-    if saga.failure is None and not saga.effects and not saga.scopes:
-        return Saga()
-    scopes = {failure.scope for failure in failures(saga)}
+    if workflow.failure is None and not workflow.effects and not workflow.scopes:
+        return Workflow()
+    scopes = {failure.scope for failure in failures(workflow)}
 
     def kept(id: str, node: Node) -> bool:
         # A saga that was told of a failure may yet say what is to be undone.
         return bool(id in scopes or node.by or node.sagas)
 
-    return saga.model_copy(update={"events": _contracted(saga, kept), "ended": True})
+    return workflow._replace(events=_contracted(workflow, kept), ended=True)
 
 
-def pruned(saga: Saga, mesh: Mesh) -> Saga:
-    """Return *saga* with no more events than it must have, once they are many. What is forgotten leaves no gap."""
-    if len(saga.events) <= MOST_EVENTS:
-        return saga
-    scopes = {failure.scope for failure in failures(saga)}
+def pruned(workflow: Workflow, mesh: Mesh) -> Workflow:
+    """Return *workflow* with no more events than it must have, once they are many. What is forgotten leaves no gap."""
+    if len(workflow.events) <= MOST_EVENTS:
+        return workflow
+    scopes = {failure.scope for failure in failures(workflow)}
     events = _contracted(
-        saga, lambda id, node: bool(node.held or node.by or node.sagas or id in scopes or is_open(node, mesh))
+        workflow,
+        lambda id, node: bool(
+            node.held or node.by or node.sagas or id in workflow.wants or id in scopes or is_open(node, mesh)
+        ),
     )
-    return saga.model_copy(update={"events": events, "forgetful": True})
+    return workflow._replace(events=events, forgetful=True)
 
 
-def _contracted(saga: Saga, needed: Callable[[str, Node], bool]) -> dict[str, Node]:
+def _contracted(workflow: Workflow, needed: Callable[[str, Node], bool]) -> dict[str, Node]:
     """Return the nodes that stay; each follows directly from those it followed from by way of what is let go.
 
     Effects stay, aftermath, and what nobody is known to have caused: it may yet turn out who did.
     """
     kept = {
         id: node
-        for id, node in saga.events.items()
-        if id in saga.effects or node.aftermath or not node.parents or needed(id, node)
+        for id, node in workflow.events.items()
+        if id in workflow.effects or node.aftermath or not node.parents or needed(id, node)
     }
     return {
-        id: node.model_copy(update={"parents": _nearest(saga.events, id, kept)}) if node.parents else node
+        id: node._replace(parents=_nearest(workflow.events, id, kept)) if node.parents else node
         for id, node in kept.items()
     }
 

@@ -31,7 +31,7 @@ from antiphon.compensation.instance import (
     Verdict,
     Wake,
 )
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.schemas.ids import caused_id
 
 _OUT = frozenset({Stage.RUNNING, Stage.RESTING, Stage.UNKNOWN, Stage.PARKED})

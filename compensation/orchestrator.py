@@ -73,7 +73,9 @@ def orchestrator(saga: Definition, *, clock_us: Callable[[], int] = now_us) -> C
         hears={said.__event__.type: said for said in heard},
         handler=_handler(saga, clock_us),
         emits=saga.emits | {SagaFailed, SagaParked, told},
-        leads_to={type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
+        # At any of them it may find that it has failed.
+        leads_to={type: said | {SagaFailed.__event__.type} for type, said in saga.leads_to.items()}
+        | {type: frozenset() for type in (told.__event__.type, SagaIntervened.__event__.type)},
         undoes=saga.asks,
         tells=frozenset({SagaFailed.__event__.type}),
         starts=frozenset(one.starts.__event__.type for one in saga.versions.values()),
@@ -165,7 +167,8 @@ class _Turn:
                 if step.command == request.event_id and plan.undo is not None:
                     if step.stage is Stage.REFUSED:
                         return []
-                    id = caused_id(step.command, f"{definition.name}/undo", 0)
+                    # Of the request's, since a command that comes late is undone a second time.
+                    id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
                     return [self._sealed(plan.undo(run.known()), id, (), run.id, timed=False)]
         raise NoUndoError(self._saga.name, request.event_type, request.event_id)
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
+from antiphon.compensation import locks
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.saga import Mesh, Phase, Saga
-from antiphon.compensation.store import Kept
+from antiphon.compensation.kept import NOTHING, kept
+from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
+from antiphon.compensation.workflow import Mesh, Phase, Workflow
 from antiphon.schemas.envelope import format_time
 
 
 class Seen(NamedTuple):
     """One workflow as the coordinator keeps it, and the runs of sagas in it."""
 
-    saga: Saga
+    kept: Workflow
     runs: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """Each run with its saga's name, the outermost first."""
 
@@ -27,28 +29,35 @@ class Seen(NamedTuple):
     def phase(self) -> Phase:
         """How the workflow stands; a run that waits for a person is never overlooked."""
         parked = any(run["phase"] == Phase.PARKED.value for _, run in self.runs)
-        return Phase.PARKED if parked else self.saga.phase
+        return Phase.PARKED if parked else self.kept.phase
 
 
-async def read_sagas(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Saga]:
+async def read_kept(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Workflow]:
     """Return the workflows that the coordinator keeps on *partitions*, by id. Costs those partitions of its state."""
     values = await _kept(bus, names.state(NAME), partitions)
-    return {id: Kept.model_validate_json(value).saga for id, value in values.items()}
+    return {id: kept(json.loads(value)).workflow for id, value in values.items()}
 
 
 async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partitions: Sequence[int]) -> dict[str, Seen]:
     """Return the workflows that the coordinator or one of *sagas* keeps on *partitions*, by id."""
-    found = {id: Seen(saga) for id, saga in (await read_sagas(bus, names, partitions)).items()}
+    found = {id: Seen(workflow) for id, workflow in (await read_kept(bus, names, partitions)).items()}
     for name in sagas:
         for id, value in (await _kept(bus, names.state(name), partitions)).items():
-            seen = found.get(id, Seen(Saga()))
+            seen = found.get(id, Seen(NOTHING))
             runs = [(name, run) for run in json.loads(value).values()]
             # A nested one is started by a command, later than the outermost.
-            found[id] = Seen(seen.saga, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
+            found[id] = Seen(seen.kept, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
     return found
 
 
-async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, bytes]:
+async def read_locks(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Lock]:
+    """Return who holds what, by entity, of those that are kept on *partitions*. Costs these of the coordinator's state."""
+    values = await _kept(bus, names.state(NAME), partitions, PREFIX)
+    return {id.removeprefix(PREFIX): locks.read(json.loads(value)) for id, value in values.items()}
+
+
+async def _kept(bus: Bus, topic: str, partitions: Iterable[int], prefix: str = "") -> dict[str, bytes]:
+    """Return what stands under each workflow's id, or under keys of the coordinator's own that begin with *prefix*."""
     wanted = set(partitions)
     bounds = await bus.bounds([topic])
     places = {place: ends for place, ends in bounds.items() if place.partition in wanted and ends[0] < ends[1]}
@@ -58,14 +67,14 @@ async def _kept(bus: Bus, topic: str, partitions: Iterable[int]) -> dict[str, by
         async for record in bus.read(start, {place: end for place, (_, end) in places.items()}):
             id = (record.key or b"").decode()
             values.pop(id, None)
-            if record.value is not None and not id.startswith(RESERVED):
+            if record.value is not None and (id.startswith(prefix) if prefix else not id.startswith(RESERVED)):
                 values[id] = record.value
     return values
 
 
-def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
-    """Return a workflow's undoing as JSON says it, its keys in the promised order."""
-    saga = seen.saga
+def document(id: str, seen: Seen, mesh: Mesh, locks: Mapping[str, Lock]) -> dict[str, Any]:
+    """Return a workflow's undoing as JSON says it, its keys in the promised order; *locks* are all there are, by entity."""
+    workflow = seen.kept
     return {
         "correlation_id": id,
         "saga": seen.runs[0][0] if seen.runs else None,
@@ -80,21 +89,32 @@ def document(id: str, seen: Seen, mesh: Mesh) -> dict[str, Any]:
                 "late": effect.late,
                 "problem": effect.problem or None,
             }
-            for event_id, effect in saga.effects.items()
+            for event_id, effect in workflow.effects.items()
         ],
         "outstanding": [
             {"event_id": event_id, "agent": agent}
-            for event_id, node in saga.events.items()
+            for event_id, node in workflow.events.items()
             if is_open(node, mesh)
             for agent in mesh.hearers(node.type, None)
             if agent not in node.done
         ],
-        "reason": saga.failure.reason
-        if saga.failure
+        "reason": workflow.failure.reason
+        if workflow.failure
         else next((run["reason"] for _, run in seen.runs if run["reason"]), None),
         "runs": [_run(name, run) for name, run in seen.runs],
-        "deadline": None if saga.deadline_us is None else format_time(saga.deadline_us),
+        "deadline": None if workflow.deadline_us is None else format_time(workflow.deadline_us),
+        "locks": [*_locks(id, locks)],
     }
+
+
+def _locks(id: str, locks: Mapping[str, Lock]) -> Iterator[dict[str, Any]]:
+    for entity, lock in sorted(locks.items()):
+        if lock.holder == id:
+            yield {"entity": entity, "state": "held", "since": format_time(lock.since_us), "holder": id}
+        for one in lock.waiting:
+            if one.workflow == id:
+                since = format_time(one.since_us)
+                yield {"entity": entity, "state": "waiting", "since": since, "holder": lock.holder}
 
 
 def _run(name: str, run: Mapping[str, Any]) -> dict[str, Any]:

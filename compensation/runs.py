@@ -12,7 +12,7 @@ from antiphon.bus.verdict import saga_told
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.definition import Definition
 from antiphon.compensation.instance import Instance, Progress, Said, Stage, Wake
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.schemas.codec import to_json
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event

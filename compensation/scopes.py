@@ -5,59 +5,59 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from antiphon.compensation.descent import ancestors, descendants
-from antiphon.compensation.saga import SETTLED, Effect, Failure, Node, Saga, Status
+from antiphon.compensation.workflow import SETTLED, Effect, Failure, Node, Status, Workflow
 
 
-def failures(saga: Saga) -> list[Failure]:
+def failures(workflow: Workflow) -> list[Failure]:
     """Return every reason for which something is undone; of the workflow itself first."""
-    return [*([saga.failure] if saga.failure else []), *saga.scopes.values()]
+    return [*([workflow.failure] if workflow.failure else []), *workflow.scopes.values()]
 
 
-def condemned(saga: Saga) -> Mapping[str, Failure]:
+def condemned(workflow: Workflow) -> Mapping[str, Failure]:
     """Return the effects that are to be undone, and why."""
     found: dict[str, Failure] = {}
-    for failure in failures(saga):
+    for failure in failures(workflow):
         if failure.scope is None:
-            return dict.fromkeys(saga.effects, failure)
-        below = descendants(saga, failure.scope)
-        for id, effect in saga.effects.items():
+            return dict.fromkeys(workflow.effects, failure)
+        below = descendants(workflow, failure.scope)
+        for id, effect in workflow.effects.items():
             if id in below or (id == failure.scope and effect.agent == failure.saga):
                 found.setdefault(id, failure)
     return found
 
 
-def reason_for(saga: Saga, ids: Iterable[str]) -> Failure | None:
+def reason_for(workflow: Workflow, ids: Iterable[str]) -> Failure | None:
     """Return why what follows from *ids* is to be undone; None where it is not."""
-    found = failures(saga)
-    above = ancestors(saga, ids) if found else set[str]()
+    found = failures(workflow)
+    above = ancestors(workflow, ids) if found else set[str]()
     return next((failure for failure in found if failure.scope is None or failure.scope in above), None)
 
 
-def unsettled(saga: Saga) -> bool:
-    """Say whether something that is to be undone is not, and nobody has said to leave it."""
-    return any(saga.effects[id].status not in SETTLED for id in condemned(saga))
+def unsettled(workflow: Workflow, condemned: Iterable[str]) -> bool:
+    """Say whether something that is *condemned* is not undone, and nobody has said to leave it."""
+    return any(workflow.effects[id].status not in SETTLED for id in condemned)
 
 
-def judge_of(saga: Saga, ids: Iterable[str]) -> tuple[str, Node] | None:
+def judge_of(workflow: Workflow, ids: Iterable[str]) -> tuple[str, Node] | None:
     """Return the command that *ids* are or follow from most closely: what fails there is its saga's to judge."""
     seen: set[str] = set()
     ahead = [*ids]
     while ahead:
         for id in ahead:
-            if id in saga.events and saga.events[id].by:
-                return id, saga.events[id]
+            if id in workflow.events and workflow.events[id].by:
+                return id, workflow.events[id]
         seen.update(ahead)
-        parents = (parent for id in ahead if id in saga.events for parent in saga.events[id].parents)
+        parents = (parent for id in ahead if id in workflow.events for parent in workflow.events[id].parents)
         ahead = [*dict.fromkeys(parent for parent in parents if parent not in seen)]
     return None
 
 
-def without_undo(saga: Saga, commands: Iterable[str]) -> dict[str, Effect]:
+def without_undo(workflow: Workflow, commands: Iterable[str]) -> dict[str, Effect]:
     """Return, for those of *commands* that nobody can undo anything of, an effect that waits for a person."""
     found: dict[str, Effect] = {}
     for id in commands:
-        node = saga.events.get(id)
-        if node is not None and id not in saga.effects and descendants(saga, id).isdisjoint(saga.effects):
+        node = workflow.events.get(id)
+        if node is not None and id not in workflow.effects and descendants(workflow, id).isdisjoint(workflow.effects):
             problem = f"step does not say its kind, and nobody can undo {node.type}"
             found[id] = Effect(agent=node.by, type=node.type, value="", status=Status.STUCK, problem=problem)
     return found

@@ -1,42 +1,33 @@
-"""The coordinator's durable state: a saga per workflow, and when each is looked at again."""
+"""The coordinator's durable state: what it keeps of each workflow, and when each is looked at again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
-
-from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.delivery import State
 from antiphon.compensation.agenda import Agenda
-from antiphon.compensation.saga import Saga
-from antiphon.compensation.scopes import unsettled
+from antiphon.compensation.kept import NOTHING, Kept, kept
+from antiphon.compensation.scopes import condemned, unsettled
+from antiphon.compensation.workflow import Workflow
 
 LOOK_AGAIN_US = 60_000_000
 """How often a workflow that is not done is looked at without anything having happened: whom it waits for may be gone."""
 
-
-class Kept(BaseModel):
-    """What stands in the state under a workflow's id."""
-
-    model_config = ConfigDict(frozen=True)
-
-    saga: Saga = Saga()
-    touched_us: int = 0
-    """When something last happened in it."""
-    due_us: int = 0
-    """When it is looked at again. The agenda may name it at other times too; those are void."""
+_MOST_DUE = 1_000
+"""At one look. The next one follows at once."""
 
 
 class Change(NamedTuple):
     """A workflow that became another; None where it is not kept."""
 
     id: str
-    before: Saga | None
-    after: Saga | None
+    before: Workflow | None
+    after: Workflow | None
 
 
-class Sagas:
-    """The sagas that one delivery touches: each is read once, and written once where it changed."""
+class Workflows:
+    """The workflows that one delivery touches: each is read once, and written once where it changed."""
 
     def __init__(self, state: State, *, now_us: int, linger_us: int) -> None:
         self._state = state
@@ -44,75 +35,76 @@ class Sagas:
         self._linger_us = linger_us
         self._agenda = Agenda(state)
         self._read: dict[str, Kept] = {}
-        self._now: dict[str, Saga] = {}
+        self._now: dict[str, Workflow] = {}
         self._looked_at: set[str] = set()
         self._asked = False
 
-    def __getitem__(self, id: str) -> Saga:
+    def __getitem__(self, id: str) -> Workflow:
         if id not in self._now:
-            self._read[id] = Kept.model_validate(self._state.mapping(id))
-            self._now[id] = self._read[id].saga
+            self._read[id] = kept(self._state.mapping(id))
+            self._now[id] = self._read[id].workflow
         return self._now[id]
 
-    def __setitem__(self, id: str, saga: Saga) -> None:
-        self._now[id] = saga
+    def __setitem__(self, id: str, workflow: Workflow) -> None:
+        self._now[id] = workflow
 
     @property
     def next_us(self) -> int | None:
         """When a workflow is to be looked at again; where none was `due` here, only of those that were stored."""
         return self._agenda.next_us(added=not self._asked)
 
-    def due(self) -> list[str]:
-        """Return the workflows to look at again; those whose time is over are gone with this."""
+    def due(self) -> Iterator[str]:
+        """Yield the workflows to look at again, the earliest first and not too many; those whose time is over are gone with this."""
         self._asked = True
-        found: list[str] = []
-        for id in dict.fromkeys(self._agenda.due(self._now_us)):
-            saga, kept = self[id], self._read[id]
-            if kept.due_us and kept.due_us <= self._now_us:
+        for id in dict.fromkeys(self._agenda.due(self._now_us, most=_MOST_DUE)):
+            workflow, before = self[id], self._read[id]
+            if before.due_us and before.due_us <= self._now_us:
                 self._looked_at.add(id)
-                if saga is kept.saga and self._is_over(kept):
-                    self[id] = Saga()
+                if workflow is before.workflow and self._is_over(before):
+                    self[id] = NOTHING
                 else:
-                    found.append(id)
-        return found
+                    yield id
 
-    def _is_over(self, kept: Kept) -> bool:
+    def _is_over(self, before: Kept) -> bool:
         """Say whether nobody will need it: not touched for long, and no undo of it waits for anything."""
-        return not unsettled(kept.saga) and kept.touched_us + self._linger_us <= self._now_us
+        return (
+            not unsettled(before.workflow, condemned(before.workflow))
+            and before.touched_us + self._linger_us <= self._now_us
+        )
 
-    def store(self) -> list[Change]:
-        """Write what changed, and note when to look again; returns the workflows that changed, as they were and as they are."""
-        changes: list[Change] = []
-        for id, saga in self._now.items():
-            kept = self._read[id]
-            changed = saga is not kept.saga and saga != kept.saga
-            before = kept.saga if kept.touched_us else None
-            if saga == Saga():
-                if kept.touched_us:
+    def store(self) -> Iterator[Change]:
+        """Write what changed, and note when to look again; yield the workflows that changed, as they were and as they are."""
+        for id, workflow in self._now.items():
+            before = self._read[id]
+            changed = workflow is not before.workflow and workflow != before.workflow
+            was = before.workflow if before.touched_us else None
+            if workflow == NOTHING:
+                if before.touched_us:
                     self._state.mapping(id).clear()
-                    changes.append(Change(id, before, None))
+                    yield Change(id, was, None)
             elif changed or id in self._looked_at:
                 self._write(
-                    id, Kept(saga=saga, touched_us=self._now_us if changed else kept.touched_us, due_us=kept.due_us)
+                    id, before._replace(workflow=workflow, touched_us=self._now_us if changed else before.touched_us)
                 )
                 if changed:
-                    changes.append(Change(id, before, saga))
-        return changes
+                    yield Change(id, was, workflow)
 
-    def _write(self, id: str, kept: Kept) -> None:
-        wanted_us = self._wanted_us(kept)
+    def _write(self, id: str, now: Kept) -> None:
+        wanted_us = self._wanted_us(now)
         # An entry that comes up too early is put off then; only an earlier time needs an entry of its own now.
-        if id in self._looked_at or not kept.due_us or wanted_us < kept.due_us:
+        if id in self._looked_at or not now.due_us or wanted_us < now.due_us:
             due_us = max(wanted_us, self._now_us + 1)
             self._agenda.add(id, due_us, now_us=self._now_us)
-            kept = kept.model_copy(update={"due_us": due_us})
+            now = now._replace(due_us=due_us)
         mapping = self._state.mapping(id)
         mapping.clear()
-        mapping.update(kept.model_dump(mode="json", exclude_defaults=True))
+        mapping.update(now.written())
 
-    def _wanted_us(self, kept: Kept) -> int:
-        saga = kept.saga
-        if saga.ended:
-            return kept.touched_us + self._linger_us
+    def _wanted_us(self, now: Kept) -> int:
+        workflow = now.workflow
+        if workflow.ended:
+            return now.touched_us + self._linger_us
         again_us = self._now_us + LOOK_AGAIN_US
-        return again_us if saga.deadline_us is None or saga.failure is not None else min(again_us, saga.deadline_us)
+        if workflow.deadline_us is None or workflow.failure is not None:
+            return again_us
+        return min(again_us, workflow.deadline_us)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from antiphon.compensation.descent import ancestors
-from antiphon.compensation.saga import SETTLED, Mesh, Node, Saga, Status
-from antiphon.compensation.scopes import condemned, unsettled
+from antiphon.compensation.scopes import unsettled
+from antiphon.compensation.workflow import SETTLED, Mesh, Node, Status, Workflow
 
 
 def is_open(node: Node, mesh: Mesh) -> bool:
@@ -12,34 +14,41 @@ def is_open(node: Node, mesh: Mesh) -> bool:
     return not node.past and any(agent not in node.done for agent in mesh.hearers(node.type, None))
 
 
-def has_ended(saga: Saga, mesh: Mesh) -> bool:
+def newest_first(workflow: Workflow) -> Iterable[Node]:
+    """Return the events in the order in which one that is open is found soonest."""
+    return reversed([*workflow.events.values()])
+
+
+def has_ended(workflow: Workflow, condemned: Iterable[str], mesh: Mesh) -> bool:
     """Say whether nothing is outstanding: every event handled by all who hear it, every effect of a failure settled."""
-    if unsettled(saga):
+    if unsettled(workflow, condemned):
         return False
-    return saga.forced or not any(is_open(node, mesh) for node in saga.events.values())
+    return workflow.forced or not any(is_open(node, mesh) for node in newest_first(workflow))
 
 
-def ready(saga: Saga, mesh: Mesh, *, past_stuck: bool) -> list[str]:
-    """Return the effects whose undo has nothing left to wait for, the latest first.
+def ready(workflow: Workflow, condemned: Iterable[str], mesh: Mesh, *, past_stuck: bool) -> list[str]:
+    """Return those of the *condemned* effects whose undo has nothing left to wait for, the latest first.
 
     An effect waits for every effect that followed from it, and for whatever may
     still bring one: an event that is not handled yet, or that a join holds while
     something else is on its way. What does not follow from it does not matter.
     """
-    done = [id for id in condemned(saga) if saga.effects[id].status is Status.DONE]
+    done = [id for id in condemned if workflow.effects[id].status is Status.DONE]
     if not done:
         return []
     over = SETTLED | {Status.STUCK} if past_stuck else SETTLED
-    waited_for = [id for id, effect in saga.effects.items() if effect.status not in over]
-    waiting = ancestors(saga, (parent for id in waited_for for parent in saga.events[id].parents))
-    if not saga.forced:
-        waiting |= ancestors(saga, _may_bring_more(saga, mesh))
+    waited_for = [id for id, effect in workflow.effects.items() if effect.status not in over]
+    waiting = ancestors(workflow, (parent for id in waited_for for parent in workflow.events[id].parents))
+    if not workflow.forced:
+        waiting |= ancestors(workflow, _may_bring_more(workflow, mesh))
     return [id for id in reversed(done) if id not in waiting]
 
 
-def _may_bring_more(saga: Saga, mesh: Mesh) -> list[str]:
+def _may_bring_more(workflow: Workflow, mesh: Mesh) -> list[str]:
     """Return the events of which, sooner or later, an effect may come."""
-    ahead = [(id, node) for id, node in saga.events.items() if not node.aftermath and mesh.leads_to_undoable(node.type)]
+    ahead = [
+        (id, node) for id, node in workflow.events.items() if not node.aftermath and mesh.leads_to_undoable(node.type)
+    ]
     running = [id for id, node in ahead if is_open(node, mesh)]
     # A join that holds one of its events can fire only while another may come.
     return running + [id for id, node in ahead if node.held] if running else []

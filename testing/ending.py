@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
 
-from antiphon.compensation.saga import Phase, Saga
+from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.testing.model import Model, Position
 
 E = TypeVar("E", covariant=True)
@@ -54,19 +54,19 @@ class ModelEnd:
 
 def problems(model: Model, position: Position) -> Iterator[str]:
     """Yield what does not hold where nothing more happens: it has ended, and what was done is undone where it failed."""
-    saga = model.saga(position)
+    kept = model.kept(position)
     effects = {id: known.event.__event__.type for id, known in position.events.items() if known.undoable}
     left = [type for id, type in effects.items() if id not in position.undone]
     undone = [type for id, type in effects.items() if id in position.undone]
-    if saga.phase is Phase.PARKED:
-        problem = next(effect.problem for effect in saga.effects.values() if effect.problem)
+    if kept.phase is Phase.PARKED:
+        problem = next(effect.problem for effect in kept.effects.values() if effect.problem)
         yield f"it does not end: {' and '.join(left)} cannot be undone ({problem})"
     elif position.failed and left:
         yield f"it failed, and {' and '.join(left)} is not undone"
     elif not position.failed and undone:
         yield f"nothing failed, and {' and '.join(undone)} is undone"
-    elif saga != Saga() and not saga.ended:
-        yield f"it does not end: the coordinator has it as {saga.phase}, and waits for something that does not come"
+    elif kept != Workflow() and not kept.ended:
+        yield f"it does not end: the coordinator has it as {kept.phase}, and waits for something that does not come"
 
 
 def broken(invariants: Iterable[Invariant], end: End) -> Iterator[str]:

@@ -5,8 +5,8 @@ An event is named as it is: with a "+" at its end its agent can undo it, with a
 "-", so that one type may happen several times.
 
 >>> facts = [did("placed", "reserved+"), did("reserved+", "refused!", by="card")]
->>> saga, asked = told(facts, Hears(reserved=["card"]))
->>> asked, saga.phase.value
+>>> workflow, asked = told(facts, Hears(reserved=["card"]))
+>>> asked, workflow.phase.value
 ([[], ['reserved+']], 'compensating')
 """
 
@@ -14,18 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import orjson
+
 from antiphon.bus.activity import Emitted, Failure, Handled
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.advance import advance, intervene
-from antiphon.compensation.saga import Command, Fact, Mesh, Saga, Undo, undo_id
+from antiphon.compensation.kept import Kept, kept
+from antiphon.compensation.workflow import Command, Fact, Mesh, Undo, Workflow, undo_id
 
 
 class Hears:
     """Who hears what, by type; by saga, what starts it and what it asks for. Anything may lead to something undoable.
 
-    Implements `compensation.saga.Mesh`.
+    Implements `compensation.workflow.Mesh`.
     """
 
     def __init__(
@@ -86,20 +89,24 @@ def said(act: Act, event: str | None = None) -> SagaIntervened:
 
 
 def told(
-    facts: Iterable[Fact | SagaIntervened], mesh: Mesh = NOBODY, *, saga: Saga | None = None, past_stuck: bool = False
-) -> tuple[Saga, list[list[str]]]:
+    facts: Iterable[Fact | SagaIntervened],
+    mesh: Mesh = NOBODY,
+    *,
+    workflow: Workflow | None = None,
+    past_stuck: bool = False,
+) -> tuple[Workflow, list[list[str]]]:
     """Tell *facts* to a coordinator that restarts before each; return its state, and what it asked to undo after each."""
-    saga = saga or Saga()
+    workflow = workflow or Workflow()
     asked: list[list[str]] = []
     for fact in facts:
-        saga, commands = _step(restarted(saga), fact, mesh, past_stuck=past_stuck)
+        workflow, commands = _step(restarted(workflow), fact, mesh, past_stuck=past_stuck)
         asked.append([command.event_id for command in commands if isinstance(command, Undo)])
-    return saga, asked
+    return workflow, asked
 
 
-def restarted(saga: Saga) -> Saga:
-    """Return *saga* as it is after a crash: read again from what was written."""
-    return Saga.model_validate(saga.model_dump(mode="json", exclude_defaults=True))
+def restarted(workflow: Workflow) -> Workflow:
+    """Return *workflow* as it is after a crash: read again from what was written."""
+    return kept(orjson.loads(orjson.dumps(Kept(workflow).written()))).workflow
 
 
 def type_of(event: str) -> str:
@@ -107,10 +114,12 @@ def type_of(event: str) -> str:
     return event.rstrip("+!").partition("-")[0]
 
 
-def _step(saga: Saga, fact: Fact | SagaIntervened, mesh: Mesh, *, past_stuck: bool) -> tuple[Saga, list[Command]]:
+def _step(
+    workflow: Workflow, fact: Fact | SagaIntervened, mesh: Mesh, *, past_stuck: bool
+) -> tuple[Workflow, list[Command]]:
     if isinstance(fact, SagaIntervened):
-        return intervene(saga, fact, "intervention", mesh, past_stuck=past_stuck)
-    return advance(saga, fact, mesh, past_stuck=past_stuck)
+        return intervene(workflow, fact, "intervention", mesh, past_stuck=past_stuck)
+    return advance(workflow, fact, mesh, past_stuck=past_stuck)
 
 
 def _fact(

@@ -12,11 +12,12 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled
+from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Outcome, current
 from antiphon.bus.errors import PermanentError
@@ -27,12 +28,13 @@ from antiphon.bus.subscriptions import subscriptions
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.coordinator import NAME as COORDINATOR
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.saga import Phase, Saga
-from antiphon.compensation.store import Kept
+from antiphon.compensation.kept import NOTHING, kept
+from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.testing.chaos import SimulatedError
+from antiphon.testing.clock import FakeClock
 from antiphon.testing.delivery import MemoryServices, delivery_of
 from antiphon.testing.outside import Outside
 from antiphon.testing.story import START_US
@@ -41,6 +43,7 @@ WORKFLOW = "0199f2c1-0000-7000-8000-000000000000"
 """The workflow that is played. Always the same, so that a position is known again."""
 
 _HOP_US = 1_000
+_RUNNING = frozenset({Phase.RUNNING.value, Phase.COMPENSATING.value})
 
 
 class Mishap(StrEnum):
@@ -63,7 +66,7 @@ class NotModelledError(TypeError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"expected agents, which act on events alone, got {name!r}, a saga or another consumer that also acts when a time has "
-            "come. Run it on antiphon.testing.mesh.MemoryMesh, or under antiphon.testing.simulation."
+            "come. Tell it by given(...).when(...), or run it on antiphon.testing.mesh.MemoryMesh."
         )
 
 
@@ -233,19 +236,25 @@ class Model:
         mishaps: Collection[Mishap] = (),
         repeats: int = 1,
         repeatable: bool = True,
+        clock: FakeClock | None = None,
     ) -> None:
         for consumer in consumers:
-            if consumer.wakes:
+            if consumer.wakes and clock is None:
                 raise NotModelledError(consumer.name)
+        self._clock = clock
+        self._wakes_us: dict[str, int] = {}
+        """With a clock, when each saga is to be called though nothing has come. One way can be played then, no other one."""
         self.agents = [_seen(consumer) for consumer in consumers]
         mesh = subscriptions(self.agents, now_us=START_US)
         self._consumers = {consumer.name: consumer for consumer in consumers}
-        self._consumers[COORDINATOR] = coordinator(clock_us=lambda: START_US, mesh=mesh)
+        self._consumers[COORDINATOR] = coordinator(
+            clock_us=(lambda: START_US) if clock is None else clock.now_us, mesh=mesh
+        )
         self._undoable = {type for consumer in consumers for type in consumer.undoes}
-        self._hearers: dict[str, list[str]] = {}
+        self._hearers: dict[tuple[str, str], list[str]] = {}
         for consumer in self._consumers.values():
-            for type in consumer.hears:
-                self._hearers.setdefault(type, []).append(consumer.name)
+            for type, event_class in consumer.hears.items():
+                self._hearers.setdefault((type, event_class.__event__.topic), []).append(consumer.name)
         self._failing = {
             name: [type for type, event_class in consumer.hears.items() if event_class.__event__.fails]
             for name, consumer in self._consumers.items()
@@ -276,7 +285,7 @@ class Model:
             if due.lane != lane:
                 lane = due.lane
                 found += [Choice(place, mishap) for mishap in self._may_happen(position, due)]
-        if not found and position.given_up - position.retried and self.saga(position).phase is Phase.PARKED:
+        if not found and position.given_up - position.retried and self.kept(position).phase is Phase.PARKED:
             return [OPERATOR]
         return found
 
@@ -294,10 +303,38 @@ class Model:
                 possible -= {Mishap.GIVE_UP}
         yield from (mishap for mishap in Mishap if mishap in possible & self._mishaps)
 
-    def saga(self, position: Position) -> Saga:
+    def kept(self, position: Position) -> Workflow:
         """Return what the coordinator keeps of the workflow."""
         value = position.states.get((COORDINATOR, WORKFLOW))
-        return Saga() if value is None else Kept.model_validate_json(value).saga
+        return NOTHING if value is None else kept(orjson.loads(value)).workflow
+
+    async def later(self, position: Position) -> Position | None:
+        """Return the position after the next time has come that a saga named which still runs; None where none did."""
+        running = {
+            agent: us
+            for agent, us in self._wakes_us.items()
+            if any(run["phase"] in _RUNNING for run in self.runs(position, agent).values())
+        }
+        if self._clock is None or not running:
+            return None
+        agent = min(running, key=running.__getitem__)
+        self._clock.advance((self._wakes_us.pop(agent) - self._clock.now_us()) / 1_000_000)
+        envelope = Envelope.root(TimeCame.__event__.type, source="/model", id=f"{WORKFLOW[:-4]}ffff")
+        due = Due(agent, TimeCame().sealed(dataclasses.replace(envelope, correlation_id=WORKFLOW)))
+        ran = await self._run(position, due)
+        states = position.states
+        for key, value in ran.changed.items():
+            states = _with(states, (agent, key), value)
+        events, pending = self._put(position, ran.emitted, again=False)
+        step = Step(position.history, -1, f"{agent} is woken", None, ran.emitted)
+        return dataclasses.replace(
+            position, states=states, events=events, due=pending, history=step, steps=position.steps + 1
+        )
+
+    def runs(self, position: Position, saga: str) -> Mapping[str, Any]:
+        """Return what *saga* keeps of each of its runs, by the event that started it; the outermost first."""
+        kept: Mapping[str, Any] = orjson.loads(position.states.get((saga, WORKFLOW), b"{}"))
+        return kept
 
     async def after(self, position: Position, choice: Choice, number: int = -1) -> Position:
         """Return the position after *choice*, the *number*-th of the options."""
@@ -362,6 +399,9 @@ class Model:
                 error = passing
             finally:
                 current.reset(token)
+            if self._clock is not None and consumer.starts and services.woken_at_us:
+                named = [*services.woken_at_us, *([self._wakes_us[due.agent]] if due.agent in self._wakes_us else [])]
+                self._wakes_us[due.agent] = min(named)
             effects = services.effects.get(id)
             kept = b"" if effects is None else orjson.dumps(effects)
             found = stored.get(delivery.state_key) or b""
@@ -426,7 +466,11 @@ class Model:
             # Whichever failure the coordinator names as the reason, it asks for the same.
             value = event.event_id if isinstance(event, UndoRequested) else event.model_dump_json()
             events[envelope.id] = Known(event, value.encode(), aftermath, undoable, late)
-            hearers = [event.agent] if isinstance(event, UndoRequested) else self._hearers.get(event.__event__.type, ())
+            hearers = (
+                [event.agent]
+                if isinstance(event, UndoRequested)
+                else self._hearers.get((event.__event__.type, event.__event__.topic), ())
+            )
             due += [Due(agent, event, again=again) for agent in hearers]
         return events, _sorted(due)
 
@@ -439,7 +483,7 @@ class Model:
 
     def _entry(self, due: Due, ran: _Ran, outcome: Outcome) -> Activity:
         envelope = envelope_of(due.event)
-        undoes = self._consumers[due.agent].undoes
+        undoes, tells = self._consumers[due.agent].undoes, self._consumers[due.agent].tells
         error = ran.error
         handled = Handled(
             event_id=envelope.id,
@@ -460,6 +504,7 @@ class Model:
                     type=event.__event__.type,
                     fails=event.__event__.fails,
                     undo=event.model_dump_json().encode() if event.__event__.type in undoes else None,
+                    told=event.model_dump_json().encode() if event.__event__.type in tells else None,
                 )
                 for event in ran.emitted
             ],
@@ -487,10 +532,10 @@ def differs(thrown: Attempt, ran: _Ran) -> bool:
 @lru_cache(maxsize=100_000)
 def _canonical(value: bytes) -> bytes:
     """Return what the coordinator keeps without what makes no difference: which order it heard of things in, and why it failed."""
-    kept = orjson.loads(value)
-    if kept.get("saga", {}).get("failure"):
-        kept["saga"]["failure"] = True
-    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+    said = orjson.loads(value)
+    if said.get("workflow", {}).get("failure"):
+        said["workflow"]["failure"] = True
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
 
 def _seen(consumer: Consumer) -> AgentSeen:

@@ -5,7 +5,8 @@
     )
 
 It is played on the model that `antiphon.testing.explorer` goes through, once, in
-a fixed order; undoing included, no broker and no clock.
+a fixed order; undoing included, no broker. A `Saga` among the agents has its
+time-outs by a clock that jumps to the next of them when nothing else is left.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from antiphon.bus.undo import UndoRequested
+from antiphon.compensation.orchestrator import Saga, orchestrator
 from antiphon.schemas.event import Event
+from antiphon.testing.clock import FakeClock
 from antiphon.testing.ending import Invariant, ModelEnd, broken, listed, problems
 from antiphon.testing.mesh import consumers_of
-from antiphon.testing.model import Choice, Mishap, Model, Position
+from antiphon.testing.model import WORKFLOW, Choice, Mishap, Model, Position
 from antiphon.testing.outside import Outside
 from antiphon.testing.retelling import story
+from antiphon.testing.story import START_US
 from antiphon.testing.virtual import run_virtually
 
 __all__ = ["Mishap", "Scenario", "ScenarioError", "given"]
@@ -84,7 +88,7 @@ class Scenario:
                 left.remove(event)
             else:
                 differences.append(f"expected {event!r} to be emitted, got {_nearest(event, left)}")
-        got = ModelEnd(end).state
+        got = _state(model, end, self._sagas)
         if state not in (None, got):
             differences.append(f"expected it to end {state}, got {got}")
         differences += self._broken(listed(invariant), end)
@@ -103,6 +107,10 @@ class Scenario:
         finally:
             self._outside.put_back(self._before)
 
+    @property
+    def _sagas(self) -> list[Saga]:
+        return [agent for agent in self._agents if isinstance(agent, Saga)]
+
     def _with(
         self, *, events: Sequence[Event] | None = None, mishaps: Sequence[tuple[str, Mishap]] | None = None
     ) -> Scenario:
@@ -120,8 +128,15 @@ class Scenario:
                 "expected events to play with, got none. Say .when(SomethingHappened(...)) before what is expected."
             )
             raise ValueError(message)
+        clock = FakeClock(START_US)
+        conducting = [orchestrator(saga, clock_us=clock.now_us) for saga in self._sagas]
+        acting = consumers_of(agent for agent in self._agents if not isinstance(agent, Saga))
         model = Model(
-            consumers_of(self._agents), outside=self._outside, mishaps=frozenset(Mishap), repeats=len(self._mishaps)
+            [*acting, *conducting],
+            outside=self._outside,
+            mishaps=frozenset(Mishap),
+            repeats=len(self._mishaps),
+            clock=clock,
         )
         unknown = {agent for agent, _ in self._mishaps} - {agent.agent for agent in model.agents}
         if unknown:
@@ -139,24 +154,31 @@ class Scenario:
         waiting = [*self._mishaps]
         for number, event in enumerate(self._events):
             position = model.published(position, event, number)
-            while options := model.options(position):
-                if position.steps > _MOST_STEPS:
-                    problem = (
-                        f"expected it to end, and after {position.steps} deliveries there is still something to do"
-                    )
-                    raise ScenarioError([problem], story(model, position))
-                position = await model.after(position, _next(position, options, waiting))
+            while (after := await self._next(model, position, waiting)) is not None:
+                position = after
         return position
 
+    async def _next(self, model: Model, position: Position, waiting: list[tuple[str, Mishap]]) -> Position | None:
+        """Return the position after the next thing that happens: a delivery, or a time that comes; None at the end."""
+        if position.steps > _MOST_STEPS:
+            problem = f"expected it to end, and after {position.steps} deliveries there is still something to do"
+            raise ScenarioError([problem], story(model, position))
+        options = model.options(position)
+        return (
+            await model.after(position, _choice(position, options, waiting)) if options else await model.later(position)
+        )
+
     def _judged(self, differences: list[str], model: Model, end: Position) -> Scenario:
-        wrong = [*differences, *([end.problem] if end.problem else problems(model, end))]
+        # What a saga does past its pivot, or goes on without, is for its steps to say.
+        found = [end.problem] if end.problem else [] if self._sagas else problems(model, end)
+        wrong = [*differences, *found]
         if wrong:
             raise ScenarioError(wrong, story(model, end))
         return self
 
 
 def given(*agents: object, outside: Sequence[object] = ()) -> Scenario:
-    """Begin a scenario of *agents*: decorated functions, `Agent`s or `Consumer`s. The coordinator is there without being named.
+    """Begin a scenario of *agents*: decorated functions, `Agent`s, `Saga`s or `Consumer`s. The coordinator is there unnamed.
 
     *outside* are the fakes of what handlers change elsewhere, as `explore` takes them.
     """
@@ -164,7 +186,7 @@ def given(*agents: object, outside: Sequence[object] = ()) -> Scenario:
     return Scenario(agents, outside=fakes, before=fakes.taken())
 
 
-def _next(position: Position, options: Sequence[Choice], waiting: list[tuple[str, Mishap]]) -> Choice:
+def _choice(position: Position, options: Sequence[Choice], waiting: list[tuple[str, Mishap]]) -> Choice:
     """Return the first that goes well, unless a mishap waits for that agent."""
     first = options[0]
     for place, (agent, mishap) in enumerate(waiting):
@@ -174,6 +196,15 @@ def _next(position: Position, options: Sequence[Choice], waiting: list[tuple[str
                 del waiting[place]
                 return wanted
     return first
+
+
+def _state(model: Model, end: Position, sagas: Sequence[Saga]) -> str:
+    """Return how it ended: as the outermost run of a saga did, or the workflow where none ran."""
+    for saga in sagas:
+        runs = model.runs(end, saga.name)
+        if WORKFLOW in runs:
+            return str(runs[WORKFLOW]["phase"])
+    return ModelEnd(end).state
 
 
 def _emitted(end: Position) -> Iterator[Event]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
+from antiphon.bus.lock import ANSWERED, KEEPER, LockFreed
 from antiphon.bus.subscriptions import Subscriptions
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
@@ -25,6 +26,7 @@ from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
 COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
 _SAGA_FAILED = SagaFailed.__event__.type
+_FREED = LockFreed.__event__.type
 
 
 class Outstanding(NamedTuple):
@@ -40,7 +42,8 @@ class Obligations:
 
     outstanding: tuple[Outstanding, ...]
     failures: tuple[str, ...]
-    """Ids of the events that failed the workflow: by their type, or because an agent set them aside."""
+    """Ids of the events that failed the workflow: by their type, or because an agent set them aside; not those that a
+    saga goes on without."""
     undoing: bool
     parked: bool
 
@@ -59,6 +62,7 @@ def obligations(
     *undo_events* are the undo requests and all that came of them.
     """
     settled, set_aside = _settled(deliveries)
+    settled |= _kept(events)
     owed = [Outstanding(event.id, agent) for event in events for agent in _hearers(event, mesh)]
     owed += [Outstanding(id, agent) for id in sorted(ghosts) for agent in mesh.hearers(ghosts[id], None)]
     outstanding = [pair for pair in owed if pair not in settled]
@@ -75,7 +79,26 @@ def obligations(
     due = COORDINATOR in mesh.agents and bool(signs) and _undos_due(events, deliveries, undo_events, failures)
     if due:
         outstanding.append(Outstanding(signs[0], COORDINATOR))
-    return Obligations(tuple(outstanding), failures, bool(requests) or due, parked)
+    left = _left_to_sagas(events)
+    failed = tuple(id for id in failures if id not in left)
+    elsewhere = requests - {event.id for event in events if event.is_undo_request and event.envelope.parent_id in left}
+    undoing = bool(elsewhere) or (due and (bool(failed) or not left or _is_cancelled(events)))
+    return Obligations(tuple(outstanding), failed, undoing, parked)
+
+
+def _kept(events: Sequence[SeenEvent]) -> set[tuple[str, str]]:
+    """Return what the keeper of locks owes nothing more: what is answered, or freed. It leaves no activity."""
+    answered = {event.envelope.parent_id or "" for event in events if event.envelope.type == ANSWERED}
+    freed = {event.id for event in events if event.envelope.type == _FREED}
+    return {(id, KEEPER) for id in answered | freed}
+
+
+def _left_to_sagas(events: Sequence[SeenEvent]) -> set[object]:
+    """Return the failures that fail no workflow: a saga goes on without an optional step, or it was told and decides itself."""
+    sources = {event.id: event.envelope.source for event in events}
+    said = [event for event in events if event.envelope.type == _SAGA_FAILED]
+    optional = {event.id for event in said if sources.get(str(_field(event, "scope"))) == event.envelope.source}
+    return optional | {_field(event, "event_id") for event in events if _is_told_of_failure(event)}
 
 
 def _given_up(events: Sequence[SeenEvent], deliveries: Iterable[Delivered], requests: set[str]) -> set[str]:

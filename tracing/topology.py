@@ -31,6 +31,8 @@ class AgentNode:
     """The types it says that fail a workflow."""
     keyed: frozenset[str] = frozenset()
     """The types it hears whose class names a key; heartbeats do not tell."""
+    conducts: bool = False
+    """It is a saga: it says commands, and what can be undone about them is for its steps to say."""
 
 
 class Kind(StrEnum):
@@ -73,14 +75,20 @@ def from_consumer(consumer: Consumer) -> AgentNode:
     return AgentNode(
         agent=consumer.name,
         version=consumer.version,
-        hears={type: event_class.__event__.topic for type, event_class in consumer.hears.items()},
-        says=None if emits is None else {said.__event__.type: said.__event__.topic for said in emits},
+        hears=_own({type: event_class.__event__.topic for type, event_class in consumer.hears.items()}),
+        says=None if emits is None else _own({said.__event__.type: said.__event__.topic for said in emits}),
         leads_to=consumer.leads_to,
         undoes=frozenset(consumer.undoes),
         joins=consumer.joins,
-        fails=frozenset(said.__event__.type for said in emits or () if said.__event__.fails),
+        fails=frozenset(_own({said.__event__.type: "" for said in emits or () if said.__event__.fails})),
         keyed=frozenset(type for type, event_class in consumer.hears.items() if event_class.__event__.key is not None),
+        conducts=bool(consumer.starts),
     )
+
+
+def _own(types: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out what the mesh's own events are: what sagas, locks and the coordinator say to each other."""
+    return {type: topic for type, topic in types.items() if not type.startswith("antiphon.")}
 
 
 def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
@@ -93,13 +101,14 @@ def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
         AgentNode(
             agent=seen.agent,
             version=seen.version,
-            hears={part.type: part.topic for part in seen.hears},
+            hears=_own({part.type: part.topic for part in seen.hears}),
             # The coordinator may say anything, and its heartbeat cannot list that.
-            says=None if seen.agent == COORDINATOR else {part.type: part.topic for part in seen.emits},
+            says=None if seen.agent == COORDINATOR else _own({part.type: part.topic for part in seen.emits}),
             leads_to={part.type: frozenset(part.leads_to) for part in seen.hears if part.leads_to is not None},
             undoes=frozenset(seen.undoes),
             joins=frozenset(part.type for part in seen.hears if part.join),
-            fails=frozenset(part.type for part in seen.emits if part.fails),
+            fails=frozenset(_own({part.type: part.topic for part in seen.emits if part.fails})),
+            conducts=any(part.starts for part in seen.hears),
         )
         for _, seen in sorted(newest.items())
     ]
@@ -179,7 +188,7 @@ def _missing_compensations(mesh: Collection[AgentNode]) -> Iterator[Finding]:
     leads_to = _reachable(mesh)
     failing = {type for agent in mesh for type in agent.fails}
     for agent in mesh:
-        for type in sorted(set(agent.says or ()) - agent.undoes - failing):
+        for type in sorted(set() if agent.conducts else set(agent.says or ()) - agent.undoes - failing):
             after = sorted(failing & leads_to.get(type, set()))
             if after:
                 yield Finding(

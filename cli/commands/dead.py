@@ -26,8 +26,8 @@ from antiphon.cli.errors import AnswerIsNoError, UsageError, did_you_mean
 from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import moment_ms, span
-from antiphon.compensation.reading import read_sagas
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.reading import read_kept
+from antiphon.compensation.workflow import Phase
 from antiphon.replay.condition import Condition
 from antiphon.replay.editing import editable, edited
 from antiphon.replay.letter import PARKED_AFTER, Letter
@@ -342,11 +342,11 @@ async def _undone(cluster: Cluster, letters: Sequence[Letter]) -> dict[str, Phas
     if not ids:
         return {}
     partitions = {partition_for(id.encode(), cluster.partitions) for id in ids}
-    sagas = await read_sagas(cluster.bus, cluster.names, partitions)
+    workflows = await read_kept(cluster.bus, cluster.names, partitions)
     return {
-        id: sagas[id].phase
-        for id in sorted(ids & sagas.keys())
-        if sagas[id].phase in (Phase.PARKED, Phase.COMPENSATING, Phase.COMPENSATED)
+        id: workflows[id].phase
+        for id in sorted(ids & workflows.keys())
+        if workflows[id].phase in (Phase.PARKED, Phase.COMPENSATING, Phase.COMPENSATED)
     }
 
 

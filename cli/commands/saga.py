@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,8 +21,9 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import later_us
 from antiphon.compensation.coordinator import NAME
-from antiphon.compensation.reading import Seen, document, read_workflows
-from antiphon.compensation.saga import Phase, Saga, Status
+from antiphon.compensation.locks import Lock
+from antiphon.compensation.reading import Seen, document, read_locks, read_workflows
+from antiphon.compensation.workflow import Phase, Status, Workflow
 from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import read_agents
 
@@ -134,15 +135,23 @@ def extend(
 async def _list(*, all: bool) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        workflows = await _kept(cluster, mesh)
-    shown = [document(id, seen, mesh) for id, seen in sorted(workflows.items()) if all or _is_of_interest(seen)]
+        workflows, locks = await _kept(cluster, mesh), await _locks(cluster)
+    waiting = {one.workflow for lock in locks.values() for one in lock.waiting}
+    shown = [
+        document(id, seen, mesh, locks)
+        for id, seen in sorted(workflows.items())
+        if all or id in waiting or _is_of_interest(seen)
+    ]
     shown.sort(key=lambda one: one["state"] != Phase.PARKED.value)
     if given().json:
         output.document(shown)
         return
     if not shown:
         output.remark("no workflow failed" if not all else "no workflow has done anything that can be undone")
-    rows = [[one["correlation_id"], one["state"], _progress(one), one["reason"] or ""] for one in shown]
+    rows = [
+        [one["correlation_id"], one["state"], _progress(one), one["reason"] or ", ".join(_held(one, {"waiting"}))]
+        for one in shown
+    ]
     for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
         output.result(line)
 
@@ -150,8 +159,8 @@ async def _list(*, all: bool) -> None:
 async def _show(id: str) -> None:
     async with opened() as cluster:
         mesh = await _mesh(cluster)
-        found = _one(await _kept(cluster, mesh), id, cluster)
-    _print(document(*found, mesh))
+        found, locks = _one(await _kept(cluster, mesh), id, cluster), await _locks(cluster)
+    _print(document(*found, mesh, locks))
 
 
 async def _decide(
@@ -169,19 +178,19 @@ async def _decide(
     async with opened() as cluster:
         mesh = await _mesh(cluster)
         workflow, seen = _one(await _kept(cluster, mesh), id, cluster)
-        saga = seen.saga
+        kept = seen.kept
         expected, phases = _FITS[act]
         if seen.phase not in phases:
             raise AnswerIsNoError(
                 f"expected {expected} to {act.value}, got one that is {seen.phase.value}",
                 f"antiphon saga show {workflow} shows it",
             )
-        until_us = _later(workflow, saga, by=by, until=until) if act is Act.EXTEND else None
-        said = SagaIntervened(act=act, actor=actor(), reason=reason, event_id=_stuck(saga, event), until_us=until_us)
+        until_us = _later(workflow, kept, by=by, until=until) if act is Act.EXTEND else None
+        said = SagaIntervened(act=act, actor=actor(), reason=reason, event_id=_stuck(kept, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
-        now = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s)
-    _print(document(workflow, now, mesh))
+        now, locks = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s), await _locks(cluster)
+    _print(document(workflow, now, mesh, locks))
 
 
 async def _until_changed(
@@ -193,8 +202,8 @@ async def _until_changed(
             while True:
                 now = (await read_workflows(cluster.bus, cluster.names, mesh.sagas, [partition])).get(workflow)
                 # Something else may have happened in it meanwhile.
-                if now is None or (now != before and (now.saga.deadline_us or 0) >= (said.until_us or 0)):
-                    return now or Seen(Saga(failure=before.saga.failure, ended=True))
+                if now is None or (now != before and (now.kept.deadline_us or 0) >= (said.until_us or 0)):
+                    return now or Seen(Workflow(failure=before.kept.failure, ended=True))
                 await asyncio.sleep(_LOOK_S)
     raise AnswerIsNoError(
         f"it was said, and the coordinator has not taken it within {timeout_s:g} s",
@@ -208,8 +217,25 @@ async def _kept(cluster: Cluster, mesh: Subscriptions) -> Mapping[str, Seen]:
     return await read_workflows(cluster.bus, cluster.names, mesh.sagas, range(cluster.partitions))
 
 
+async def _locks(cluster: Cluster) -> Mapping[str, Lock]:
+    if cluster.names.state(NAME) not in cluster.topics:
+        return {}
+    return await read_locks(cluster.bus, cluster.names, range(cluster.partitions))
+
+
+def _held(one: Mapping[str, Any], states: Collection[str] = ("held", "waiting")) -> list[str]:
+    """Return what a workflow holds and waits for, in words."""
+    return [
+        f"holds {lock['entity']}"
+        if lock["state"] == "held"
+        else f"waits for {lock['entity']}, held by {lock['holder']}"
+        for lock in one["locks"]
+        if lock["state"] in states
+    ]
+
+
 def _is_of_interest(seen: Seen) -> bool:
-    return seen.saga.failure is not None or seen.phase is Phase.PARKED or any(run["reason"] for _, run in seen.runs)
+    return seen.kept.failure is not None or seen.phase is Phase.PARKED or any(run["reason"] for _, run in seen.runs)
 
 
 async def _mesh(cluster: Cluster) -> Subscriptions:
@@ -229,25 +255,25 @@ def _one(sagas: Mapping[str, Seen], id: str, cluster: Cluster) -> tuple[str, See
     return found[0], sagas[found[0]]
 
 
-def _stuck(saga: Saga, event: str | None) -> str | None:
+def _stuck(kept: Workflow, event: str | None) -> str | None:
     if event is None:
         return None
-    found = [id for id, effect in saga.effects.items() if id.startswith(event) and effect.status is Status.STUCK]
+    found = [id for id, effect in kept.effects.items() if id.startswith(event) and effect.status is Status.STUCK]
     if len(found) != 1:
-        stuck = [f"  {id}  {one.type}" for id, one in saga.effects.items() if one.status is Status.STUCK]
+        stuck = [f"  {id}  {one.type}" for id, one in kept.effects.items() if one.status is Status.STUCK]
         raise UsageError(f"expected an event whose undo was given up, got {event!r}", "those are", *stuck)
     return found[0]
 
 
-def _later(workflow: str, saga: Saga, *, by: str | None, until: str | None) -> int:
-    if saga.deadline_us is None:
+def _later(workflow: str, kept: Workflow, *, by: str | None, until: str | None) -> int:
+    if kept.deadline_us is None:
         raise AnswerIsNoError(
             f"expected a workflow with a deadline, got {workflow} without", "it has all the time it needs"
         )
-    until_us = later_us(saga.deadline_us, by=by, until=until)
-    if until_us <= saga.deadline_us:
+    until_us = later_us(kept.deadline_us, by=by, until=until)
+    if until_us <= kept.deadline_us:
         raise AnswerIsNoError(
-            f"expected a time after the deadline there is, {format_time(saga.deadline_us)}, got {format_time(until_us)}",
+            f"expected a time after the deadline there is, {format_time(kept.deadline_us)}, got {format_time(until_us)}",
             "a deadline can only be put off; to end the workflow: antiphon saga cancel",
         )
     return until_us
@@ -285,6 +311,8 @@ def _print(one: dict[str, Any]) -> None:
         steps = [[f"  {step['step']}", step["status"], step["problem"] or ""] for step in run["steps"]]
         for line in output.columns([[output.inert(cell) for cell in row] for row in steps]):
             output.result(line.rstrip())
+    for lock in _held(one):
+        output.result(output.inert(lock))
     for pair in one["outstanding"]:
         output.result(f"waits for {output.inert(pair['agent'])} to handle {output.inert(pair['event_id'])}")
     if one["state"] == Phase.PARKED.value:

@@ -37,7 +37,7 @@ class TripRefused(Event, fails=True):
 train, purse = Agent("train"), Agent("purse")
 
 
-@train.on(TripBooked)
+@train.on(TripBooked, holds="trip")
 async def hold(booked: TripBooked) -> SeatHeld:
     return SeatHeld(trip=booked.trip)
 
@@ -151,6 +151,49 @@ def test_a_deadline_is_put_off(mesh: Antiphon, folder: Path) -> None:
         slow.clean_up()
 
 
+def test_who_waits_for_what_is_held_is_seen(mesh: Antiphon) -> None:
+    """A parked workflow keeps what it holds; who waits for it is listed with who has it, and goes on when that is settled."""
+    holder = book(mesh, "dear")
+    until(lambda: listed(mesh("saga", "list", "--json")).get(holder, {}).get("state") == "parked")
+    waiting = book(mesh, "dear")
+    until(lambda: waiting in listed(mesh("saga", "list", "--json")))
+
+    [lock] = listed(mesh("saga", "list", "--json"))[waiting]["locks"]
+    assert (lock["entity"], lock["state"], lock["holder"]) == ("trip/dear", "waiting", holder)
+    assert f"{waiting}  running  0 to undo      waits for trip/dear, held by {holder}" in mesh("saga", "list").out
+    assert "\nholds trip/dear\n" in mesh("saga", "show", holder).out
+    trace = mesh("trace", waiting).out
+    assert "antiphon.lock.wanted" in trace
+
+    assert mesh("saga", "skip", holder, "--reason", "telephoned").code == 0
+    until(lambda: listed(mesh("saga", "list", "--json")).get(waiting, {}).get("state") == "parked")
+
+
+def test_a_parked_saga_is_shown_and_goes_on(mesh: Antiphon, folder: Path) -> None:
+    """Past its pivot, by step; a retry asks for the step again."""
+    (folder / "voyages.py").write_text(VOYAGES)
+    voyages = Process("run", "voyages", cwd=folder)
+    try:
+        voyages.wait_for('"ready"')
+        id = str(
+            orjson.loads(mesh("publish", "voyage.planned", "--data", '{"to": "Rome"}', "--json").out)["correlation_id"]
+        )
+        until(lambda: listed(mesh("saga", "list", "--json")).get(id, {}).get("state") == "parked")
+        shown = mesh("saga", "show", id).out.splitlines()
+        assert shown[0].startswith(f"{id}  parked")
+        assert [line.split()[:2] for line in shown if line.startswith("  ")] == [
+            ["card", "done"],
+            ["tickets", "parked"],
+        ]
+        assert any(line.startswith("saga voyage 0  parked  because: step 'tickets'") for line in shown)
+        (folder / "open").touch()
+        code, _, err = mesh("saga", "retry", id, "--reason", "they are back")
+        assert code == 0, err
+        until(lambda: listed(mesh("saga", "list", "--all", "--json"))[id]["runs"][0]["state"] == "completed")
+    finally:
+        voyages.clean_up()
+
+
 async def book_by(deadline: str) -> str:
     async with Mesh() as mesh:
         published = await mesh.publish(TripBooked(trip="far"), deadline=datetime.fromisoformat(deadline))
@@ -171,4 +214,63 @@ from trips import SeatHeld
 @agent
 async def guide(held: SeatHeld) -> None:
     await asyncio.Event().wait()
+"""
+
+
+VOYAGES = """\
+from pathlib import Path
+
+from antiphon import Agent, Event, PermanentError, RetryPolicy, Saga, Step
+
+
+class VoyagePlanned(Event):
+    to: str
+
+
+class ChargeCard(Event):
+    to: str
+
+
+class CardCharged(Event):
+    to: str
+
+
+class SendTickets(Event):
+    to: str
+
+
+class TicketsSent(Event):
+    to: str
+
+
+def charge(planned: VoyagePlanned) -> ChargeCard:
+    return ChargeCard(to=planned.to)
+
+
+def send(charged: CardCharged) -> SendTickets:
+    return SendTickets(to=charged.to)
+
+
+voyage = Saga(
+    "voyage",
+    starts=VoyagePlanned,
+    steps=[
+        Step("card", action=charge, done=CardCharged, kind="pivot"),
+        Step("tickets", action=send, done=TicketsSent, kind="retriable", retry=RetryPolicy(attempts=1)),
+    ],
+)
+
+clerk = Agent("clerk")
+
+
+@clerk.on(ChargeCard)
+async def pay(asked: ChargeCard) -> CardCharged:
+    return CardCharged(to=asked.to)
+
+
+@clerk.on(SendTickets)
+async def post(asked: SendTickets) -> TicketsSent:
+    if not Path("open").exists():
+        raise PermanentError("the office is closed")
+    return TicketsSent(to=asked.to)
 """

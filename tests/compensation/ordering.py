@@ -18,8 +18,8 @@ from antiphon.bus.names import ACTIVITY
 from antiphon.bus.record import Outgoing, TopicPartition
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.reading import read_sagas
-from antiphon.compensation.saga import Phase, Saga
+from antiphon.compensation.reading import read_kept
+from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 
@@ -100,18 +100,18 @@ class Shop(MemoryMesh):
         """Have an operator say something."""
         await self.publisher.publish([said], correlation_id=workflow)
 
-    async def saga(self, workflow: str) -> Saga:
+    async def kept(self, workflow: str) -> Workflow:
         """Return what the coordinator keeps of a workflow."""
-        return (await read_sagas(self.bus, self.names, range(self.partitions))).get(workflow, Saga())
+        return (await read_kept(self.bus, self.names, range(self.partitions))).get(workflow, Workflow())
 
-    async def until(self, workflow: str, phase: Phase) -> Saga:
+    async def until(self, workflow: str, phase: Phase) -> Workflow:
         """Wait until a workflow is in *phase*."""
 
         async def there() -> bool:
-            return (await self.saga(workflow)).phase is phase
+            return (await self.kept(workflow)).phase is phase
 
         await eventually(there, what=f"the workflow to be {phase.value}")
-        return await self.saga(workflow)
+        return await self.kept(workflow)
 
     async def logged(self, *lines: str) -> None:
         """Wait until the world has seen *lines*, in this order, and that alone."""
@@ -138,7 +138,7 @@ class Shop(MemoryMesh):
         """Wait until the coordinator keeps something of a workflow."""
 
         async def known() -> bool:
-            return (await self.saga(workflow)) != Saga()
+            return (await self.kept(workflow)) != Workflow()
 
         await eventually(known, what="the coordinator to know the workflow")
 
@@ -146,7 +146,7 @@ class Shop(MemoryMesh):
         """Wait until a workflow has ended, and the coordinator has read all there is."""
 
         async def ended() -> bool:
-            return (await self.saga(workflow)).ended
+            return (await self.kept(workflow)).ended
 
         await eventually(ended, what="the workflow to end")
         await self.quiet()

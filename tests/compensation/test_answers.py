@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.compensation.advance import advance
-from antiphon.compensation.saga import Fact, Park, Phase, Saga, Status, Undo
+from antiphon.compensation.workflow import Fact, Park, Phase, Status, Undo, Workflow
 from antiphon.testing.facts import NOBODY, Hears, did, said, told, undid
 
 DEAD = "dead_lettered"
@@ -24,30 +24,30 @@ PARKED: list[Fact | SagaIntervened] = [
 def test_an_attempt_that_is_not_the_last_decides_nothing(outcome: str) -> None:
     """Neither of an event nor of an undo; it is counted."""
     mesh = Hears(root=["agent"])
-    saga, asked = told(
+    kept, asked = told(
         [did("root", outcome=outcome), did("root", "a+"), did("a+", "failed!"), undid("a+", outcome=outcome)], mesh
     )
-    assert (saga.phase, asked, saga.effects["a+"].attempts) == (Phase.COMPENSATING, [[], [], ["a+"], []], 1)
+    assert (kept.phase, asked, kept.effects["a+"].attempts) == (Phase.COMPENSATING, [[], [], ["a+"], []], 1)
 
 
 def test_an_undo_that_is_given_up_parks_the_workflow() -> None:
     """It is told once, what led to it is not touched, and a redriven undo that works lets the rest go on."""
-    saga, _ = told(PARKED[:3])
+    kept, _ = told(PARKED[:3])
     given_up = undid("b+", outcome=DEAD, attempt=5)
-    saga, commands = advance(saga, given_up, NOBODY)
-    again, more = advance(saga, given_up, NOBODY)
-    assert (saga.phase, commands, again, more) == (Phase.PARKED, [Park("b+", saga.effects["b+"])], saga, [])
-    assert (saga.effects["b+"].problem, saga.effects["b+"].attempts) == ("ValueError: no such order", 5)
+    kept, commands = advance(kept, given_up, NOBODY)
+    again, more = advance(kept, given_up, NOBODY)
+    assert (kept.phase, commands, again, more) == (Phase.PARKED, [Park("b+", kept.effects["b+"])], kept, [])
+    assert (kept.effects["b+"].problem, kept.effects["b+"].attempts) == ("ValueError: no such order", 5)
 
-    saga, asked = told([undid("b+"), undid("a+")], saga=saga)
-    assert (saga.phase, asked) == (Phase.COMPENSATED, [["a+"], []])
+    kept, asked = told([undid("b+"), undid("a+")], workflow=kept)
+    assert (kept.phase, asked) == (Phase.COMPENSATED, [["a+"], []])
 
 
 def test_going_on_past_what_was_given_up() -> None:
     """What led to it is undone; it stays what it is."""
-    saga, asked = told([*PARKED, undid("a+")], past_stuck=True)
-    statuses = {id: effect.status for id, effect in saga.effects.items()}
-    assert (saga.phase, asked[3], statuses) == (
+    kept, asked = told([*PARKED, undid("a+")], past_stuck=True)
+    statuses = {id: effect.status for id, effect in kept.effects.items()}
+    assert (kept.phase, asked[3], statuses) == (
         Phase.PARKED,
         ["a+"],
         {"a+": Status.UNDONE, "b+": Status.STUCK},
@@ -56,16 +56,16 @@ def test_going_on_past_what_was_given_up() -> None:
 
 def test_an_operator_has_it_tried_again() -> None:
     """Under the same id; a second failure is told again."""
-    saga, asked = told([*PARKED, said(Act.RETRY), undid("b+", outcome=DEAD), said(Act.RETRY, "b+"), undid("b+")])
-    assert (saga.phase, asked[4:]) == (Phase.COMPENSATING, [["b+"], [], ["b+"], ["a+"]])
-    assert saga.effects["b+"].attempts == 5 + 1 + 1
+    kept, asked = told([*PARKED, said(Act.RETRY), undid("b+", outcome=DEAD), said(Act.RETRY, "b+"), undid("b+")])
+    assert (kept.phase, asked[4:]) == (Phase.COMPENSATING, [["b+"], [], ["b+"], ["a+"]])
+    assert kept.effects["b+"].attempts == 5 + 1 + 1
 
 
 def test_an_operator_skips_it() -> None:
     """Nothing claims that it was undone: who skipped it and why is kept."""
-    saga, asked = told([*PARKED, said(Act.SKIP), undid("a+")])
-    assert (saga.phase, asked[4]) == (Phase.COMPENSATED, ["a+"])
-    assert [(effect.status, effect.problem) for effect in saga.effects.values()] == [
+    kept, asked = told([*PARKED, said(Act.SKIP), undid("a+")])
+    assert (kept.phase, asked[4]) == (Phase.COMPENSATED, ["a+"])
+    assert [(effect.status, effect.problem) for effect in kept.effects.values()] == [
         (Status.UNDONE, ""),
         (Status.SKIPPED, "skipped by ann: she knows"),
     ]
@@ -75,9 +75,9 @@ def test_what_an_operator_skipped_stays_skipped() -> None:
     """Also when it is told a second time that its undo was given up, before he spoke; an undo that is redriven counts."""
     decided = [*PARKED, said(Act.SKIP), undid("a+")]
     skipped, _ = told(decided)
-    assert told([PARKED[-1]], saga=skipped) == (skipped, [[]])
-    saga, _ = told([undid("b+")], saga=skipped)
-    assert saga.effects["b+"].status is Status.UNDONE
+    assert told([PARKED[-1]], workflow=skipped) == (skipped, [[]])
+    kept, _ = told([undid("b+")], workflow=skipped)
+    assert kept.effects["b+"].status is Status.UNDONE
 
 
 def test_an_operator_forces_it_on() -> None:
@@ -90,16 +90,16 @@ def test_an_operator_forces_it_on() -> None:
         did("a+", "c+", by="slow"),
         undid("c+"),
     ]
-    saga, asked = told(facts, mesh)
-    assert (saga.phase, asked[3:]) == (Phase.COMPENSATED, [[], ["a+"], [], ["c+"], []])
-    assert saga.effects["c+"].late
+    kept, asked = told(facts, mesh)
+    assert (kept.phase, asked[3:]) == (Phase.COMPENSATED, [[], ["a+"], [], ["c+"], []])
+    assert kept.effects["c+"].late
 
 
 @pytest.mark.parametrize("act", [Act.RETRY, Act.SKIP, Act.FORCE])
 def test_what_does_not_fit_changes_nothing(act: Act) -> None:
     """Nothing was given up, and nothing failed."""
     running, _ = told([did("root", "a+")], Hears(a=["agent"]))
-    assert told([said(act)], Hears(a=["agent"]), saga=running) == (running, [[]])
+    assert told([said(act)], Hears(a=["agent"]), workflow=running) == (running, [[]])
 
 
 def test_cancelling_undoes_what_was_done() -> None:
@@ -113,17 +113,17 @@ def test_cancelling_undoes_what_was_done() -> None:
         undid("b+"),
         undid("a+"),
     ]
-    saga, asked = told(facts, mesh)
-    assert (saga.phase, asked) == (Phase.COMPENSATED, [[], [], ["b+"], [], ["a+"], []])
-    assert saga.failure is not None
-    assert saga.failure.reason == "cancelled by ann: she knows"
+    kept, asked = told(facts, mesh)
+    assert (kept.phase, asked) == (Phase.COMPENSATED, [[], [], ["b+"], [], ["a+"], []])
+    assert kept.failure is not None
+    assert kept.failure.reason == "cancelled by ann: she knows"
 
 
 def test_cancelling_what_has_ended_changes_nothing() -> None:
     """It completed first; that is final."""
     done, _ = told([did("root", "a+")])
-    assert told([said(Act.CANCEL)], saga=done) == (done, [[]])
-    assert told([said(Act.CANCEL)]) == (Saga(), [[]])
+    assert told([said(Act.CANCEL)], workflow=done) == (done, [[]])
+    assert told([said(Act.CANCEL)]) == (Workflow(), [[]])
 
 
 def test_the_aftermath_of_undoing_is_let_be() -> None:
@@ -137,8 +137,8 @@ def test_the_aftermath_of_undoing_is_let_be() -> None:
         did("sorry!", failing=["sorry"]),
         did("x", "joined+", causes=["more+"]),
     ]
-    saga, asked = told(facts)
-    assert (saga.phase, asked) == (Phase.COMPENSATED, [[], ["a+"], [], [], [], [], []])
+    kept, asked = told(facts)
+    assert (kept.phase, asked) == (Phase.COMPENSATED, [[], ["a+"], [], [], [], [], []])
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_the_aftermath_of_undoing_is_let_be() -> None:
 )
 def test_why_it_failed_goes_along(failing: Fact, cause: str, reason: str) -> None:
     """Each request says what for, and follows from the event that failed, also one that no agent said."""
-    saga, _ = told([did("root", "a+", by="stock")])
-    _, [undo] = advance(saga, failing, NOBODY)
+    kept, _ = told([did("root", "a+", by="stock")])
+    _, [undo] = advance(kept, failing, NOBODY)
     assert isinstance(undo, Undo)
     assert (undo.event_id, undo.effect.agent, undo.effect.type) == ("a+", "stock", "a")
     assert (undo.failure.event_id, undo.failure.reason) == (cause, reason)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled
 from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Lane
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.saga import undo_id
+from antiphon.compensation.workflow import undo_id
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event, envelope_of
 from antiphon.testing.clock import FakeClock
@@ -77,8 +79,26 @@ class Town:
         return await hand(self._consumer, delivery_of(sealed, state=self.state, services=self.services))
 
 
+async def test_a_long_record_lets_others_run() -> None:
+    """Of five hundred deliveries a few are judged at a time, whoever else waits for the loop: heartbeats, other partitions."""
+    town, turns = Town(), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    try:
+        await town.hears(*(handled(f"w{n}", f"r{n}", reserved(f"e{n}")) for n in range(500)))
+    finally:
+        counting.cancel()
+    assert turns >= 500 // 50
+
+
 async def test_one_record_tells_of_many_workflows() -> None:
-    """Each has its own saga; only what failed is undone, under the key its agent's state is kept by."""
+    """Each is judged by itself; only what failed is undone, under the key its agent's state is kept by."""
     town = Town()
     [request] = await town.hears(
         handled("w1", "r1", reserved("e1")),
@@ -102,7 +122,7 @@ async def test_one_record_tells_of_many_workflows() -> None:
     )
     kept = {name: value for name, value in town.state.values.items() if not name.startswith("antiphon:")}
     assert kept.keys() == {"w1", "w2"}
-    assert kept["w2"]["saga"]["effects"]["e2"] == {
+    assert kept["w2"]["workflow"]["effects"]["e2"] == {
         "agent": "card",
         "type": "reserved",
         "value": "AHZhbHVl",
@@ -187,7 +207,7 @@ def test_the_consumer() -> None:
     consumer = coordinator()
     assert (consumer.name, consumer.topics, consumer.lane, consumer.wakes, consumer.emits) == (
         "compensation",
-        ("antiphon.activity", "antiphon.saga.events"),
+        ("antiphon.activity", "antiphon.lock.events", "antiphon.saga.events"),
         Lane.PARTITION,
         True,
         None,

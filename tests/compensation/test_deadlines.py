@@ -15,7 +15,7 @@ from antiphon.bus.partition import partition_for
 from antiphon.bus.undo import undo_requested
 from antiphon.compensation.advance import overdue
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.saga import Fact, Phase, Saga
+from antiphon.compensation.workflow import Fact, Phase, Workflow
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.ids import root_id
 from antiphon.testing.clock import FakeClock
@@ -55,7 +55,7 @@ class Hurried(Shop):
         """Wait until a workflow has failed; return why."""
 
         async def why() -> str | None:
-            failure = (await self.saga(workflow)).failure
+            failure = (await self.kept(workflow)).failure
             return None if failure is None else failure.reason
 
         return str(await eventually(why, what="the workflow to fail"))
@@ -89,11 +89,11 @@ async def test_s26_a_success_after_the_deadline_is_late() -> None:
         shop.pass_deadline()
         await shop.until_failed(workflow)
         shop.gates["card"].set()
-        saga = await shop.until(workflow, Phase.COMPENSATED)
+        kept = await shop.until(workflow, Phase.COMPENSATED)
         [(_, request)] = await shop.events(undo_requested("card"))
         await shop.quiet()
-    assert (request.late, request.reason, saga.failure and saga.failure.reason) == (True, PASSED, PASSED)
-    assert (await shop.saga(workflow)).phase is Phase.COMPENSATED
+    assert (request.late, request.reason, kept.failure and kept.failure.reason) == (True, PASSED, PASSED)
+    assert (await shop.kept(workflow)).phase is Phase.COMPENSATED
 
 
 class Case(NamedTuple):
@@ -151,9 +151,9 @@ async def test_s25_a_deadline_around_a_step(case: Case, monkeypatch: pytest.Monk
             if len(crew) == 3:
                 await shop.until(workflow, case.phase)
             shop.pass_deadline(later_s=2 if len(crew) == 3 else 700)
-        saga = await shop.until(workflow, case.phase)
+        kept = await shop.until(workflow, case.phase)
         await shop.quiet()
-    assert (saga.failure.reason if saga.failure else "") == case.because
+    assert (kept.failure.reason if kept.failure else "") == case.because
     assert [line for line in shop.log if "waits" not in line] == case.log.split()
 
 
@@ -166,7 +166,7 @@ async def test_s28_a_deadline_that_is_put_off() -> None:
         await shop.says(extend(shop.deadline + timedelta(hours=1)), patient)
 
         async def put_off() -> bool:
-            deadline_us = (await shop.saga(patient)).deadline_us
+            deadline_us = (await shop.kept(patient)).deadline_us
             return deadline_us is not None and deadline_us > shop.deadline.timestamp() * 1_000_000 + 1
 
         await eventually(put_off, what="the deadline to be put off")
@@ -186,10 +186,10 @@ def extend(until: datetime) -> SagaIntervened:
 @pytest.mark.parametrize(("until_s", "deadline_s"), [(45, 45), (30, 30), (15, 30)])
 def test_s28_only_longer(until_s: int, deadline_s: int) -> None:
     """A word that would shorten it changes nothing; nor does an event that joins with an earlier one."""
-    saga, _ = told([within(30, did("w", "a+")), within(20, did("outside"))], Hears(a=["agent"]))
+    kept, _ = told([within(30, did("w", "a+")), within(20, did("outside"))], Hears(a=["agent"]))
     word = said(Act.EXTEND).model_copy(update={"until_us": until_s * 1_000_000})
-    saga, _ = told([word], Hears(a=["agent"]), saga=saga)
-    assert saga.deadline_us == deadline_s * 1_000_000
+    kept, _ = told([word], Hears(a=["agent"]), workflow=kept)
+    assert kept.deadline_us == deadline_s * 1_000_000
 
 
 def test_s28_only_while_it_runs() -> None:
@@ -197,7 +197,11 @@ def test_s28_only_while_it_runs() -> None:
     word = said(Act.EXTEND).model_copy(update={"until_us": 90_000_000})
     failed, _ = told([within(30, did("w", "a+", "failed!"))])
     free, _ = told([did("w", "a+")], Hears(a=["agent"]))
-    assert [told([word], Hears(a=["agent"]), saga=saga)[0] for saga in (failed, free, Saga())] == [failed, free, Saga()]
+    assert [told([word], Hears(a=["agent"]), workflow=kept)[0] for kept in (failed, free, Workflow())] == [
+        failed,
+        free,
+        Workflow(),
+    ]
 
 
 async def test_s29_a_deadline_passes_while_the_coordinator_is_down() -> None:
@@ -250,7 +254,7 @@ async def test_s30_a_short_and_a_long_one() -> None:
         shop.pass_deadline()
         async with shop.running(shop.coordinator(), instance="second"):
             assert await shop.until_failed(short) == PASSED
-            assert (await shop.saga(long)).phase is Phase.RUNNING
+            assert (await shop.kept(long)).phase is Phase.RUNNING
             shop.gates["card"].set()
             await shop.until(short, Phase.COMPENSATED)
             await shop.until(long, Phase.COMPLETED)
@@ -269,38 +273,38 @@ def within(deadline_s: float, fact: Fact, *, started_s: float = 1, took_s: float
 def test_what_ends_after_the_deadline_is_late_whoever_tells_it_first() -> None:
     """By the agent's clock: the coordinator need not have looked."""
     mesh = Hears(a=["agent"])
-    saga, asked = told(
+    kept, asked = told(
         [within(30, did("w", "a+")), within(30, did("a+", "b+"), started_s=29, took_s=2), undid("b+"), undid("a+")],
         mesh,
     )
-    assert (saga.phase, asked, saga.failure and saga.failure.reason) == (
+    assert (kept.phase, asked, kept.failure and kept.failure.reason) == (
         Phase.COMPENSATED,
         [[], ["b+"], ["a+"], []],
         PASSED,
     )
-    assert {id: effect.late for id, effect in saga.effects.items()} == {"a+": False, "b+": True}
+    assert {id: effect.late for id, effect in kept.effects.items()} == {"a+": False, "b+": True}
 
 
 def test_an_event_that_came_too_late_to_its_agent() -> None:
     """Past its deadline it is not started; the reason is the workflow's."""
-    saga, asked = told(
+    kept, asked = told(
         [within(30, did("w", "a+")), within(30, did("a+", outcome="expired"), started_s=30, took_s=0)],
         Hears(a=["agent"]),
     )
-    assert (asked, saga.failure and saga.failure.reason) == ([[], ["a+"]], PASSED)
+    assert (asked, kept.failure and kept.failure.reason) == ([[], ["a+"]], PASSED)
 
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_only_what_has_not_ended_is_overdue(ended: bool) -> None:
     """What was complete before stays so."""
-    saga, _ = told([within(30, did("w", "a+"))], NOBODY if ended else Hears(a=["agent"]))
-    after, _ = overdue(saga, "w", Hears(a=["agent"]))
-    assert (after.phase, after == saga) == ((Phase.COMPLETED, True) if ended else (Phase.COMPENSATING, False))
+    kept, _ = told([within(30, did("w", "a+"))], NOBODY if ended else Hears(a=["agent"]))
+    after, _ = overdue(kept, "w", Hears(a=["agent"]))
+    assert (after.phase, after == kept) == ((Phase.COMPLETED, True) if ended else (Phase.COMPENSATING, False))
 
 
 def test_a_deadline_of_a_workflow_whose_root_nobody_told_of() -> None:
     """Then how long it had is not known, and the moment stands there."""
-    saga, _ = told([within(30, did("a", "b+"))], Hears(b=["agent"]))
-    after, _ = overdue(saga, "w", Hears(b=["agent"]))
+    kept, _ = told([within(30, did("a", "b+"))], Hears(b=["agent"]))
+    after, _ = overdue(kept, "w", Hears(b=["agent"]))
     assert after.failure is not None
     assert after.failure.reason == "deadline of 1970-01-01T00:00:30.000000Z passed"

@@ -205,7 +205,7 @@ def test_what_cannot_be_put_back_is_refused() -> None:
 
 def test_a_saga_is_refused() -> None:
     """Nothing of it would be undone, and nothing be said about that."""
-    with pytest.raises(NotModelledError, match=r"got 'voyage', a saga .* Run it on"):
+    with pytest.raises(NotModelledError, match=r"got 'voyage', a saga .* run it on"):
         explore([VOYAGE], VoyagePlanned(to="A"))
 
 

@@ -7,7 +7,7 @@ from ordering import AGENTS, CardCharged, OrderLost, OrderPlaced, ParcelSent, Sh
 
 from antiphon import Agent
 from antiphon.agents.errors import UndoError
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.testing.mesh import consumers_of
 
 
@@ -17,8 +17,8 @@ async def test_s01_all_steps_succeed() -> None:
     async with shop.running(*shop.crew()):
         workflow = await shop.order()
         await shop.eventually(ParcelSent, count=1)
-        saga = await shop.until(workflow, Phase.COMPLETED)
-    assert (await shop.asked(), saga.failure, sorted(shop.log)) == ([], None, ["card", "gift", "parcel", "stock"])
+        kept = await shop.until(workflow, Phase.COMPLETED)
+    assert (await shop.asked(), kept.failure, sorted(shop.log)) == ([], None, ["card", "gift", "parcel", "stock"])
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ async def test_s02_a_step_refuses(refusing: str, log: list[str]) -> None:
     """What was done before is undone backwards, and the reason is kept."""
     shop = Shop(agents=("stock", "card") if refusing == "card" else AGENTS, **{refusing: "refuses"})
     async with shop.running(*shop.crew()):
-        saga = await shop.until(await shop.order(), Phase.COMPENSATED)
+        kept = await shop.until(await shop.order(), Phase.COMPENSATED)
     assert sorted(shop.log) == sorted(log)
     assert shop.log.index("-stock") == len(log) - 1
-    assert saga.failure is not None
-    assert saga.failure.reason == f"refused, said by {refusing}"
+    assert kept.failure is not None
+    assert kept.failure.reason == f"refused, said by {refusing}"
 
 
 async def test_s03_the_first_step_refuses() -> None:
@@ -87,7 +87,7 @@ async def test_s07_a_step_takes_its_time() -> None:
         workflow = await shop.order()
         await shop.logged("stock", "card waits")
         await shop.quiet()
-        assert (await shop.saga(workflow)).phase is Phase.RUNNING
+        assert (await shop.kept(workflow)).phase is Phase.RUNNING
         shop.gates["card"].set()
         await shop.until(workflow, Phase.COMPLETED)
 
@@ -105,10 +105,10 @@ async def test_s09_what_cannot_be_handled_fails_its_workflow(mood: str, why: str
     """Given up after the last attempt, or at once."""
     shop = Shop(agents=("stock", "card"), card=mood)
     async with shop.running(*shop.crew()):
-        saga = await shop.until(await shop.order(), Phase.COMPENSATED)
+        kept = await shop.until(await shop.order(), Phase.COMPENSATED)
     assert shop.log == ["stock", "-stock"]
-    assert saga.failure is not None
-    assert saga.failure.reason == f"card could not handle stock.reserved: {why}"
+    assert kept.failure is not None
+    assert kept.failure.reason == f"card could not handle stock.reserved: {why}"
 
 
 async def test_s10_parallel_branches_succeed() -> None:
@@ -169,9 +169,9 @@ async def test_s27_a_failure_that_is_added_when_all_was_done() -> None:
         workflow = await shop.order()
         await shop.until(workflow, Phase.COMPLETED)
         await shop.publisher.publish([OrderLost(order="A")], correlation_id=workflow)
-        saga = await shop.until(workflow, Phase.COMPENSATED)
-    assert saga.failure is not None
-    assert saga.failure.reason == "order.lost, heard by parcel"
+        kept = await shop.until(workflow, Phase.COMPENSATED)
+    assert kept.failure is not None
+    assert kept.failure.reason == "order.lost, heard by parcel"
     assert sorted(shop.log[-3:-1]) == ["-card", "-gift"]
 
 

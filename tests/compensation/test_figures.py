@@ -7,7 +7,7 @@ from ordering import Shop
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.compensation.coordinator import coordinator
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.testing.clock import FakeClock
 from antiphon.testing.waiting import eventually
 

@@ -11,7 +11,7 @@ import pytest
 
 from antiphon.bus.delivery import Outcome
 from antiphon.compensation.advance import advance
-from antiphon.compensation.saga import Fact, Phase, Saga, Undo
+from antiphon.compensation.workflow import Fact, Phase, Undo, Workflow
 from antiphon.testing.facts import did, restarted, type_of, undid
 
 
@@ -20,7 +20,7 @@ class World:
 
     Loops come of types that lead to themselves, diamonds of agents that join.
     Everything that is open is handled in any order; undos take their time, and
-    facts are told again now and then. Implements `compensation.saga.Mesh`.
+    facts are told again now and then. Implements `compensation.workflow.Mesh`.
     """
 
     def __init__(self, dice: random.Random, size: int, types: int = 6) -> None:
@@ -41,7 +41,7 @@ class World:
         self.aftermath: set[str] = set()
         self.told: list[Fact] = []
         self.failed = False
-        self.saga = Saga()
+        self.kept = Workflow()
         self.ended_as = Phase.RUNNING
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
@@ -67,7 +67,7 @@ class World:
                 self.undo(self.requested.pop(self.dice.randrange(len(self.requested))))
             else:
                 self.handle(*self.open.pop(self.dice.randrange(len(self.open))))
-        self.ended_as = self.saga.phase
+        self.ended_as = self.kept.phase
         for fact in self.dice.sample(self.told, min(len(self.told), 5)):
             self.tell(fact)
 
@@ -110,7 +110,7 @@ class World:
     def tell(self, fact: Fact) -> None:
         self.told.append(fact)
         crashed = self.dice.random() < 0.2
-        self.saga, commands = advance(restarted(self.saga) if crashed else self.saga, fact, self)
+        self.kept, commands = advance(restarted(self.kept) if crashed else self.kept, fact, self)
         for command in commands:
             assert isinstance(command, Undo)
             self.check_order(command.event_id)

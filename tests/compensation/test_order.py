@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from antiphon.compensation.advance import advance
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.testing.facts import NOBODY, Hears, did, told, undid
 
 
 def test_last_done_first_undone() -> None:
     """Each is asked for once the one after it is undone."""
-    saga, asked = told([did("root", "a+"), did("a+", "b+"), did("b+", "refused!"), undid("b+"), undid("a+")])
-    assert (saga.phase, asked) == (Phase.COMPENSATED, [[], [], ["b+"], ["a+"], []])
+    kept, asked = told([did("root", "a+"), did("a+", "b+"), did("b+", "refused!"), undid("b+"), undid("a+")])
+    assert (kept.phase, asked) == (Phase.COMPENSATED, [[], [], ["b+"], ["a+"], []])
 
 
 def test_events_without_undo_do_not_hide_what_follows_from_what() -> None:
@@ -76,7 +76,7 @@ class Joining(Hears):
 
 def test_a_late_effect_holds_back_what_is_not_asked_for_yet() -> None:
     """Of an agent that nobody knew: what it did is undone when it comes, marked, and before what led to it."""
-    saga, asked = told(
+    kept, asked = told(
         [
             did("root", "a+"),
             did("a+", "b+", "c+"),
@@ -88,14 +88,14 @@ def test_a_late_effect_holds_back_what_is_not_asked_for_yet() -> None:
         ]
     )
     assert asked == [[], [], ["c+", "b+"], [], ["late+"], [], ["a+"]]
-    assert [id for id, effect in saga.effects.items() if effect.late] == ["late+"]
+    assert [id for id, effect in kept.effects.items() if effect.late] == ["late+"]
 
 
 def test_a_loop_is_undone_event_by_event() -> None:
     """What ran three times did three things."""
     facts = [did("root", "a-1+", "a-2+", "a-3+", "failed!"), undid("a-2+"), undid("a-3+"), undid("a-1+")]
-    saga, asked = told(facts, NOBODY)
-    assert (saga.phase, asked) == (Phase.COMPENSATED, [["a-3+", "a-2+", "a-1+"], [], [], []])
+    kept, asked = told(facts, NOBODY)
+    assert (kept.phase, asked) == (Phase.COMPENSATED, [["a-3+", "a-2+", "a-1+"], [], [], []])
 
 
 def test_s19_what_is_told_before_its_cause_finds_its_place() -> None:
@@ -106,9 +106,9 @@ def test_s19_what_is_told_before_its_cause_finds_its_place() -> None:
 
 def test_what_is_forgotten_leaves_no_gap() -> None:
     """Of a workflow of hundreds of events few are kept, and what follows from what is known all the same."""
-    saga, _ = told([did("root", "a+"), did("a+", "x-0")], Hears(x=["loop"]))
+    kept, _ = told([did("root", "a+"), did("a+", "x-0")], Hears(x=["loop"]))
     for n in range(500):
-        saga, _ = advance(saga, did(f"x-{n}", f"x-{n + 1}", by="loop"), Hears(x=["loop"]))
-    assert len(saga.events) <= 200
-    saga, asked = told([did("x-500", "b+", "failed!", by="loop"), undid("b+")], Hears(x=["loop"]), saga=saga)
+        kept, _ = advance(kept, did(f"x-{n}", f"x-{n + 1}", by="loop"), Hears(x=["loop"]))
+    assert len(kept.events) <= 200
+    kept, asked = told([did("x-500", "b+", "failed!", by="loop"), undid("b+")], Hears(x=["loop"]), workflow=kept)
     assert asked == [["b+"], ["a+"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import Any
@@ -18,13 +19,14 @@ from voyage import (
     VoyagePlanned,
 )
 
-from antiphon import Event, RetryPolicy
+from antiphon import Agent, Event, RetryPolicy
 from antiphon.bus.alarms import TimeCame
+from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.definition import Step
 from antiphon.compensation.orchestrator import Saga, orchestrator
-from antiphon.compensation.saga import Phase
+from antiphon.compensation.workflow import Phase
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import envelope_of
 from antiphon.testing.clock import FakeClock
@@ -47,6 +49,34 @@ def charge(planned: VoyagePlanned, reserved: TrainReserved) -> ChargeCard:
 _TWICE = RetryPolicy(attempts=2, base_s=0.05, cap_s=0.05)
 VOYAGE_STEPS = [TRAIN, HOTEL, CARD]
 NESTED = Step("voyage", action=voyage, done=VoyagePaid, kind="compensatable")
+
+
+class Money:
+    """Whose card is charged by one agent, and given its money back by another one: nothing holds the second one back."""
+
+    def __init__(self) -> None:
+        self.moved: list[int] = []
+        self.gate = asyncio.Event()
+
+    def card(self) -> Consumer:
+        agent = Agent("card")
+
+        @agent.on(ChargeCard)
+        async def charge(asked: ChargeCard) -> CardCharged:
+            await self.gate.wait()
+            self.moved.append(-90)
+            return CardCharged(amount=90)
+
+        return agent.consumer()
+
+    def refunds(self) -> Consumer:
+        agent = Agent("refunds")
+
+        @agent.on(RefundCard)
+        async def give_back(asked: RefundCard) -> None:
+            self.moved.append(-sum(self.moved))
+
+        return agent.consumer()
 
 
 async def until(agency: Agency, phase: Phase, saga: str = "voyage") -> dict[str, Any]:
@@ -182,6 +212,21 @@ async def test_s14_an_optional_step_that_does_not_answer_is_undone_by_its_comman
     assert "-train" not in agency.log
 
 
+async def test_s15_an_undo_that_overtakes_its_action() -> None:
+    """It finds nothing to undo. The action that comes after it is undone when it has come: no money is missing."""
+    unsure = Step("card", action=charge, done=CardCharged, undo=refund, timeout=0.1, retry=RetryPolicy(attempts=1))
+    agency, money = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, unsure])), Money()
+    async with agency.running(*agency.crew("train"), money.card(), money.refunds()):
+        workflow = await agency.plan()
+        await agency.until(workflow, Phase.COMPENSATED)
+        assert money.moved == [0]
+        money.gate.set()
+        await eventually(lambda: len(money.moved) > 2, what="the late action to be undone")
+        await agency.settled(workflow)
+        await agency.quiet()
+    assert money.moved == [0, -90, 90]
+
+
 async def test_s43_what_fails_after_the_pivot_goes_on_when_an_operator_says_so() -> None:
     """It is asked for again, then it parks, and nothing is undone; a retry has it done."""
     pivot = Step("card", action=charge, done=CardCharged, refused=CardRefused, kind="pivot")
@@ -247,7 +292,7 @@ async def test_s40_a_saga_in_a_saga_fails_alone() -> None:
         await until(agency, Phase.COMPLETED, "trip")
         await until(agency, Phase.COMPENSATED)
         await agency.quiet()
-        saga = await agency.saga(workflow)
+        saga = await agency.kept(workflow)
     assert (agency.log.count("train"), agency.log.count("-train")) == (2, 1), "the parent's own train stays"
     assert saga.failure is None
 

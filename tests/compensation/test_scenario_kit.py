@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from paying import PLACED, REFUSED, CardCharged, CardRefunded, ParcelRefused, ParcelSent, Shop
+import dataclasses
 
-from antiphon import Agent, Event
+import pytest
+from agency import CARD, HOTEL, TRAIN, RefundCard
+from paying import PLACED, REFUSED, CardCharged, CardRefunded, ParcelRefused, ParcelSent, Shop
+from voyage import CardCharged as CardPaid
+from voyage import CardRefused as CardPoor
+from voyage import ChargeCard, HotelReserved, ReserveHotel, ReserveTrain, TrainReserved, VoyagePlanned
+
+from antiphon import Agent, Event, RetryPolicy, Saga, Step
 from antiphon.testing.ending import End, Invariant
 from antiphon.testing.scenario import Mishap, Scenario, ScenarioError, given
 
@@ -101,3 +107,65 @@ def test_what_does_not_hold_outside_is_told() -> None:
 
     with pytest.raises(ScenarioError, match="paid_twice does not hold"):
         ordering(shop).when(PLACED).expects(invariant=paid_twice)
+
+
+def voyaging(*steps: Step, **moods: str) -> Scenario:
+    """A voyage by a saga, and its agents: one that "refuses", or "is silent" and never answers."""
+    train, hotel, card = Agent("train"), Agent("hotel"), Agent("card")
+
+    @train.on(ReserveTrain)
+    async def ride(asked: ReserveTrain) -> TrainReserved | None:
+        return None if moods.get("train") == "is silent" else TrainReserved(seat="12A")
+
+    @train.undoes(TrainReserved)
+    async def walk(reserved: TrainReserved) -> TrainLeft:
+        return TrainLeft(seat=reserved.seat)
+
+    @hotel.on(ReserveHotel)
+    async def book(asked: ReserveHotel) -> HotelReserved:
+        return HotelReserved(room="7")
+
+    @hotel.undoes(HotelReserved)
+    async def cancel(reserved: HotelReserved) -> None: ...
+
+    @card.on(ChargeCard)
+    async def pay(asked: ChargeCard) -> CardPaid | CardPoor:
+        return CardPoor(why="poor") if moods.get("card") == "refuses" else CardPaid(amount=90)
+
+    @card.on(RefundCard)
+    async def refund(asked: RefundCard) -> None: ...
+
+    return given(Saga("voyage", starts=VoyagePlanned, steps=steps or [TRAIN, HOTEL, CARD]), train, hotel, card)
+
+
+class TrainLeft(Event):
+    seat: str
+
+
+PLANNED = VoyagePlanned(to="Rome")
+
+
+def test_a_saga_is_told_as_any_workflow() -> None:
+    """It completes; or a step refuses, and what the others did is undone."""
+    charge = ChargeCard(seat="12A", room="7")
+    voyaging().when(PLANNED).expects(charge, CardPaid(amount=90), state="completed").never(TrainLeft)
+    voyaging(card="refuses").when(PLANNED).expects(CardPoor(why="poor"), TrainLeft(seat="12A"), state="compensated")
+
+
+def test_a_step_that_does_not_answer_is_asked_again_until_its_time_is_over() -> None:
+    """Nobody waits for it: the clock jumps from time-out to time-out."""
+    slow = dataclasses.replace(TRAIN, timeout=3_600.0, retry=RetryPolicy(attempts=3))
+    told = voyaging(slow, HOTEL, train="is silent").when(PLANNED)
+    told.expects(HotelReserved(room="7"), state="compensated").never(TrainLeft)
+
+
+def test_a_saga_that_waits_for_a_person_is_parked() -> None:
+    """Past its pivot what fails is asked for again, later and later, then parked: nothing is undone."""
+    pivot = dataclasses.replace(TRAIN, kind="pivot")
+    room = Step("hotel", action=hotel_then, done=HotelReserved, kind="retriable", retry=RetryPolicy(attempts=2))
+    parked = voyaging(pivot, room).when(PLANNED).but("hotel", Mishap.GIVE_UP).but("hotel", Mishap.GIVE_UP)
+    parked.expects(TrainReserved(seat="12A"), state="parked").never(TrainLeft, HotelReserved)
+
+
+def hotel_then(planned: VoyagePlanned, reserved: TrainReserved) -> ReserveHotel:
+    return ReserveHotel(to=planned.to)

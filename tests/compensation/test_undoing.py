@@ -12,7 +12,7 @@ from antiphon import Agent, Event, RetryPolicy
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import undo_requested
-from antiphon.compensation.saga import Phase, Status
+from antiphon.compensation.workflow import Phase, Status
 from antiphon.testing.mesh import consumers_of
 
 PAIR = ("stock", "card", "gift")
@@ -47,20 +47,20 @@ async def test_s18_a_reply_that_comes_twice_counts_once() -> None:
     async with shop.running(*shop.crew()):
         workflow = await shop.order()
         await shop.until(workflow, Phase.COMPLETED)
-        before = (await shop.saga(workflow)).effects
+        before = (await shop.kept(workflow)).effects
         [(envelope, reserved)] = await shop.events(StockReserved)
         await shop.publisher.publish([reserved], correlation_id=workflow, id=envelope.id)
         await shop.handled_twice(envelope.id)
         await shop.quiet()
-    assert (await shop.saga(workflow)).effects.keys() == before.keys()
+    assert (await shop.kept(workflow)).effects.keys() == before.keys()
 
 
 async def test_s20_an_undo_fails_twice_then_works() -> None:
     """The attempts are counted."""
     shop = Shop(agents=("stock", "card", "gift"), gift="dies", un_card="fails 2")
     async with shop.running(*shop.crew()):
-        saga = await shop.until(await shop.order(), Phase.COMPENSATED)
-    attempts = {effect.type: effect.attempts for effect in saga.effects.values()}
+        kept = await shop.until(await shop.order(), Phase.COMPENSATED)
+    attempts = {effect.type: effect.attempts for effect in kept.effects.values()}
     assert attempts == {"stock.reserved": 1, "card.charged": 3}
 
 
@@ -70,7 +70,7 @@ async def test_s21_an_undo_fails_for_ever() -> None:
     async with shop.running(*shop.crew()):
         workflow = await parked(shop)
         [said] = await shop.eventually(SagaParked, count=1)
-    statuses = {effect.type: effect.status for effect in (await shop.saga(workflow)).effects.values()}
+    statuses = {effect.type: effect.status for effect in (await shop.kept(workflow)).effects.values()}
     assert statuses == {"stock.reserved": Status.DONE, "card.charged": Status.STUCK}
     assert (said.agent, said.event_type, said.problem) == ("card", "card.charged", "ConnectionError: -card")
     assert "-stock" not in shop.log
@@ -85,9 +85,9 @@ async def test_s22_an_operator_decides(act: Act, status: Status) -> None:
     async with shop.running(*shop.crew()):
         workflow = await parked(shop)
         await shop.says(word(act), workflow)
-        saga = await shop.until(workflow, Phase.COMPENSATED)
+        kept = await shop.until(workflow, Phase.COMPENSATED)
         [said] = await shop.eventually(SagaIntervened, count=1)
-    assert {effect.type: effect.status for effect in saga.effects.values()} == {
+    assert {effect.type: effect.status for effect in kept.effects.values()} == {
         "stock.reserved": Status.UNDONE,
         "card.charged": status,
     }
@@ -103,9 +103,9 @@ async def test_s23_halting_at_a_failed_undo_or_going_past_it(past_stuck: bool) -
         if past_stuck:
             await shop.logged("stock", "card", "-stock")
         await shop.quiet()
-    saga = await shop.saga(workflow)
-    assert (saga.phase, "-stock" in shop.log) == (Phase.PARKED, past_stuck)
-    assert [effect.type for effect in saga.effects.values() if effect.status is Status.STUCK] == ["card.charged"]
+    kept = await shop.kept(workflow)
+    assert (kept.phase, "-stock" in shop.log) == (Phase.PARKED, past_stuck)
+    assert [effect.type for effect in kept.effects.values() if effect.status is Status.STUCK] == ["card.charged"]
 
 
 async def test_s32_a_participant_restarts_between_action_and_undo() -> None:
@@ -141,8 +141,8 @@ async def test_s34_what_is_gone_counts_as_undone() -> None:
     """An undo that finds nothing says nothing."""
     shop = Shop(agents=("stock", "card", "gift"), gift="dies", un_card="does nothing")
     async with shop.running(*shop.crew()):
-        saga = await shop.until(await shop.order(), Phase.COMPENSATED)
-    assert {effect.status for effect in saga.effects.values()} == {Status.UNDONE}
+        kept = await shop.until(await shop.order(), Phase.COMPENSATED)
+    assert {effect.status for effect in kept.effects.values()} == {Status.UNDONE}
 
 
 async def test_s35_an_undo_that_answers_something_undeclared_is_not_done() -> None:
@@ -158,8 +158,8 @@ async def test_s35_an_undo_that_answers_something_undeclared_is_not_done() -> No
 
     odd.undoes(StockReserved)(answer)
     async with shop.running(*shop.crew(), *consumers_of([odd])):
-        saga = await shop.until(await shop.order(), Phase.PARKED)
-    [effect] = saga.effects.values()
+        kept = await shop.until(await shop.order(), Phase.PARKED)
+    [effect] = kept.effects.values()
     assert effect.status is Status.STUCK
 
 
@@ -174,10 +174,10 @@ async def test_s36_cancelled_while_a_step_runs() -> None:
         await shop.until(workflow, Phase.COMPENSATING)
         assert await shop.asked() == []
         shop.gates["card"].set()
-        saga = await shop.until(workflow, Phase.COMPENSATED)
+        kept = await shop.until(workflow, Phase.COMPENSATED)
     assert shop.log == ["stock", "card waits", "card", "-card", "-stock"]
-    assert saga.failure is not None
-    assert saga.failure.reason == "cancelled by ann: she knows"
+    assert kept.failure is not None
+    assert kept.failure.reason == "cancelled by ann: she knows"
 
 
 async def test_s37_cancelled_twice_and_while_it_completes() -> None:
@@ -188,9 +188,9 @@ async def test_s37_cancelled_twice_and_while_it_completes() -> None:
         await asyncio.gather(*(shop.says(word(Act.CANCEL), workflow) for _ in range(3)))
         await shop.eventually(SagaIntervened, count=3)
         await shop.settled(workflow)
-    saga = await shop.saga(workflow)
-    undone = {effect.status for effect in saga.effects.values()} == {Status.UNDONE}
-    assert (saga.phase, len(await shop.asked())) == ((Phase.COMPENSATED, 2) if undone else (Phase.COMPLETED, 0))
+    kept = await shop.kept(workflow)
+    undone = {effect.status for effect in kept.effects.values()} == {Status.UNDONE}
+    assert (kept.phase, len(await shop.asked())) == ((Phase.COMPENSATED, 2) if undone else (Phase.COMPLETED, 0))
 
 
 async def test_s38_cancelled_while_it_is_undone() -> None:
@@ -202,9 +202,9 @@ async def test_s38_cancelled_while_it_is_undone() -> None:
         await shop.says(word(Act.CANCEL), workflow)
         await shop.eventually(SagaIntervened, count=1)
         shop.gates["-stock"].set()
-        saga = await shop.until(workflow, Phase.COMPENSATED)
-    assert saga.failure is not None
-    assert saga.failure.reason == "refused, said by card"
+        kept = await shop.until(workflow, Phase.COMPENSATED)
+    assert kept.failure is not None
+    assert kept.failure.reason == "refused, said by card"
 
 
 def crews(shop: Shop) -> Sequence[Consumer]:

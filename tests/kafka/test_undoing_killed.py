@@ -27,8 +27,8 @@ from antiphon.bus.names import ACTIVITY
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
 from antiphon.bus.undo import undo_requested
-from antiphon.compensation.reading import read_sagas
-from antiphon.compensation.saga import Phase, Saga
+from antiphon.compensation.reading import read_kept
+from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.schemas.event import envelope_of
 from antiphon.schemas.ids import root_id
 from antiphon.testing.waiting import eventually
@@ -130,24 +130,24 @@ class Town(World):
     async def says(self, act: Act, order: str) -> None:
         await self.mesh.publish(SagaIntervened(act=act, actor="ann", reason="she knows"), correlation_id=order)
 
-    async def saga(self, order: str) -> Saga:
-        kept = await read_sagas(self.bus, self.names, [partition_for(order.encode(), PARTITIONS)])
-        return kept.get(order, Saga())
+    async def kept(self, order: str) -> Workflow:
+        kept = await read_kept(self.bus, self.names, [partition_for(order.encode(), PARTITIONS)])
+        return kept.get(order, Workflow())
 
-    async def until(self, order: str, phase: Phase) -> Saga:
+    async def until(self, order: str, phase: Phase) -> Workflow:
         """Wait until a workflow is in *phase*."""
 
         async def there() -> bool:
-            return (await self.saga(order)).phase is phase
+            return (await self.kept(order)).phase is phase
 
         await eventually(there, PATIENCE_S, what=f"{order} to be {phase.value}")
-        return await self.saga(order)
+        return await self.kept(order)
 
     async def until_known(self, order: str, *agents: str) -> None:
         """Wait until the coordinator keeps what *agents* did for an order."""
 
         async def known() -> bool:
-            return {*agents} <= {effect.agent for effect in (await self.saga(order)).effects.values()}
+            return {*agents} <= {effect.agent for effect in (await self.kept(order)).effects.values()}
 
         await eventually(known, PATIENCE_S, what=f"the coordinator to know what {agents} did")
 
@@ -163,7 +163,7 @@ class Town(World):
         """Wait until a workflow has failed; return why."""
 
         async def why() -> str | None:
-            failure = (await self.saga(order)).failure
+            failure = (await self.kept(order)).failure
             return None if failure is None else failure.reason
 
         return str(await eventually(why, PATIENCE_S, what=f"{order} to fail"))
@@ -230,7 +230,7 @@ def agents_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -> Age
             await street.died("stock")
             town.let_go(owing)
             await town.until_asked(owing, "stock")
-            undone, phase = await town.undone(owing), (await town.saga(owing)).phase
+            undone, phase = await town.undone(owing), (await town.kept(owing)).phase
             town.let_go(acting)
             await street.died("card")
             await town.because(acting)
@@ -288,7 +288,7 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
             short = await town.order("card:holds", within=timedelta(seconds=4))
             for order in (short, long):
                 await town.until_known(order, "stock", "gift")
-            over_us = (await town.saga(short)).deadline_us
+            over_us = (await town.kept(short)).deadline_us
             assert over_us is not None
             town.mend(decided[Act.RETRY])
             for act, order in decided.items():
@@ -299,7 +299,7 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
             await town.repeat_activity()
             await eventually(lambda: time.time() * 1e6 > over_us, what="the deadline to pass")
             await street.up()
-            because, long_phase = await town.because(short), (await town.saga(long)).phase
+            because, long_phase = await town.because(short), (await town.kept(long)).phase
             for order in (short, long):
                 town.let_go(order)
             for partition in range(PARTITIONS):  # behind all there was to read
@@ -312,9 +312,9 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
 async def test_s02_a_step_refuses(town: Town, agents_died: AgentsDied) -> None:
     """What was done before is undone, although who has to is killed in it; in Kafka once."""
     order = agents_died.undoing
-    saga = await town.until(order, Phase.COMPENSATED)
-    assert saga.failure is not None
-    assert saga.failure.reason == "trade.refused, said by card"
+    kept = await town.until(order, Phase.COMPENSATED)
+    assert kept.failure is not None
+    assert kept.failure.reason == "trade.refused, said by card"
     assert (await town.undone(order), town.attempted(order).count("-stock")) == (["gift", "stock"], 2)
 
 
@@ -349,7 +349,7 @@ async def test_s12_a_diamond_fails_at_its_end(town: Town, coordinator_died: Coor
 async def test_s21_an_undo_fails_for_ever(town: Town, coordinator_died: CoordinatorDied) -> None:
     """It is parked, told once, and stays so when the coordinator is killed; what led to it is as it was."""
     order = coordinator_died.parked
-    assert (await town.saga(order)).phase is Phase.PARKED
+    assert (await town.kept(order)).phase is Phase.PARKED
     assert "stock" not in await town.undone(order)
     told = [one for one in await town.events(SagaParked) if envelope_of(one).correlation_id == order]
     assert [(one.agent, one.problem) for one in told] == [("card", "ConnectionError: -card")]

@@ -1,5 +1,7 @@
 """Which state a workflow is in, and what is still to do."""
 
+from typing import NamedTuple
+
 import pytest
 
 from antiphon.schemas.envelope import Envelope
@@ -158,13 +160,15 @@ def given_up(story: Story) -> tuple[SeenEvent, SeenEvent]:
     return story.undo_asked(reserved, refused), reserved
 
 
-def saga_said(story: Story, type: str, at_ms: float, *, parent_id: str | None = None, **data: str | None) -> None:
+def saga_said(
+    story: Story, type: str, at_ms: float, *, parent_id: str | None = None, source: str = "/test", **data: str | None
+) -> None:
     """Something is said about the workflow's undoing."""
     id = caused_id(story.root_id, type, len(story.events))
     envelope = Envelope(
         id=id,
         type=f"antiphon.saga.{type}",
-        source="/test",
+        source=source,
         time_us=START_US + round(at_ms * 1_000),
         correlation_id=story.root_id,
         parent_id=parent_id,
@@ -253,3 +257,92 @@ def test_an_unseen_event_is_still_owed() -> None:
     story.handled("stock", story.published("order.placed"), Says("order.confirmed"))
     story.events.pop()
     assert verdict(story.stitched()) == ("running", [("mail", "unseen")])
+
+
+class Voyage(NamedTuple):
+    """A voyage whose saga has asked for a train and a hotel; the train is reserved, and can be undone."""
+
+    story: Story
+    planned: SeenEvent
+    train: SeenEvent
+    hotel: SeenEvent
+    reserved: SeenEvent
+
+    @property
+    def verdict(self) -> tuple[str, list[tuple[str, str]]]:
+        return verdict(self.story.stitched())
+
+    def fails(self, scope: str | None, *, by: str = "voyage") -> SeenEvent:
+        """A saga says that what follows from *scope* is to be undone."""
+        said = Says(FAILED, {"scope": scope} if scope else {}, fails=True, topic="antiphon.saga.events")
+        [failed] = self.story.handled(by, self.reserved, said)
+        return failed
+
+
+FAILED = "antiphon.saga.failed"
+
+
+@pytest.fixture
+def voyage() -> Voyage:
+    story = Story()
+    story.works("voyage", hears=["voyage.planned"], emits=["reserve.train", "reserve.hotel"], fails=[FAILED])
+    story.works("train", hears=["reserve.train"], emits=["train.reserved"], undoes=["train.reserved"])
+    story.works("hotel", hears=["reserve.hotel"], fails=["hotel.full"])
+    story.works("compensation")
+    planned = story.published("voyage.planned")
+    train, hotel = story.handled("voyage", planned, Says("reserve.train"), Says("reserve.hotel"))
+    [reserved] = story.handled("train", train, Says("train.reserved", undo=True))
+    return Voyage(story, planned, train, hotel, reserved)
+
+
+def test_a_step_that_a_saga_goes_on_without_is_no_failure(voyage: Voyage) -> None:
+    """What it refused was told to the saga, which left it."""
+    [full] = voyage.story.handled("hotel", voyage.hotel, Says("hotel.full", fails=True))
+    assert voyage.verdict == ("compensating", [("compensation", "hotel.full")])
+    saga_said(voyage.story, "told", 50, what="failed", event_id=full.id, about=voyage.hotel.id)
+    voyage.fails(voyage.hotel.id)
+    assert voyage.verdict == ("completed", [])
+
+
+def test_what_an_optional_step_did_is_undone_while_the_rest_runs(voyage: Voyage) -> None:
+    """The train, which was optional: nothing says that the workflow is undone."""
+    failed = voyage.fails(voyage.train.id)
+    assert voyage.verdict == ("running", [("hotel", "reserve.hotel"), ("compensation", FAILED)])
+    asked = voyage.story.undo_asked(voyage.reserved, failed)
+    assert voyage.verdict == ("running", [("hotel", "reserve.hotel"), ("train", "antiphon.undo.requested")])
+    voyage.story.handled("train", asked)
+    voyage.story.handled("hotel", voyage.hotel)
+    assert voyage.verdict == ("completed", [])
+
+
+@pytest.mark.parametrize(
+    ("scope", "state"),
+    [("planned", "compensating"), ("train", "compensating"), ("hotel", "failed"), (None, "compensating")],
+    ids=["all", "what the train's command started", "what the hotel's started", "it cannot be read"],
+)
+def test_what_follows_from_where_a_saga_began_is_undone(voyage: Voyage, scope: str | None, state: str) -> None:
+    """And nothing else; what cannot be read is taken for all."""
+    voyage.story.handled("hotel", voyage.hotel)
+    begun = {"planned": voyage.planned.id, "train": voyage.train.id, "hotel": voyage.hotel.id}
+    voyage.fails(begun.get(scope or ""), by="nested")
+    assert voyage.verdict == (state, [("compensation", FAILED)] if state == "compensating" else [])
+
+
+def test_a_saga_that_can_undo_its_own_command_is_owed_that() -> None:
+    """The command is an effect of the saga's."""
+    story = Story()
+    story.works("voyage", hears=["voyage.planned"], emits=["charge.card"], undoes=["charge.card"], fails=[FAILED])
+    story.works("compensation")
+    planned = story.published("voyage.planned")
+    [charge] = story.handled("voyage", planned, Says("charge.card", undo=True))
+    Voyage(story, planned, charge, charge, charge).fails(charge.id)
+    assert verdict(story.stitched()) == ("running", [("compensation", FAILED)])
+
+
+def test_a_workflow_that_is_cancelled_is_undone_whole(voyage: Voyage) -> None:
+    """Also what a saga would have gone on with."""
+    voyage.story.handled("hotel", voyage.hotel)
+    voyage.fails(voyage.hotel.id)
+    assert voyage.verdict == ("completed", [])
+    saga_said(voyage.story, "intervened", 70, act="cancel", event_id=None)
+    assert voyage.verdict == ("compensating", [("compensation", FAILED)])

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+from agency import VOYAGE, RefundCard
+from voyage import (
+    CardCharged,
+    CardRefused,
+    ChargeCard,
+    HotelFull,
+    HotelReserved,
+    ReserveHotel,
+    ReserveTrain,
+    TrainFull,
+    TrainReserved,
+)
+
 from antiphon.agents.agent import Agent
 from antiphon.bus.consumer import Consumer
+from antiphon.bus.heartbeat import AgentSeen, hears, says
 from antiphon.schemas.event import Event
 from antiphon.testing.story import Story
 from antiphon.tracing.topology import (
@@ -133,6 +150,57 @@ def test_a_join_of_what_never_meets_is_found() -> None:
     assert [(finding.about, finding.message) for finding in found] == [
         ("reserved", "policy joins reserved, whose class names a key of its own: the inputs never meet")
     ]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_saga_is_no_agent_that_forgot_to_undo(*, heard: bool) -> None:
+    """Its answers lead to later steps, so nothing comes round; its commands have undos by its steps, and need none of its own."""
+    consumers = [VOYAGE.consumer(), *(one.consumer() for one in clerks())]
+    if heard:
+        told = [
+            AgentSeen(**SEEN, agent=one.name, hears=hears(one), emits=says(one), undoes=[*one.undoes])
+            for one in consumers
+        ]
+        mesh = from_heartbeats(told)
+    else:
+        mesh = [from_consumer(one) for one in consumers]
+    found = [(finding.kind, finding.about) for finding in lint(mesh, live=False)]
+    assert found == [(Kind.DEAD_SUBSCRIPTION, "voyage.planned"), (Kind.ORPHAN_EVENT, "voyage.paid")]
+
+
+def clerks() -> list[Agent]:
+    """The agents of the voyage's steps. Train can refuse, for the whole workflow."""
+    train, hotel, card = Agent("train"), Agent("hotel"), Agent("card")
+
+    @train.on(ReserveTrain)
+    async def ride(asked: ReserveTrain) -> TrainReserved | TrainFull: ...  # type: ignore[empty-body]
+
+    @train.undoes(TrainReserved)
+    async def walk(reserved: TrainReserved) -> None: ...
+
+    @hotel.on(ReserveHotel)
+    async def book(asked: ReserveHotel) -> HotelReserved | HotelFull: ...  # type: ignore[empty-body]
+
+    @hotel.undoes(HotelReserved)
+    async def cancel(reserved: HotelReserved) -> None: ...
+
+    @card.on(ChargeCard)
+    async def pay(asked: ChargeCard) -> CardCharged | CardRefused: ...  # type: ignore[empty-body]
+
+    @card.on(RefundCard)
+    async def refund(asked: RefundCard) -> None: ...
+
+    return [train, hotel, card]
+
+
+SEEN: dict[str, Any] = {
+    "version": "0",
+    "instance": "i",
+    "started_us": 0,
+    "time_us": 0,
+    "interval_s": 1.0,
+    "capacity": 1,
+}
 
 
 def test_read_from_heartbeats() -> None:

@@ -1,7 +1,7 @@
 """One workflow as undoing sees it: its causal graph, what in it can be undone, and how far that is.
 
 Values only. An *effect* is an event whose agent can undo it. All that is
-needed to go on after a crash stands here, as JSON.
+needed to go on after a crash stands here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from antiphon.bus.activity import Handled
+from antiphon.bus.delivery import Outcome
 from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.schemas.ids import caused_id
 
@@ -40,14 +39,13 @@ class Status(StrEnum):
     """It is not undone, and an operator said to go on all the same."""
 
 
+FINAL = frozenset({Outcome.COMPLETED, Outcome.SKIPPED, Outcome.DEAD_LETTERED, Outcome.EXPIRED})
+"""The outcomes after which an agent is through with an event."""
+
 SETTLED = frozenset({Status.UNDONE, Status.SKIPPED})
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Node(_Value):
+class Node(NamedTuple):
     """An event of the workflow, and who is through with it."""
 
     type: str
@@ -66,7 +64,7 @@ class Node(_Value):
     """The sagas that it started, and what each was last told of its undoing."""
 
 
-class Effect(_Value):
+class Effect(NamedTuple):
     """What there is to undo about an event."""
 
     agent: str
@@ -86,9 +84,11 @@ class Effect(_Value):
     """Why its undo was given up, or who skipped it and why."""
     via: tuple[str, ...] = ()
     """Commands that undo it, and are not handled yet."""
+    again: int = 0
+    """How often it happened after all when it had been undone, and is undone once more."""
 
 
-class Failure(_Value):
+class Failure(NamedTuple):
     """The first sign that the workflow failed, or a saga in it."""
 
     event_id: str
@@ -99,7 +99,15 @@ class Failure(_Value):
     """Whose scope that is."""
 
 
-class Saga(_Value):
+class Want(NamedTuple):
+    """An entity that the workflow holds, or waits for."""
+
+    entity: str
+    withdrawn: bool = False
+    """It failed, and need not wait any more."""
+
+
+class Workflow(NamedTuple):
     """One workflow. Ids are events'."""
 
     failure: Failure | None = None
@@ -107,6 +115,8 @@ class Saga(_Value):
     """By the event they follow from: parts that are undone although the workflow did not fail by that."""
     events: Mapping[str, Node] = {}
     effects: Mapping[str, Effect] = {}
+    wants: Mapping[str, Want] = {}
+    """By the event that asks for it, what is held until it has ended."""
     began_us: int | None = None
     """When its root was published, where it has a deadline and that was told."""
     deadline_us: int | None = None
@@ -126,10 +136,13 @@ class Saga(_Value):
             return Phase.COMPLETED if self.ended else Phase.RUNNING
         return Phase.COMPENSATED if self.ended else Phase.COMPENSATING
 
-    def with_effect(self, id: str, **change: object) -> Saga:
-        """Return this saga with one effect changed."""
-        changed = self.effects[id].model_copy(update=change)
-        return self.model_copy(update={"effects": {**self.effects, id: changed}})
+    def with_effect(self, id: str, effect: Effect) -> Workflow:
+        """Return this workflow with one effect changed, or added."""
+        return self._replace(effects={**self.effects, id: effect})
+
+    def with_events(self, events: Mapping[str, Node]) -> Workflow:
+        """Return this workflow with some events changed, or added."""
+        return self._replace(events={**self.events, **events})
 
 
 class Mesh(Protocol):
@@ -164,6 +177,8 @@ class Fact(NamedTuple):
     failing: tuple[str, ...] = ()
     scoped: Mapping[str, SagaFailed] = {}
     """By id, those of the emitted events that say what of the workflow is to be undone."""
+    wanted: Mapping[str, str] = {}
+    """By id, those of the emitted events that ask to hold something, and what."""
 
 
 class Undo(NamedTuple):
@@ -191,9 +206,18 @@ class Tell(NamedTuple):
     reason: str
 
 
-Command: TypeAlias = Undo | Park | Tell
+class Free(NamedTuple):
+    """The command to say that an entity is needed no more, by the events that asked for it."""
+
+    entity: str
+    requests: tuple[str, ...]
+    withdrawn: bool
+    """What waits for it need not; what holds it goes on."""
 
 
-def undo_id(event_id: str) -> str:
+Command: TypeAlias = Undo | Park | Tell | Free
+
+
+def undo_id(event_id: str, again: int = 0) -> str:
     """Return the id of the request to undo an event: always the same, so asking twice asks once."""
-    return caused_id(event_id, "antiphon.undo", 0)
+    return caused_id(event_id, "antiphon.undo", again)

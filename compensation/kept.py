@@ -1,0 +1,99 @@
+"""A workflow as it stands in the coordinator's state: as JSON, with what is as usual left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import compress
+from operator import ne
+from typing import Any, NamedTuple
+
+from antiphon.compensation.workflow import Effect, Failure, Node, Status, Want, Workflow
+
+NOTHING = Workflow()
+"""A workflow of which nothing is known, or needed any more."""
+
+
+class Kept(NamedTuple):
+    """What stands in the state under a workflow's id."""
+
+    workflow: Workflow = NOTHING
+    touched_us: int = 0
+    """When something last happened in it; 0 where nothing stands there."""
+    due_us: int = 0
+    """When it is looked at again. The agenda may name it at other times too; those are void."""
+
+    def written(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        workflow = self.workflow
+        said = _but_usual(workflow, _USUAL)
+        if workflow.failure is not None:
+            said["failure"] = _but_usual(workflow.failure, _USUAL_FAILURE)
+        if workflow.scopes:
+            said["scopes"] = {id: _but_usual(failure, _USUAL_FAILURE) for id, failure in workflow.scopes.items()}
+        if workflow.events:
+            said["events"] = {id: _but_usual(node, _USUAL_NODE) for id, node in workflow.events.items()}
+        if workflow.wants:
+            said["wants"] = {id: _but_usual(want, _USUAL_WANT) for id, want in workflow.wants.items()}
+        if workflow.effects:
+            said["effects"] = {id: _but_usual(effect, _USUAL_EFFECT) for id, effect in workflow.effects.items()}
+        return {"workflow": said, "touched_us": self.touched_us, "due_us": self.due_us}
+
+
+def kept(said: Mapping[str, Any]) -> Kept:
+    """Read what `Kept.written` wrote; nothing from nothing."""
+    if not said:
+        return _NOT_KEPT
+    workflow = said["workflow"]
+    failure = workflow.get("failure")
+    return Kept(
+        workflow=Workflow(
+            failure=None if failure is None else Failure(**failure),
+            scopes={id: Failure(**failure) for id, failure in workflow.get("scopes", _NONE).items()},
+            events={id: _node(node) for id, node in workflow.get("events", _NONE).items()},
+            effects={id: _effect(effect) for id, effect in workflow.get("effects", _NONE).items()},
+            wants={id: Want(**want) for id, want in workflow.get("wants", _NONE).items()},
+            began_us=workflow.get("began_us"),
+            deadline_us=workflow.get("deadline_us"),
+            forced=workflow.get("forced", False),
+            forgetful=workflow.get("forgetful", False),
+            ended=workflow.get("ended", False),
+        ),
+        touched_us=said["touched_us"],
+        due_us=said["due_us"],
+    )
+
+
+_NOT_KEPT = Kept()
+_NONE: Mapping[str, Any] = {}
+
+# By place, what a field is as a rule; what is never left out is like nothing.
+_NEVER = object()
+_USUAL = tuple(NOTHING)
+_USUAL_FAILURE = (_NEVER, _NEVER, *Failure("", "")[2:])
+_USUAL_WANT = (_NEVER, *Want("")[1:])
+_USUAL_NODE = (_NEVER, *Node("")[1:])
+_USUAL_EFFECT = (_NEVER, _NEVER, _NEVER, *Effect("", "", "")[3:])
+
+
+def _but_usual(value: Workflow | Failure | Want | Node | Effect, usual: Iterable[object]) -> dict[str, Any]:
+    return dict(compress(zip(value._fields, value, strict=True), map(ne, value, usual)))
+
+
+def _node(said: Mapping[str, Any]) -> Node:
+    return Node(
+        said["type"],
+        tuple(said.get("parents", ())),
+        tuple(said.get("done", ())),
+        said.get("held", False),
+        said.get("past", False),
+        said.get("aftermath", False),
+        said.get("by", ""),
+        said.get("sagas", _NONE),
+    )
+
+
+def _effect(said: Mapping[str, Any]) -> Effect:
+    effect = Effect(**said)
+    if "status" in said or "via" in said:
+        return effect._replace(status=Status(effect.status), via=tuple(effect.via))
+    return effect

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator, Sequence
@@ -22,16 +21,15 @@ from antiphon.bus.record import Record
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers, now_us
-from antiphon.schemas.errors import NotAnEventError, SchemaError
-from antiphon.schemas.store import AvroSchema, MemoryStore, Reference
+from antiphon.schemas.errors import NotAnEventError
+from antiphon.schemas.store import MemoryStore
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Sqlite
-from antiphon.tracing.index.rows import Reader
-from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.reading import read_workflow
+from tests.tracing.reading import Read, learn, relevant
 
 
 class OrderPlaced(Event):
@@ -125,9 +123,7 @@ async def _corpus() -> tuple[MemoryMesh, dict[str, str], tuple[Record, ...]]:
     for event_class in (Activity, AgentSeen):
         await mesh.codec.announce([event_class])
     records = [*_odder(mesh.codec, records)]
-    for record in records:
-        with contextlib.suppress(SchemaError):
-            await mesh.codec.learn((record.value or b"")[2:10])
+    await learn(mesh.codec, records)
     return mesh, ids, tuple(records)
 
 
@@ -152,34 +148,6 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
 
 
 AT_US = now_us() + 10_000_000
-
-
-class Read:
-    """A tracer's writing without its reading: records in, in whatever order."""
-
-    def __init__(self, path: Path | None, codec: Codec) -> None:
-        self.database = Sqlite(path, writes=True)
-        self.writer = Writer(self.database)
-        self.codec = codec
-
-    def take(self, records: Sequence[Record]) -> None:
-        sources = {topic: self.writer.source(topic, "") for topic in sorted({record.topic for record in records})}
-        references = {record.value[2:10] for record in records if record.value}
-        schemas: dict[Reference, AvroSchema] = {
-            reference: schema for reference in references if (schema := self.codec.known(reference))
-        }
-        unknown = {*references} - {*schemas}
-        rows = Reader(self.codec, sources, self.writer.numbers, unknown=unknown).rows(records)
-        reached = [Position(sources[record.topic].no, record.partition, record.offset + 1) for record in records]
-        self.writer.write(rows, reached, schemas)
-
-    def settle(self, at_us: int) -> None:
-        while self.writer.settle(now_us=at_us):
-            pass
-
-
-def relevant(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if not record.topic.endswith((".state", ".dead", "antiphon.schemas"))]
 
 
 def content(database: Sqlite) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon import Agent, Context, Event, PermanentError, RetryPolicy
@@ -259,6 +259,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(headers=HEADERS, key=TEXT | st.none())
 def test_headers_read_by_hand_say_what_the_envelope_says(headers: dict[str, bytes | None], key: bytes | None) -> None:
     """Whatever stands in them: the same event, or none."""

@@ -30,6 +30,7 @@ from tests.tracing.reading import Read, learn, relevant
 
 WORKFLOWS = int(os.environ.get("ANTIPHON_TRUTHS", "240"))
 TOGETHER = 6
+PARTS = max(4, WORKFLOWS // 300)
 
 
 class Opened(Event):
@@ -280,10 +281,10 @@ def differences(told: Truth, listed: Listed, workflow: Workflow, twist: str) -> 
         yield f"expected what was booked to be undone once if it failed, got {undone} requests"
 
 
-@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("first", range(PARTS))
 def test_what_is_seen_is_what_happened(first: int, caplog: pytest.LogCaptureFixture) -> None:
     """State, parents, failing agent and cost of every workflow, in whatever order its records are read."""
-    seeds = range(first, WORKFLOWS // TOGETHER, 4)
+    seeds = range(first, math.ceil(WORKFLOWS / TOGETHER), PARTS)
     with caplog.at_level(logging.CRITICAL + 1, logger="antiphon"):
         found = [line for seed in seeds for line in problems(seed)]
     assert found == []

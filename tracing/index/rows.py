@@ -303,7 +303,7 @@ def _more(envelope: Envelope) -> str | None:
             ("replay_of", envelope.replay_of),
             ("key", envelope.key),
         )
-        if value
+        if value not in (None, ())
     }
     return orjson.dumps(found).decode() if found else None
 

@@ -18,6 +18,7 @@ from antiphon import Agent, Context, Event, PermanentError, RetryPolicy
 from antiphon.bus.activity import Activity
 from antiphon.bus.heartbeat import AgentSeen, Heard
 from antiphon.bus.record import Record
+from antiphon.bus.redrive import FROM
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers, now_us
@@ -135,6 +136,10 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
     yield dataclasses.replace(packed[2], offset=1_001, value=b"\xc3\x01" + b"?" * 20)
     yield dataclasses.replace(packed[2], offset=1_002, headers=[("ce_id", b"1")])
     yield dataclasses.replace(packed[2], offset=1_003, headers=[*packed[2].headers, ("traceparent", b"00-1-2-01")])
+    [letter] = [record for record in records if record.topic == "card.dead"][:1]
+    first = next(record for record in records if record.topic == "order.placed" and record.key == letter.key)
+    place = f"{first.topic}[{first.partition}]@{first.offset}".encode()
+    yield dataclasses.replace(first, topic="card.redrive", offset=7, headers=[*first.headers, (FROM, place)])
     # A worker of an agent that comes later hears of what is long done, and one of another version hears nothing.
     seen = AgentSeen(agent="audit", version="1", instance="a", started_us=0, time_us=AT_US, interval_s=1, capacity=1)
     audit = seen.model_copy(update={"hears": [Heard(type="parcel.sent", topic="parcel.sent")]})
@@ -236,6 +241,11 @@ def test_a_list_says_what_stitching_says() -> None:
             "outstanding": sorted({owed["agent"] for owed in document["outstanding"]}),
             "unattended": [],
         }
+        assert not [
+            warning
+            for warning in document["warnings"]
+            if warning["kind"] == "ID_CONFLICT" and "redrive" in str(warning)
+        ]
     assert sorted(states(index).values()) == ["compensated"] * 2 + ["running"] * 4
 
 

@@ -69,6 +69,7 @@ class Contents:
         source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row
         rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
         data, problem = self._data(form, content)
+        topic, partition, offset = rest.get("origin", (self.topics[source], part, place))
         return SeenEvent(
             envelope=Envelope(
                 id=id_of(id),
@@ -86,9 +87,9 @@ class Contents:
                 replay_of=rest.get("replay_of"),
                 key=rest.get("key"),
             ),
-            topic=self.topics[source],
-            partition=part,
-            offset=place,
+            topic=topic,
+            partition=partition,
+            offset=offset,
             data=data,
             problem=problem,
         )

@@ -61,6 +61,9 @@ kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
 soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--seed 7 --events 100000 --kills 40"
 	@$(BIN)/python tests/kafka/soak.py $(ARGS)
 
+truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
+	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
+
 bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
@@ -76,4 +79,4 @@ clean: ## remove what was made here, .venv too
 	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths bench lock clean

@@ -27,6 +27,7 @@ import keys
 import latency
 import processes
 import restore
+import seeing
 import slow
 import takeover
 import undoing
@@ -56,6 +57,7 @@ EXPERIMENTS: Sequence[Experiment] = (
     keys.EXPERIMENT,
     takeover.EXPERIMENT,
     undoing.EXPERIMENT,
+    seeing.EXPERIMENT,
 )
 # Tables of their own: what they measure needs no broker.
 SCRIPTS = ("codec", "startup")

@@ -217,7 +217,7 @@ class _Drawing:
         if hop.undo is not None and hop.undo.set_aside:
             yield from self._failure(hop.undo.attempts[-1]["error"], hop.event, before)
         if self.payloads and hop.event is not None:
-            yield Text.assemble((before, "dim"), (_json(hop.event["data"]), "dim"))
+            yield Text.assemble((before, "dim"), (_data(hop.event), "dim"))
 
     def _failure(self, error: Json | None, heard: Json | None, before: str) -> Iterator[Text]:
         if error is not None:
@@ -231,7 +231,7 @@ class _Drawing:
             yield from (Text.assemble((before, "dim"), (inert(rest), "red")) for rest in more)
         if heard is not None and not self.payloads:
             room = max(self.width - cell_len(before) - len("input: "), 20)
-            yield Text.assemble((before, "dim"), ("input: ", "dim"), _json(heard["data"], at_most=room))
+            yield Text.assemble((before, "dim"), ("input: ", "dim"), _data(heard, at_most=room))
 
     # -- the end ------------------------------------------------------------
 
@@ -355,6 +355,13 @@ def _append(text: Text, notes: Text) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _data(event: Json, *, at_most: int | None = None) -> str:
+    """Write an event's data; where it cannot be read, where it stands: its bytes are there for whoever has to look."""
+    if event["data"] is None:
+        return f"cannot be read; it is {inert(event['topic'])}[{event['partition']}]@{event['offset']}"
+    return _json(event["data"], at_most=at_most)
 
 
 def _json(data: object, *, at_most: int | None = None) -> str:

@@ -45,8 +45,12 @@ class Delivered:
     def rank(self) -> tuple[object, ...]:
         """Return what deliveries are sorted by: time, agent, attempt, then whatever still tells two apart."""
         first = (self.started_us, self.agent, self.attempt, self.event_id, self.instance, self.version, self.outcome)
-        rest = (self.duration_us, self.queue_us, str(self.emitted), str(self.error), str(self.usage))
-        return (*first, *rest, str(self.confidence))
+        said = tuple((emitted.id, emitted.type, emitted.fails) for emitted in self.emitted)
+        error = () if self.error is None else (self.error.type, self.error.message, self.error.traceback)
+        calls = tuple(
+            (call.model, call.input_tokens, call.output_tokens, call.cost, call.currency) for call in self.usage
+        )
+        return (*first, self.duration_us, self.queue_us, said, error, calls, str(self.confidence))
 
 
 def deliveries_of(correlation_id: str, activity: Iterable[Activity]) -> list[Delivered]:

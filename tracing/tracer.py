@@ -107,7 +107,7 @@ class Tracer:
         self._next: dict[TopicPartition, int] = {}
         self._unknown: set[Reference] = set()
         self._known: set[Reference] = set()
-        self._reader = Reader(codec, self._sources, writer.numbers)
+        self._reader = Reader(codec, self._sources, writer.numbers, names)
         self._tended_at = 0.0
 
     async def catch_up(self, progress: Progress | None = None) -> None:

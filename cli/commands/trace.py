@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import orjson
 import typer
 
 from antiphon.cli import output
 from antiphon.cli.asking import From, Place, Source, opened_index, settings_with
-from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.options import given
 from antiphon.cli.tree import render
@@ -21,6 +20,9 @@ from antiphon.tracing.perfetto import perfetto as as_perfetto
 from antiphon.tracing.reading import follow as as_it_changes
 from antiphon.tracing.reading import read_workflow
 from antiphon.tracing.workflow import Workflow
+
+if TYPE_CHECKING:
+    from antiphon.cli.cluster import Cluster
 
 _LISTED = 10
 
@@ -87,6 +89,8 @@ def _kept(id: str, source: From, place: str | None) -> Workflow | None:
 
 
 async def _trace(id: str, draw: Draw, *, follow: bool) -> None:
+    from antiphon.cli.cluster import opened  # noqa: PLC0415 - the Kafka client, which an index does without
+
     async with opened() as cluster:
         workflow = await _find(cluster, id)
         if not follow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator, Sequence
@@ -12,26 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon import Agent, Context, Event, PermanentError, RetryPolicy
 from antiphon.bus.activity import Activity
 from antiphon.bus.heartbeat import AgentSeen, Heard
 from antiphon.bus.record import Record
+from antiphon.bus.redrive import FROM
 from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers, now_us
-from antiphon.schemas.errors import NotAnEventError, SchemaError
-from antiphon.schemas.store import AvroSchema, MemoryStore, Reference
+from antiphon.schemas.errors import NotAnEventError
+from antiphon.schemas.store import MemoryStore
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Sqlite
-from antiphon.tracing.index.rows import Reader
-from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.reading import read_workflow
+from tests.tracing.reading import Read, learn, relevant
 
 
 class OrderPlaced(Event):
@@ -125,9 +124,7 @@ async def _corpus() -> tuple[MemoryMesh, dict[str, str], tuple[Record, ...]]:
     for event_class in (Activity, AgentSeen):
         await mesh.codec.announce([event_class])
     records = [*_odder(mesh.codec, records)]
-    for record in records:
-        with contextlib.suppress(SchemaError):
-            await mesh.codec.learn((record.value or b"")[2:10])
+    await learn(mesh.codec, records)
     return mesh, ids, tuple(records)
 
 
@@ -139,6 +136,10 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
     yield dataclasses.replace(packed[2], offset=1_001, value=b"\xc3\x01" + b"?" * 20)
     yield dataclasses.replace(packed[2], offset=1_002, headers=[("ce_id", b"1")])
     yield dataclasses.replace(packed[2], offset=1_003, headers=[*packed[2].headers, ("traceparent", b"00-1-2-01")])
+    [letter] = [record for record in records if record.topic == "card.dead"][:1]
+    first = next(record for record in records if record.topic == "order.placed" and record.key == letter.key)
+    place = f"{first.topic}[{first.partition}]@{first.offset}".encode()
+    yield dataclasses.replace(first, topic="card.redrive", offset=7, headers=[*first.headers, (FROM, place)])
     # A worker of an agent that comes later hears of what is long done, and one of another version hears nothing.
     seen = AgentSeen(agent="audit", version="1", instance="a", started_us=0, time_us=AT_US, interval_s=1, capacity=1)
     audit = seen.model_copy(update={"hears": [Heard(type="parcel.sent", topic="parcel.sent")]})
@@ -152,34 +153,6 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
 
 
 AT_US = now_us() + 10_000_000
-
-
-class Read:
-    """A tracer's writing without its reading: records in, in whatever order."""
-
-    def __init__(self, path: Path | None, codec: Codec) -> None:
-        self.database = Sqlite(path, writes=True)
-        self.writer = Writer(self.database)
-        self.codec = codec
-
-    def take(self, records: Sequence[Record]) -> None:
-        sources = {topic: self.writer.source(topic, "") for topic in sorted({record.topic for record in records})}
-        references = {record.value[2:10] for record in records if record.value}
-        schemas: dict[Reference, AvroSchema] = {
-            reference: schema for reference in references if (schema := self.codec.known(reference))
-        }
-        unknown = {*references} - {*schemas}
-        rows = Reader(self.codec, sources, self.writer.numbers, unknown=unknown).rows(records)
-        reached = [Position(sources[record.topic].no, record.partition, record.offset + 1) for record in records]
-        self.writer.write(rows, reached, schemas)
-
-    def settle(self, at_us: int) -> None:
-        while self.writer.settle(now_us=at_us):
-            pass
-
-
-def relevant(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if not record.topic.endswith((".state", ".dead", "antiphon.schemas"))]
 
 
 def content(database: Sqlite) -> dict[str, list[Any]]:
@@ -268,6 +241,11 @@ def test_a_list_says_what_stitching_says() -> None:
             "outstanding": sorted({owed["agent"] for owed in document["outstanding"]}),
             "unattended": [],
         }
+        assert not [
+            warning
+            for warning in document["warnings"]
+            if warning["kind"] == "ID_CONFLICT" and "redrive" in str(warning)
+        ]
     assert sorted(states(index).values()) == ["compensated"] * 2 + ["running"] * 4
 
 
@@ -291,6 +269,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(headers=HEADERS, key=TEXT | st.none())
 def test_headers_read_by_hand_say_what_the_envelope_says(headers: dict[str, bytes | None], key: bytes | None) -> None:
     """Whatever stands in them: the same event, or none."""

@@ -11,7 +11,7 @@ from antiphon.bus.activity import Emitted, Failure, Spent
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError, UnknownSchemaError
-from antiphon.schemas.store import MemoryStore
+from antiphon.schemas.store import MemoryStore, Reference
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
@@ -44,6 +44,8 @@ class Contents:
         self.names: dict[int, str] = {}
         self.topics: dict[int, str] = {}
         self._codec = Codec(MemoryStore())
+        self._lacking: set[Reference] = set()
+        """Schemas that were not there when they were looked for; whoever asks again for them opens it again."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -67,6 +69,7 @@ class Contents:
         source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row
         rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
         data, problem = self._data(form, content)
+        topic, partition, offset = rest.get("origin", (self.topics[source], part, place))
         return SeenEvent(
             envelope=Envelope(
                 id=id_of(id),
@@ -84,9 +87,9 @@ class Contents:
                 replay_of=rest.get("replay_of"),
                 key=rest.get("key"),
             ),
-            topic=self.topics[source],
-            partition=part,
-            offset=place,
+            topic=topic,
+            partition=partition,
+            offset=offset,
             data=data,
             problem=problem,
         )
@@ -106,7 +109,10 @@ class Contents:
         try:
             try:
                 return to_json(self._codec.shown(value)), None
-            except UnknownSchemaError:
+            except UnknownSchemaError as error:
+                if error.reference in self._lacking:
+                    raise
+                self._lacking.add(error.reference)
                 self.refresh()
                 return to_json(self._codec.shown(value)), None
         except SchemaError as error:

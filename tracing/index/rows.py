@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.record import Record
+from antiphon.bus.names import Names
+from antiphon.bus.record import Position, Record
+from antiphon.bus.redrive import FROM, origin_of
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope, from_headers, parse_time
 from antiphon.schemas.errors import NotAnEventError, SchemaError
@@ -24,7 +26,9 @@ FAILS, UNDO, TOLD = 1, 2, 4
 """What is marked on an emitted event."""
 NO_VALUE = "the record has no value"
 
-_RARE = frozenset(("ce_causes", "traceparent", "ce_deadline", "ce_budget", "ce_tenant", "ce_replayof", "ce_dataref"))
+_RARE = frozenset(
+    ("ce_causes", "traceparent", "ce_deadline", "ce_budget", "ce_tenant", "ce_replayof", "ce_dataref", FROM)
+)
 _of = itemgetter(
     "event_id",
     "event_type",
@@ -112,6 +116,7 @@ class Reader:
     sources: Mapping[str, Source]
     """By the topic's name on the cluster; records of others are passed over."""
     numbers: Numbers
+    names: Names = dataclasses.field(default_factory=Names)
     masked: Collection[Reference] = frozenset()
     """Schemas that have something in them that is not to be seen."""
     unknown: Collection[Reference] = frozenset()
@@ -142,9 +147,10 @@ class Reader:
         row = self._plain(found, record.key)
         if row is None:
             try:
-                row = self._any(from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms))
+                envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
             except NotAnEventError:
                 return
+            row = self._any(envelope, origin_of(record))
         workflow = row[0]
         rows.events.append((workflow, source, part, place, *row[1:]))
         value = record.value
@@ -186,7 +192,7 @@ class Reader:
             number = self._numbered[name] = self.numbers[name.decode()]
         return number
 
-    def _any(self, envelope: Envelope) -> Row:
+    def _any(self, envelope: Envelope, origin: Position | None) -> Row:
         parent = envelope.parent_id
         return (
             key_of(envelope.correlation_id),
@@ -196,7 +202,7 @@ class Reader:
             envelope.time_us,
             None if parent is None else key_of(parent),
             envelope.hops,
-            _more(envelope),
+            _more(envelope, None if origin is None else origin._replace(topic=self.names.plain(origin.topic))),
         )
 
     def _content(self, record: Record) -> tuple[Form, bytes]:
@@ -290,8 +296,8 @@ def _key(id: bytes) -> bytes:
     return key_of(id.decode())
 
 
-def _more(envelope: Envelope) -> str | None:
-    """Return what few envelopes have, as JSON."""
+def _more(envelope: Envelope, origin: Position | None) -> str | None:
+    """Return what few events have, as JSON; *origin* is where one that was redriven as it was stood first."""
     found = {
         name: value
         for name, value in (
@@ -302,8 +308,9 @@ def _more(envelope: Envelope) -> str | None:
             ("tenant", envelope.tenant),
             ("replay_of", envelope.replay_of),
             ("key", envelope.key),
+            ("origin", None if origin is None else (*origin,)),
         )
-        if value
+        if value not in (None, ())
     }
     return orjson.dumps(found).decode() if found else None
 

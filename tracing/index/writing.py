@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple, cast
 
 import orjson
@@ -26,6 +27,7 @@ _AT_ONCE = 1_000
 _REMEMBERED = 30_000
 """Workflows of which the facts are kept in memory."""
 _ASKED = 500
+_MOMENT_US = 500_000
 _KNOWN = "SELECT workflow FROM workflows WHERE workflow IN ({marks}) UNION ALL SELECT workflow FROM touched WHERE workflow IN ({marks})"
 _NOBODY = '{"heard": {}, "failing": [], "coordinated": false}'
 _TOUCH_ALL = "INSERT INTO touched SELECT workflow FROM workflows WHERE true ON CONFLICT DO NOTHING"
@@ -61,6 +63,7 @@ class Writer:
         self._mesh: str | None = self.note("mesh")
         self._topics: set[str] = {*orjson.loads(self.note("topics") or "[]")}
         self._facts: dict[bytes, Facts] = {}
+        self._seen: tuple[int, Subscriptions] | None = None
 
     # -- what was read ------------------------------------------------------
 
@@ -94,6 +97,7 @@ class Writer:
     ) -> None:
         """Write *rows*, and that everything before *positions* was read: both or neither. Again changes nothing."""
         database, touched = self._database, sorted(rows.touched())
+        topics = self._topics | rows.topics
         begun = {workflow: Facts() for workflow in self._new(touched)}
         lacking = {named(one): schema for one, schema in (schemas or {}).items() if named(one) not in self._schemas}
         with database.transaction():
@@ -107,17 +111,17 @@ class Writer:
                 (tables.CALLS, rows.calls),
             ):
                 # Workflows that began together lie together, so rows in their order find their pages in memory.
-                some.sort(key=_place)
+                some.sort(key=itemgetter(0))
                 database.many(statement, some)
             if rows.workers:
                 database.many(tables.WORKERS, rows.workers)
             database.many(tables.TOUCHED, [(workflow,) for workflow in touched])
             database.many(tables.POSITIONS, positions)
-            if not rows.topics <= self._topics:
-                database.many(tables.NOTES, [("topics", orjson.dumps(sorted(self._topics | rows.topics)).decode())])
+            if topics != self._topics:
+                database.many(tables.NOTES, [("topics", orjson.dumps(sorted(topics)).decode())])
         self.numbers.fresh.clear()
         self._schemas |= lacking.keys()
-        self._topics |= rows.topics
+        self._topics = topics
         if rows.workers:
             self._workers = None
         self._remember(rows, begun)
@@ -180,8 +184,7 @@ class Writer:
 
         *now_us* decides whose word counts for an agent: that of its live workers, where there are any.
         """
-        mesh = subscriptions(self.workers().values(), now_us=now_us)
-        self._touch_changed(mesh)
+        mesh = self._mesh_at(now_us)
         database = self._database
         at_most = min(at_most or _AT_ONCE, _AT_ONCE)
         found = [row[0] for row in database.rows("SELECT workflow FROM touched ORDER BY workflow LIMIT ?", (at_most,))]
@@ -232,6 +235,13 @@ class Writer:
                 for name, seen in self._database.rows("SELECT name, seen FROM workers WHERE seen IS NOT NULL")
             }
         return self._workers
+
+    def _mesh_at(self, now_us: int) -> Subscriptions:
+        """Return the mesh as it is at *now_us*, or was a moment before; and have looked at what that changes."""
+        if self._workers is None or self._seen is None or not 0 <= now_us - self._seen[0] < _MOMENT_US:
+            self._seen = now_us, subscriptions(self.workers().values(), now_us=now_us)
+            self._touch_changed(self._seen[1])
+        return self._seen[1]
 
     def _touch_changed(self, mesh: Subscriptions) -> None:
         """Have workflows looked at again in which other agents owe something, as the mesh is now."""
@@ -286,10 +296,6 @@ class Writer:
             for table in _TABLES:
                 self._database.many(f"DELETE FROM {table} WHERE workflow = ?", workflows)  # noqa: S608 - what comes from outside is bound
         return len(workflows)
-
-
-def _place(row: Row) -> Row:
-    return row[:4]
 
 
 _HOLDS = {ACTIVITY: Holds.ACTIVITY, AGENTS: Holds.AGENTS}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Set
 from antiphon.bus.record import TopicPartition
 
 _SHORTEST_S = 0.002
-_LONGEST_S = 0.025
+_LONGEST_S = 0.05
 
 
 class Rest:

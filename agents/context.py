@@ -68,7 +68,17 @@ class Context:
         Made to be handed on: `asyncio.timeout(context.remaining())`.
         """
         us = self._delivery.envelope.deadline_us
-        return None if us is None else max(0.0, us / 1e6 - time.time())
+        now_s = self.now().timestamp() if self._delivery.replaying else time.time()
+        return None if us is None else max(0.0, us / 1e6 - now_s)
+
+    def now(self) -> datetime:
+        """Return when this attempt at the event began, in UTC.
+
+        Ask it rather than the clock for what goes into events and state: a
+        replay is told the time of then, so that what comes of it is the same.
+        """
+        us = self._delivery.started_us
+        return datetime.now(UTC) if us is None else _EPOCH + timedelta(microseconds=us)
 
     @property
     def replaying(self) -> bool:

@@ -73,6 +73,10 @@ class Handled(_Part):
     confidence: float | None = None
     deadline_us: int | None = None
     """By when the event's workflow should be done."""
+    effects: dict[str, bytes] = {}
+    """What the side effects of `context.once` returned, by name, JSON: so that the event can be handled again without them."""
+    changed: bool = False
+    """Records of the agent's state were written, with the event's id in their headers."""
 
 
 class Activity(Event, type="antiphon.activity.recorded", topic=ACTIVITY):

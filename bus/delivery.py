@@ -97,6 +97,10 @@ class Delivery:
     """Ids of the other events that led to this call (a join); set by dispatch."""
     usage: list[Usage] = dataclasses.field(default_factory=list[Usage])
     confidence: float | None = None
+    effects: dict[str, Any] | None = None
+    """Results of side effects that ran for this event, by name; None where it was not asked for any."""
+    started_us: int | None = None
+    """When the attempt began; None where nobody took note."""
 
     @property
     def state_key(self) -> str:

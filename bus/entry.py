@@ -7,7 +7,7 @@ test holds it to what fastavro reads under `Activity`'s own schema.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from antiphon.bus.delivery import Usage
@@ -15,6 +15,7 @@ from antiphon.schemas.primitives import END, NULL, SOME, array, blob, double, lo
 
 _NO_VALUES = NULL + NULL
 _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE = END + NULL + NULL
+_NO_EFFECTS = (END + b"\0", END + b"\1")
 
 
 def emitted(id: str, type: str, *, fails: bool, undo: bytes | None, told: bytes | None = None) -> bytes:
@@ -53,6 +54,8 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
     usage: Sequence[Usage] = (),
     confidence: float | None = None,
     deadline_us: int | None = None,
+    effects: Mapping[str, bytes] | None = None,
+    changed: bool = False,
 ) -> bytes:
     """Write `activity.Handled`; *emitted* and *error* are written already."""
     return b"".join(
@@ -73,6 +76,9 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
             _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE
             if not usage and confidence is None and deadline_us is None
             else _spent(usage, confidence) + (NULL if deadline_us is None else SOME + long(deadline_us)),
+            _NO_EFFECTS[changed]
+            if not effects
+            else array([text(name) + blob(result) for name, result in effects.items()]) + bytes((changed,)),
         )
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
 
 from antiphon.bus import entry
 from antiphon.bus.claims import Claims
@@ -21,6 +24,8 @@ from antiphon.schemas.event import Event, envelope_of
 
 # Fewer emitted events than this fit into an entry of the activity record.
 _MANY = 1_000
+# For a replay, which can do without; an entry must fit into a record.
+_EFFECTS_ROOM = 65_536
 
 
 class Outbox:
@@ -105,6 +110,7 @@ class Outbox:
         error: BaseException | None = None,
         records: Sequence[Outgoing] = (),
         emitted: list[bytes] | None = None,
+        changed: bool = False,
         final: bool = False,
     ) -> Finished:
         """Return what one attempt leaves to be committed."""
@@ -112,7 +118,7 @@ class Outbox:
         offset = job.record.offset if final else None
         if job.record.topic in self._unseen:
             return Finished(job.owned, offset, records, None)
-        said = self._entry(job, delivery, outcome, error, emitted or [])
+        said = self._entry(job, delivery, outcome, error, emitted or [], changed=changed)
         return Finished(job.owned, offset, records, said, self._activity_partition(job))
 
     def _activity_partition(self, job: Job) -> int:
@@ -130,6 +136,8 @@ class Outbox:
         outcome: Outcome,
         error: BaseException | None,
         emitted: list[bytes],
+        *,
+        changed: bool,
     ) -> bytes:
         envelope, record = job.envelope, job.record
         return entry.handled(
@@ -151,4 +159,17 @@ class Outbox:
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,
             deadline_us=envelope.deadline_us,
+            effects=None if delivery is None or not delivery.effects else _told(delivery.effects),
+            changed=changed,
         )
+
+
+def _told(effects: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return what activity tells of side effects' results: those there is room for."""
+    room, told = _EFFECTS_ROOM, dict[str, bytes]()
+    for name, result in effects.items():
+        value = orjson.dumps(result)
+        if len(value) <= room:
+            told[name] = value
+            room -= len(value)
+    return told

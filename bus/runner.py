@@ -234,6 +234,7 @@ class Runner:
             attempt=job.attempt,
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
+            started_us=job.started_us,
         )
         current.set(delivery)
         try:
@@ -348,9 +349,18 @@ class Runner:
             return
         state = job.owned.state
         changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
-        records = [*outgoing, *state.store(changed, workflow=job.envelope.key is None)]
+        written = state.store(changed, workflow=job.envelope.key is None, by=job.envelope.id) if changed else ()
         self._committer.add(
-            self._outbox.attempt(job, delivery, outcome, error=error, records=records, emitted=emitted, final=True)
+            self._outbox.attempt(
+                job,
+                delivery,
+                outcome,
+                error=error,
+                records=[*outgoing, *written],
+                emitted=emitted,
+                changed=bool(written),
+                final=True,
+            )
         )
 
 
@@ -370,6 +380,7 @@ class _Services:
     def remembered(self, delivery: Delivery) -> dict[str, Any]:
         mapping = self._job.owned.state.load(delivery.state_key)
         found: dict[str, Any] = mapping.get(REMEMBERED, {}).get(delivery.envelope.id, {})
+        delivery.effects = found
         return found
 
     async def remember(self, delivery: Delivery, name: str, result: Any) -> None:
@@ -380,7 +391,8 @@ class _Services:
         changed = self._runner.claims.fitting({key: dump(key, durable)})
         view = delivery.state.mapping(key)
         view.setdefault(REMEMBERED, {}).setdefault(delivery.envelope.id, {})[name] = result
-        records = state.store(changed, workflow=self._job.envelope.key is None)
+        records = state.store(changed, workflow=self._job.envelope.key is None, by=delivery.envelope.id)
+        delivery.effects = durable[REMEMBERED][delivery.envelope.id]
         await self._committer.remember(self._job.owned, records)
 
     def wake_at(self, time_us: int) -> None:

@@ -24,9 +24,17 @@ REMEMBERED = "antiphon.once"
 WORKFLOW: Sequence[tuple[str, bytes | None]] = [("antiphon_keyed_by", b"workflow")]
 """Headers of a state record whose key is a workflow's id, as its event had no key of its own: such state may expire."""
 
+CHANGED_BY = "antiphon_changed_by"
+"""Header of a state record: the id of the event whose handling wrote it, so that a replay finds what stood there before."""
+
 _NONE: Sequence[tuple[str, bytes | None]] = []
 _EACH = 250
 """Bytes that a key costs beside itself and its value: objects, and places in dictionaries."""
+
+
+def is_workflows(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Say whether a state record's *headers* say that its key is a workflow's id."""
+    return bool(headers) and headers[0] == WORKFLOW[0]
 
 
 class StateNotJsonError(PermanentError):
@@ -142,10 +150,13 @@ class PartitionState:
             mapping.pop(REMEMBERED, None)
         return {**changed, key: dump(key, mapping)}
 
-    def store(self, changed: Mapping[str, bytes | None], *, workflow: bool = False) -> list[Outgoing]:
+    def store(
+        self, changed: Mapping[str, bytes | None], *, workflow: bool = False, by: str | None = None
+    ) -> list[Outgoing]:
         """Take over *changed* (None: forget the key) and return the records that make it durable.
 
-        With *workflow* the keys are workflows' ids: what stands there may expire.
+        With *workflow* the keys are workflows' ids: what stands there may expire. *by* is the id of the event whose
+        handling changed it.
         """
         for key, value in changed.items():
             self._put(key, value)
@@ -154,6 +165,8 @@ class PartitionState:
             if workflow and value is not None and self.cold is None:
                 self._since_ms[key] = self._clock_us() // 1_000
         headers = WORKFLOW if workflow else _NONE
+        if by is not None:
+            headers = [*headers, (CHANGED_BY, by.encode())]
         return [
             Outgoing(self._topic, key.encode(), value, headers, partition=self._partition)
             for key, value in changed.items()

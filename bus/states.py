@@ -27,7 +27,7 @@ from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.errors import BusError, CommitError, UnknownTopicError
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing, Record, TopicPartition
-from antiphon.bus.state import WORKFLOW, Memory, PartitionState
+from antiphon.bus.state import Memory, PartitionState, is_workflows
 from antiphon.bus.state_file import Checkpoint, Entry, StateFile, StateFileBusyError, StateFileError
 from antiphon.schemas.envelope import now_us
 
@@ -138,7 +138,7 @@ class States:
                 kept = self._kept.get(record.partition)
                 if kept is not None and kept.file is not None:
                     key = record.key.decode()
-                    kept.changed[key] = Entry(key, record.value, now_ms if record.headers else None)
+                    kept.changed[key] = Entry(key, record.value, now_ms if is_workflows(record.headers) else None)
                     kept.saved, kept.checkpoint = False, None
         if self._memory.used > self._memory.most:
             self._wake.set()
@@ -278,7 +278,7 @@ class States:
             if record.key is None:
                 continue
             key, value = record.key.decode(), record.value
-            since_ms = record.timestamp_ms if record.headers and record.headers[0] == WORKFLOW[0] else None
+            since_ms = record.timestamp_ms if is_workflows(record.headers) else None
             kept = self._kept[number]
             kept.state.restored(key, value, since_ms)
             if kept.file is not None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "confidence": "Show which agents are unsure, and whether it gets worse.",
     "tracer": "Keep an index of all workflows up to date.",
     "dead": "Show what agents set aside, hand it to them again, or discard it.",
+    "replay": "Handle past events again, here, and see what comes out differently.",
     "saga": "Show which workflows are undone, and decide where a person has to.",
     "topology": "Show who says what to whom.",
     "topics": "Plan and make the topics that agents need.",

@@ -69,6 +69,11 @@ def load(target: str) -> Loaded:
     )
 
 
+def module_of(place: str) -> ModuleType:
+    """Import the module that *place* names, `MOD` or `FILE.py`; raises `UsageError` where that fails."""
+    return _import(place)
+
+
 def agents_in(module: ModuleType) -> Iterator[Agent | Saga]:
     """Yield the agents that *module* has names for, each once, in the order of the file."""
     seen: set[int] = set()

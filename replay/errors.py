@@ -3,7 +3,10 @@
     ReplayError                 the common base
     ├── ConditionError          a condition on events' data that cannot be read
     ├── LetterGoneError         a letter lacks a part of its event, and the event is gone
-    └── LetterEditError         an edited event does not fit its schema, or cannot be read at all
+    ├── LetterEditError         an edited event does not fit its schema, or cannot be read at all
+    ├── CandidateError          an agent does not hear what it is to handle again
+    ├── UnrecordedEffectError   a side effect that was not recorded would run in a replay
+    └── BundleError             a file is no bundle, or not as it was written
 
 None of them comes after something was written.
 """
@@ -49,3 +52,39 @@ class LetterEditError(ReplayError):
         self.problems = tuple(problems)
         self.remedy = remedy
         super().__init__("\n".join([f"the letter {place} stays: its event does not fit", *problems, remedy]))
+
+
+class CandidateError(ReplayError):
+    """An agent does not hear what it is to handle again."""
+
+    def __init__(self, agent: str, types: Sequence[str], hears: Sequence[str]) -> None:
+        self.agent = agent
+        self.types = tuple(types)
+        self.hears = tuple(hears)
+        super().__init__(
+            f"expected {agent} to hear {', '.join(types)}, as it did then, got one that hears {', '.join(hears)}. "
+            "Compare it on other events (--type), or let it hear them"
+        )
+
+
+class UnrecordedEffectError(ReplayError):
+    """A side effect that was not recorded would run in a replay; it did not."""
+
+    def __init__(self, agent: str, event_id: str, name: str) -> None:
+        self.agent = agent
+        self.event_id = event_id
+        self.name = name
+        super().__init__(
+            f"expected side effects that were recorded for {event_id}, got {name!r} of {agent}, which was not, or was too "
+            "large to keep. It did not run; --effects live runs all of them again"
+        )
+
+
+class BundleError(ReplayError):
+    """A file is no bundle, or not as it was written."""
+
+    def __init__(self, path: str, expected: str, got: str) -> None:
+        self.path = path
+        self.expected = expected
+        self.got = got
+        super().__init__(f"expected {expected} in {path}, got {got}. Make it again: antiphon trace ID --bundle {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import orjson
@@ -14,6 +15,9 @@ from antiphon.cli.asking import From, Place, Source, opened_index, settings_with
 from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.options import given
 from antiphon.cli.tree import render
+from antiphon.replay.bundle import SUFFIX, redacted, schemas_of, write
+from antiphon.replay.choice import Choice
+from antiphon.replay.reading import read_recording
 from antiphon.tracing.finding import Candidate, find_workflows
 from antiphon.tracing.mermaid import mermaid as as_mermaid
 from antiphon.tracing.perfetto import perfetto as as_perfetto
@@ -38,6 +42,10 @@ def trace(
     perfetto: Annotated[bool, typer.Option("--perfetto", help="Print it as a file for ui.perfetto.dev.")] = False,
     source: Source = From.AUTO,
     index: Place = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Write all it takes to run it again elsewhere: a .antiphon file.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Show one workflow as a tree: from the index that a tracer keeps up to date, or from the topics. Joins no group, moves no offset.
 
@@ -45,13 +53,15 @@ def trace(
       antiphon trace 0199f2c1
       antiphon trace 0199f2c1 --json
     """
+    if bundle is not None and bundle.suffix != SUFFIX:
+        raise UsageError(f"expected a file that ends in {SUFFIX} for --bundle, got {str(bundle)!r}")
     if mermaid + perfetto + given().json > 1:
         raise UsageError("expected one of --json, --mermaid and --perfetto, got several")
     draw = _drawing(mermaid=mermaid, perfetto=perfetto, payloads=payloads)
-    if not follow and (kept := _kept(id, source, index)) is not None:
+    if not follow and bundle is None and (kept := _kept(id, source, index)) is not None:
         draw(kept.document())
         return
-    asyncio.run(_trace(id, draw, follow=follow))
+    asyncio.run(_trace(id, draw, follow=follow, bundle=bundle))
 
 
 def _drawing(*, mermaid: bool, perfetto: bool, payloads: bool) -> Draw:
@@ -88,17 +98,41 @@ def _kept(id: str, source: From, place: str | None) -> Workflow | None:
     return None
 
 
-async def _trace(id: str, draw: Draw, *, follow: bool) -> None:
+async def _trace(id: str, draw: Draw, *, follow: bool, bundle: Path | None) -> None:
     from antiphon.cli.cluster import opened  # noqa: PLC0415 - the Kafka client, which an index does without
 
     async with opened() as cluster:
         workflow = await _find(cluster, id)
+        if bundle is not None:
+            await _bundle(cluster, workflow.correlation_id, bundle)
         if not follow:
             draw(workflow.document())
             return
         async for now in as_it_changes(cluster.bus, cluster.names, cluster.codec(), workflow.correlation_id):
             draw(now.document())
             output.flush()
+
+
+async def _bundle(cluster: Cluster, id: str, path: Path) -> None:
+    choice = Choice(workflows=frozenset({id}))
+    recording = await read_recording(cluster.bus, cluster.names, cluster.codec(), choice, claims=cluster.claims)
+    schemas = await schemas_of(recording, cluster.store)
+    recording = redacted(recording, schemas)
+    content = write(recording, schemas)
+    _write(path, content)
+    for handling in recording.gone():
+        output.remark(f"not in it: {output.inert(handling.entry.event_id)}, which is gone, or may not be shown")
+    output.remark(
+        f"{path}: {len(recording.events)} events, {len(recording.handlings)} handlings, {len(content):,} bytes"
+    )
+    output.remark(f"next: antiphon replay run {path}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"expected to write {str(path)!r}: {error.strerror}") from None
 
 
 async def _find(cluster: Cluster, id: str) -> Workflow:

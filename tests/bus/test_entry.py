@@ -48,6 +48,8 @@ handled = st.builds(
     usage=st.lists(spent, max_size=3),
     confidence=st.none() | st.floats(allow_nan=False),
     deadline_us=st.none() | longs,
+    effects=st.dictionaries(texts, st.binary(max_size=20), max_size=3),
+    changed=st.booleans(),
 )
 SCHEMA, _ = binary.parse(schema_of(Activity))
 

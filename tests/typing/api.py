@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_type
 
 from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Saga, Step, Worker, agent
@@ -58,6 +58,7 @@ def check(order: Placed, context: Context) -> Reserved | Missing:
 async def release(reserved: Reserved, context: Context) -> Released:
     assert_type(await context.once("call", lambda: 7), int)
     assert_type(context.remaining(), float | None)
+    assert_type(context.now(), datetime)
     return Released(order=reserved.order)
 
 

@@ -1,0 +1,73 @@
+"""Which past handlings are to be run again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from antiphon.bus.delivery import Outcome
+from antiphon.replay.recording import Handling
+
+_FAILED = frozenset({Outcome.DEAD_LETTERED, Outcome.EXPIRED})
+_HANDLED = frozenset({Outcome.COMPLETED, Outcome.DEAD_LETTERED})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is meant; of what is empty, anything."""
+
+    workflows: frozenset[str] = frozenset()
+    agents: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    """Of the events that were handled."""
+    event: str | None = None
+    """This one, and all that followed from it."""
+    since_us: int | None = None
+    until_us: int | None = None
+    failed: bool = False
+    """Only workflows in which an event was set aside."""
+    last: int | None = None
+    """Only so many workflows, the latest to begin."""
+
+    def workflows_in(self, handlings: Sequence[Handling]) -> set[str]:
+        """Return the workflows that hold anything that is meant."""
+        meant = [handling for handling in handlings if self._takes(handling)]
+        failed = {one.entry.correlation_id for one in handlings if one.entry.outcome in _FAILED}
+        found = [
+            id
+            for id in dict.fromkeys(handling.entry.correlation_id for handling in meant)
+            if (not self.failed or id in failed) and (not self.workflows or id in self.workflows)
+        ]
+        return {*(found if self.last is None else found[-self.last :])}
+
+    def of(self, handlings: Sequence[Handling]) -> list[Handling]:
+        """Return the handlings that are meant, in their order; those in which no handler ran never are."""
+        workflows = self.workflows_in(handlings)
+        below = None if self.event is None else _following(self.event, handlings)
+        return [
+            handling
+            for handling in handlings
+            if handling.entry.correlation_id in workflows
+            and handling.entry.outcome in _HANDLED
+            and self._takes(handling)
+            and (below is None or handling.entry.event_id in below)
+        ]
+
+    def _takes(self, handling: Handling) -> bool:
+        entry = handling.entry
+        return (
+            (not self.agents or handling.agent in self.agents)
+            and (not self.types or entry.event_type in self.types)
+            and (self.since_us is None or entry.started_us >= self.since_us)
+            and (self.until_us is None or entry.started_us < self.until_us)
+        )
+
+
+def _following(event: str, handlings: Iterable[Handling]) -> set[str]:
+    """Return *event*, an id or the beginning of one, and all that followed from it; causes begin before what they cause."""
+    found: set[str] = set()
+    for handling in handlings:
+        id = handling.entry.event_id
+        if id in found or id.startswith(event):
+            found |= {id, *(emitted.id for emitted in handling.entry.emitted)}
+    return found

@@ -44,8 +44,8 @@ def _text(cell: Cell) -> Text:
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int], right: Sequence[bool]) -> Text:
-    # A terminal's edge cuts a line off rather than wrapping it, or the columns fall apart.
-    line = Text(no_wrap=True, overflow="ellipsis")
+    # A terminal's edge cuts a line off rather than wrapping it, or the columns fall apart; a file has no edge.
+    line = Text(no_wrap=True)
     for cell, width, at_right in zip(cells, widths, right, strict=True):
         room = " " * (width - cell_len(cell.plain))
         line.append_text(Text(room).append_text(cell) if at_right else cell.copy().append(room))

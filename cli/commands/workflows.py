@@ -89,7 +89,7 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
     if not found:
         output.remark("no such workflow")
         return
-    heads = ("workflow", "state", "type", "started", "took", "events", "agents", "failed", "cost")
+    heads = ("workflow", "state", "because of", "type", "started", "took", "events", "cost", "agents")
     output.show(table(heads, map(_row, found), right=("took", "events")))
     if len(found) == wanted.limit:
         output.remark(f"the first {wanted.limit}: --limit shows more")
@@ -101,19 +101,19 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
 
 def _row(one: Listed) -> Sequence[Cell]:
     shown = ", ".join(one.agents[:_AGENTS_SHOWN]) + (" …" if len(one.agents) > _AGENTS_SHOWN else "")
-    failed = Text(output.inert(one.failed_agent or ""), "red")
+    because = Text(output.inert(one.failed_agent or ""), "red")
     if one.unattended:
-        failed = Text(f"nobody runs {output.inert(', '.join(one.unattended))}", "yellow")
+        because = Text(f"nobody runs {output.inert(', '.join(one.unattended))}", "yellow")
     return (
         one.correlation_id,
         state(one.state.value),
+        because,
         one.type or "?",
         clock(one.begun_us),
         duration(one.duration_us),
         f"{one.events:,}",
-        shown,
-        failed,
         _cost(one),
+        shown,
     )
 
 

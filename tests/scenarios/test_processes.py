@@ -131,7 +131,7 @@ async def test_two_processes_share_the_work(kafka: str, namespace: str, deployed
         assert {answer.pid for answer in answers} == both
 
         _, figures = await deployed.get("/metrics")
-        shares = [f'antiphon_partitions{{agent="answerer",instance="w-{number}"}} 2.0' for number in (0, 1)]
+        shares = [f'antiphon_partitions{{agent="answerer",instance="w-{number}"}} 4.0' for number in (0, 1)]
         assert [share for share in shares if share not in figures] == []
         assert figures.count("# TYPE antiphon_partitions gauge") == 1
         assert await deployed.get("/livez") == (200, "ok\n")

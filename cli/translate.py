@@ -6,8 +6,14 @@ from antiphon.agents.errors import DefinitionError
 from antiphon.bus.errors import BrokerUnreachableError, BusError, SettingsError
 from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
 from antiphon.cli.options import given
-from antiphon.replay.errors import ConditionError, ReplayError
-from antiphon.schemas.errors import EventDefinitionError, RegistryError, SchemaError, UnsupportedTypeError
+from antiphon.replay.errors import ReplayError
+from antiphon.schemas.errors import (
+    ConditionError,
+    EventDefinitionError,
+    RegistryError,
+    SchemaError,
+    UnsupportedTypeError,
+)
 
 
 def translated(error: Exception) -> CommandError | None:

@@ -49,7 +49,7 @@ async def schemas_of(recording: Recording, store: SchemaStore) -> dict[Reference
 
 
 def redacted(recording: Recording, schemas: Mapping[Reference, AvroSchema]) -> Recording:
-    """Return *recording* with `MASK` in place of what events' schemas mark; an event that cannot hold it is left out.
+    """Return *recording* with `MASK` in place of what events' schemas mark; an event that cannot be read, or hold it, is left out.
 
     State, and what side effects returned, carry no marks and stay as they are.
     """
@@ -65,17 +65,15 @@ def redacted(recording: Recording, schemas: Mapping[Reference, AvroSchema]) -> R
 
 
 def _masked(codec: Codec, value: bytes) -> bytes | None:
-    """Return *value* with its marked fields masked; None where one of them is of no type that can be."""
+    """Return *value* with its marked fields masked; None where that cannot be done: what may be in it nobody shall see."""
     try:
         reference = reference_of(value)
+        schema, stream = codec.read(value)[0], BytesIO()
         if not codec.hides(reference):
             return value
-        schema, stream = codec.read(value)[0], BytesIO()
         stream.write(header_of(reference))
         binary.write(stream, binary.parse(schema)[0], codec.shown(value))
-    except SchemaError:
-        return value  # it cannot be read, so nobody can say what of it is marked
-    except (TypeError, ValueError, AttributeError):
+    except (SchemaError, TypeError, ValueError, AttributeError):
         return None
     return stream.getvalue()
 

@@ -1,7 +1,6 @@
 """What can be wrong with running something again.
 
     ReplayError                 the common base
-    ├── ConditionError          a condition on events' data that cannot be read
     ├── LetterGoneError         a letter lacks a part of its event, and the event is gone
     ├── LetterEditError         an edited event does not fit its schema, or cannot be read at all
     ├── CandidateError          an agent does not hear what it is to handle again
@@ -18,17 +17,6 @@ from collections.abc import Sequence
 
 class ReplayError(Exception):
     """Base of everything that goes wrong in running again."""
-
-
-class ConditionError(ReplayError):
-    """A condition on events' data cannot be read."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(
-            f"expected a field, a comparison (= != < <= > >= ~) and a value, got {text!r}. "
-            "For example: amount>100, customer.country=DE, body~refund"
-        )
 
 
 class LetterGoneError(ReplayError):

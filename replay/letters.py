@@ -11,10 +11,10 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Bus, Member, Membership, Transaction
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.bus.redrive import Act, note, redriven, unsettled
-from antiphon.replay.condition import Condition
 from antiphon.replay.errors import LetterGoneError
 from antiphon.replay.letter import Letter, letter_of
 from antiphon.schemas.codec import Codec
+from antiphon.schemas.condition import Condition
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.records import between, event_in
 from antiphon.tracing.seen import SeenEvent

@@ -8,6 +8,7 @@ SchemaError
 ├── DecodeError             bytes that are not what their schema says
 │   └── LimitError          bytes that would cost too much to read
 ├── UnknownSchemaError      a writer's schema this process has not seen yet
+├── ConditionError          a condition on an event's data that cannot be read
 ├── IncompatibleSchemaError a writer's schema the reader's cannot resolve
 └── RegistryError           the registry cannot be reached, or says no
 """
@@ -103,6 +104,17 @@ class UnknownSchemaError(SchemaError):
         super().__init__(
             f"expected a value whose schema is published, got one with {name}: {looked}. "
             "It was written against another registry, or its schema was deleted; publish the schema again."
+        )
+
+
+class ConditionError(SchemaError):
+    """A condition on events' data cannot be read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(
+            f"expected a field, a comparison (= != < <= > >= ~) and a value, got {text!r}. "
+            "For example: amount>100, customer.country=DE, body~refund"
         )
 
 

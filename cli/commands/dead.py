@@ -28,11 +28,11 @@ from antiphon.cli.options import given
 from antiphon.cli.when import moment_ms, span
 from antiphon.compensation.reading import read_kept
 from antiphon.compensation.workflow import Phase
-from antiphon.replay.condition import Condition
 from antiphon.replay.editing import editable, edited
 from antiphon.replay.letter import PARKED_AFTER, Letter
 from antiphon.replay.letters import Selection, Settling, agents_with_letters, chosen, read_letters, settling
 from antiphon.schemas.codec import Codec
+from antiphon.schemas.condition import Condition
 from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import event_in
 

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from antiphon.cli import output
 from antiphon.cli.asking import From, Place, Source, asked
-from antiphon.cli.errors import UsageError
 from antiphon.cli.options import given
 from antiphon.cli.table import Cell, state, table
 from antiphon.cli.tree import duration
 from antiphon.cli.when import clock, moment_ms, seconds
+from antiphon.schemas.condition import Condition
 from antiphon.tracing.index.index import Durations
-from antiphon.tracing.index.search import Field, Listed, Search
+from antiphon.tracing.index.search import Listed, Search
 from antiphon.tracing.state import State
 
 _AGENTS_SHOWN = 4
@@ -40,7 +40,7 @@ def workflows(  # noqa: PLR0913 - an option each
     ] = False,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="Only where a field of an event's data is this; may be repeated.", metavar="FIELD=VALUE"),
+        typer.Option(help="Only where an event's data fits, as in amount>100; may be repeated.", metavar="CONDITION"),
     ] = None,
     since: Annotated[str | None, typer.Option(help="Begun since: 10m ago, or an ISO time.", metavar="WHEN")] = None,
     until: Annotated[str | None, typer.Option(help="Begun before.", metavar="WHEN")] = None,
@@ -66,17 +66,10 @@ def workflows(  # noqa: PLR0913 - an option each
         until_us=None if until is None else moment_ms(until, option="--until") * 1_000,
         longer_than_us=None if longer is None else round(seconds(longer, option="--longer") * 1_000_000),
         slowest_first=slow,
-        fields=[_field(text) for text in where or ()],
+        where=[Condition.parse(text) for text in where or ()],
         limit=limit,
     )
     asyncio.run(_workflows(wanted, source, index))
-
-
-def _field(text: str) -> Field:
-    path, equals, value = text.partition("=")
-    if not (path and equals):
-        raise UsageError(f"expected --where to be FIELD=VALUE, got {text!r}", "try: --where customer.city=Oslo")
-    return Field(path, value)
 
 
 async def _workflows(wanted: Search, source: From, place: str | None) -> None:

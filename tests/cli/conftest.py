@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from antiphon.cli.main import run
+from tests.cli.process import Process
 
 
 class Ran(NamedTuple):
@@ -22,6 +24,8 @@ class Ran(NamedTuple):
 
 
 Antiphon = Callable[..., Ran]
+Served = Callable[..., AbstractContextManager[Antiphon]]
+"""From a module's name, its text and options of `antiphon run` to what runs commands while it does."""
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -85,3 +89,28 @@ def support(folder: Path) -> Path:
     path = folder / "support.py"
     path.write_text(SUPPORT)
     return path
+
+
+@pytest.fixture
+def corner(embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands use a corner of the embedded broker that is this test's own."""
+    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
+    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
+    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
+
+
+@pytest.fixture
+def served(antiphon: Antiphon, folder: Path, corner: None) -> Served:
+    """Return what runs a module's agents in a worker of their own, there."""
+
+    @contextmanager
+    def serve(name: str, text: str, *options: str) -> Generator[Antiphon]:
+        (folder / f"{name}.py").write_text(text)
+        worker = Process("run", name, *options, cwd=folder)
+        try:
+            worker.wait_for('"ready"')
+            yield antiphon
+        finally:
+            worker.clean_up()
+
+    return serve

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -18,55 +16,16 @@ import orjson
 import pytest
 
 from tests.cli.conftest import Antiphon, Ran
+from tests.cli.process import Process
 
 pytestmark = pytest.mark.embedded
 
 TICKET = '{"ticket_id": "7", "body": "refund?"}'
 
 
-class Process:
-    """A command that runs on, and what it has said on stderr so far."""
-
-    def __init__(self, *argv: str, cwd: Path) -> None:
-        self.said: list[str] = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "antiphon.cli", *argv], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._news:
-                self.said.append(line.decode())
-                self._news.notify_all()
-
-    def wait_for(self, text: str, *, timeout_s: float = 30.0) -> str:
-        """Return the first line that holds *text*."""
-        with self._news:
-            came = self._news.wait_for(lambda: any(text in line for line in self.said), timeout_s)
-        assert came, "".join(self.said)
-        return next(line for line in self.said if text in line)
-
-    def end(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 20.0) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(timeout_s)
-
-    def clean_up(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdout, self.process.stderr):
-            assert pipe is not None
-            pipe.close()
-
-
 @pytest.fixture
-def mesh(antiphon: Antiphon, embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Antiphon:
+def mesh(antiphon: Antiphon, corner: None) -> Antiphon:
     """Return what runs a command against this test's corner of the embedded broker."""
-    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
-    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
-    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
     return antiphon
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cli.conftest import Antiphon, Ran
-from tests.cli.test_cluster import Process
+from tests.cli.conftest import Antiphon, Ran, Served
 
 pytestmark = pytest.mark.embedded
 
@@ -44,20 +43,10 @@ async def pay(filed: ClaimFiled) -> ClaimPaid:
 
 
 @pytest.fixture
-def mesh(
-    antiphon: Antiphon, folder: Path, embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Antiphon]:
-    """Run the agent on this test's corner of the broker; return what runs a command there."""
-    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
-    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
-    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
-    (folder / "claims.py").write_text(CLAIMS)
-    worker = Process("run", "claims", cwd=folder)
-    try:
-        worker.wait_for('"ready"')
+def mesh(served: Served) -> Iterator[Antiphon]:
+    """Run the agent; return what runs a command beside it."""
+    with served("claims", CLAIMS) as antiphon:
         yield antiphon
-    finally:
-        worker.clean_up()
 
 
 def file(mesh: Antiphon, claim: str, amount: int) -> str:

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from antiphon import Event, Mesh
-from tests.cli.conftest import Antiphon, Ran
-from tests.cli.test_cluster import Process
+from tests.cli.conftest import Antiphon, Ran, Served
+from tests.cli.process import Process
 
 pytestmark = pytest.mark.embedded
 
@@ -54,20 +54,10 @@ async def pay(held: SeatHeld) -> TripRefused | None:
 
 
 @pytest.fixture
-def mesh(
-    antiphon: Antiphon, folder: Path, embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Antiphon]:
-    """Run the agents and the coordinator on this test's corner of the broker; return what runs a command there."""
-    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
-    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
-    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
-    (folder / "trips.py").write_text(TRIPS)
-    worker = Process("run", "trips", "--with-coordinator", cwd=folder)
-    try:
-        worker.wait_for('"ready"')
+def mesh(served: Served) -> Iterator[Antiphon]:
+    """Run the agents and the coordinator; return what runs a command beside them."""
+    with served("trips", TRIPS, "--with-coordinator") as antiphon:
         yield antiphon
-    finally:
-        worker.clean_up()
 
 
 def book(mesh: Antiphon, trip: str) -> str:

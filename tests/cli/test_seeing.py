@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cli.conftest import Antiphon
-from tests.cli.test_cluster import Process
+from tests.cli.conftest import Antiphon, Served
+from tests.cli.process import Process
 
 pytestmark = pytest.mark.embedded
 
@@ -50,21 +50,11 @@ async def say(ticket: TicketTriaged) -> None:
 
 
 @pytest.fixture
-def mesh(
-    antiphon: Antiphon, folder: Path, embedded: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Antiphon]:
-    """Agents on this test's corner of the broker; returns what runs a command there."""
-    monkeypatch.setenv("ANTIPHON_BOOTSTRAP_SERVERS", embedded)
-    monkeypatch.setenv("ANTIPHON_NAMESPACE", namespace)
-    monkeypatch.setenv("ANTIPHON_PARTITIONS", "2")
+def mesh(served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Antiphon]:
+    """Run the agents; return what runs a command beside them."""
     monkeypatch.setenv("ANTIPHON_INDEX", str(folder / "mesh.index"))
-    (folder / "desk.py").write_text(DESK)
-    worker = Process("run", "desk", cwd=folder)
-    try:
-        worker.wait_for('"ready"')
+    with served("desk", DESK) as antiphon:
         yield antiphon
-    finally:
-        worker.clean_up()
 
 
 def until(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
@@ -215,7 +205,7 @@ def test_rebuilding(mesh: Antiphon, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (("workflows", "--where", "ticket"), "FIELD=VALUE"),
+        (("workflows", "--where", "ticket"), "amount>100"),
         (("workflows", "--longer", "long"), "--longer to be a duration"),
         (("workflows", "--state", "lost"), "lost"),
         (("tracer", "run", "--max-size", "much"), "--max-size to be a size"),

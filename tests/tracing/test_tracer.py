@@ -12,6 +12,7 @@ from typing import Annotated
 import pytest
 
 from antiphon import Agent, Context, Event, PermanentError
+from antiphon.schemas.condition import Condition
 from antiphon.schemas.redaction import MASK, REDACT
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
@@ -25,7 +26,6 @@ from antiphon.tracing.index.errors import (
     IndexVersionError,
     NoIndexError,
 )
-from antiphon.tracing.index.search import Field
 from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.reading import read_workflow
 from antiphon.tracing.state import State
@@ -166,8 +166,8 @@ async def test_search(tmp_path: Path) -> None:
         assert found(type="ticket.triaged") == set()
         assert found(failed=True) == {poison}
         assert found(agent="answer") == {first, third}
-        assert found(fields=[Field("ticket", "3"), Field("queue", "billing")]) == {third}
-        assert found(fields=[Field("email", "me@example.org")]) == set()
+        assert found(where=[Condition.parse("ticket=3"), Condition.parse("queue=billing")]) == {third}
+        assert found(where=[Condition.parse("email=me@example.org")]) == set()
         [listed] = index.workflows(Search(limit=1, until_us=1 << 60))
         assert found(since_us=listed.begun_us + 1) == set()
         assert [one.correlation_id for one in index.find(first[:13])] == sorted(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import orjson
 
+from antiphon.schemas.condition import Condition
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.document import milliseconds
 from antiphon.tracing.index.contents import Contents
@@ -20,13 +21,6 @@ STALLS = frozenset({State.RUNNING, State.COMPENSATING})
 """States of workflows that stall where nobody is live to do what is outstanding."""
 FAILED = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
 """States of workflows in which something failed, whatever became of it since. One that stalled while it was undone is among them."""
-
-
-class Field(NamedTuple):
-    """A field of an event's data, by its path (`customer.city`), and what stands there, as text."""
-
-    path: str
-    value: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,8 +41,8 @@ class Search:
     longer_than_us: int | None = None
     slowest_first: bool = False
     """Otherwise the newest first."""
-    fields: Collection[Field] = ()
-    """Each of these stands in some event of it. Costs a look into the data of all that fit otherwise."""
+    where: Collection[Condition] = ()
+    """Each of these holds for the data of some event of it. Costs a look into the data of all that fit otherwise."""
     limit: int | None = None
 
 
@@ -104,7 +98,7 @@ def search(database: Database, contents: Contents, wanted: Search, live: Collect
             continue
         if wanted.agent is not None and wanted.agent not in (*listed.agents, *listed.owing):
             continue
-        if wanted.fields and not _has(contents, row[0], wanted.fields):
+        if wanted.where and not _has(contents, row[0], wanted.where):
             continue
         yield listed
         found += 1
@@ -157,21 +151,10 @@ def _listed(row: Row, live: Collection[str]) -> Listed:
     )
 
 
-def _has(contents: Contents, workflow: bytes, fields: Collection[Field]) -> bool:
-    wanted = {*fields}
+def _has(contents: Contents, workflow: bytes, where: Collection[Condition]) -> bool:
+    wanted = {*where}
     for data in contents.data(workflow):
-        wanted -= {field for field in wanted if field.value in _texts(data, field.path.split("."))}
+        wanted -= {condition for condition in wanted if condition.holds(data)}
         if not wanted:
             return True
     return False
-
-
-def _texts(data: Any, path: list[str]) -> Iterator[str]:
-    """Yield what stands at *path* in *data*, as text; of a list, in any of its items."""
-    if isinstance(data, list):
-        for item in cast("Any", data):
-            yield from _texts(item, path)
-    elif not path:
-        yield data if isinstance(data, str) else orjson.dumps(data).decode()
-    elif isinstance(data, dict) and path[0] in data:
-        yield from _texts(cast("dict[str, Any]", data)[path[0]], path[1:])

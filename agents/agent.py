@@ -25,7 +25,7 @@ from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.lock import ANSWERED, WANTED, LockWanted, lock_answered
 from antiphon.bus.middleware.lineage import lineage
-from antiphon.bus.names import is_legal
+from antiphon.bus.names import is_legal, is_reserved
 from antiphon.bus.place import Place, frame_outside, place_of_frame
 from antiphon.bus.retry import RetryPolicy
 from antiphon.bus.undo import undo_requested
@@ -79,7 +79,7 @@ class Agent:
         self._threads = Threads(name, concurrency)
 
     def _check(self) -> None:
-        reserved = self.name == "compensation" or self.name.startswith("antiphon")
+        reserved = is_reserved(self.name)
         if reserved or not is_legal(self.name):
             raise AgentNameError(self._place, self.name, reserved=reserved)
         if self._concurrency < 1:

@@ -14,8 +14,7 @@ from typing import Self
 import psutil
 
 from antiphon.bus.kafka.tether import Tethered
-from antiphon.bus.names import Names
-from antiphon.compensation.coordinator import NAME as COORDINATOR
+from antiphon.bus.names import COORDINATOR, Names
 from stage import Stage
 
 HERE = Path(__file__).parent

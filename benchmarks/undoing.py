@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from antiphon import Worker
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
-from antiphon.bus.names import Names
+from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import Outgoing, Record
 from antiphon.bus.schema_topic import TopicStore
 from antiphon.compensation.agenda import RESERVED
-from antiphon.compensation.coordinator import LINGER_S, NAME, coordinator
+from antiphon.compensation.coordinator import LINGER_S, coordinator
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.schemas.ids import root_id
@@ -74,7 +74,7 @@ async def _undone(stage: Stage) -> Mapping[Figure, Pair]:
     await feed.open()
     with (
         WorkerProcess(stage, names, "rooms") as worker,
-        WorkerProcess(stage, names, NAME) as undoing,
+        WorkerProcess(stage, names, COORDINATOR) as undoing,
     ):
         await worker.ready()
         await undoing.ready()
@@ -149,8 +149,8 @@ async def _taken_over(stage: Stage) -> Pair:
     agreed = {"ANTIPHON_SESSION_TIMEOUT": str(session_s)}
     with (
         WorkerProcess(stage, names, "rooms") as worker,
-        WorkerProcess(stage, names, NAME, label="-victim", settings=agreed) as victim,
-        WorkerProcess(stage, names, NAME, label="-heir", settings=agreed) as heir,
+        WorkerProcess(stage, names, COORDINATOR, label="-victim", settings=agreed) as victim,
+        WorkerProcess(stage, names, COORDINATOR, label="-heir", settings=agreed) as heir,
     ):
         for process in (worker, victim, heir):
             await process.ready()
@@ -233,7 +233,7 @@ async def _until(
 
 
 async def _kept(stage: Stage, names: Names) -> dict[str, int]:
-    topic = names.state(NAME)
+    topic = names.state(COORDINATOR)
     if topic not in await stage.bus.topics():
         return {}
     bounds = {tp: ends for tp, ends in (await stage.bus.bounds([topic])).items() if ends[0] < ends[1]}

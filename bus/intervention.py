@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from antiphon.bus.names import SAGAS
 from antiphon.schemas.event import Event
-
-_TOPIC = "antiphon.saga.events"
 
 
 class Act(StrEnum):
@@ -28,7 +27,7 @@ class Act(StrEnum):
     """Give it more time: put its deadline off."""
 
 
-class SagaIntervened(Event, type="antiphon.saga.intervened", topic=_TOPIC):
+class SagaIntervened(Event, type="antiphon.saga.intervened", topic=SAGAS):
     """An operator decided something about a workflow; who and why is kept with it."""
 
     act: Act
@@ -40,7 +39,7 @@ class SagaIntervened(Event, type="antiphon.saga.intervened", topic=_TOPIC):
     """For `extend`: the new deadline, if that is later than the one there is."""
 
 
-class SagaParked(Event, type="antiphon.saga.parked", topic=_TOPIC):
+class SagaParked(Event, type="antiphon.saga.parked", topic=SAGAS):
     """An undo was given up, and what led to its event waits for a person: `antiphon saga show`."""
 
     agent: str

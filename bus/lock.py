@@ -14,9 +14,6 @@ from antiphon.bus.names import LOCKS, answered_topic
 from antiphon.schemas.event import Event
 from antiphon.schemas.ids import caused_id
 
-KEEPER = "compensation"
-"""Who keeps the locks: the coordinator."""
-
 
 class LockWanted(Event, type="antiphon.lock.wanted", topic=LOCKS, key="entity"):
     """An agent will handle an event once its workflow holds an entity."""

@@ -9,8 +9,12 @@ ACTIVITY = "antiphon.activity"
 AGENTS = "antiphon.agents"
 SCHEMAS = "antiphon.schemas"
 LOCKS = "antiphon.lock.events"
+SAGAS = "antiphon.saga.events"
 
-# What Kafka allows in a topic's name; an agent's name becomes part of three.
+COORDINATOR = "compensation"
+"""The name of the mesh's own agent, which has failed workflows undone, and keeps locks."""
+
+# What Kafka allows in a topic's name; an agent's name becomes part of several.
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}")
 
 
@@ -21,6 +25,11 @@ def is_legal(name: str) -> bool:
     (True, False, False)
     """
     return _LEGAL.fullmatch(name) is not None
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether *name* is the mesh's own, so that nobody else's agent can have it."""
+    return name == COORDINATOR or name.startswith("antiphon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +56,18 @@ class Names:
         return self.topic(f"{agent}.state")
 
     def dead(self, agent: str) -> str:
-        return self.topic(f"{agent}.dead")
+        return self.topic(dead_topic(agent))
 
     def undo(self, agent: str) -> str:
         return self.topic(undo_topic(agent))
 
     def redrive(self, agent: str) -> str:
         return self.topic(redrive_topic(agent))
+
+
+def dead_topic(agent: str) -> str:
+    """Return the topic on which stands what *agent* set aside."""
+    return f"{agent}.dead"
 
 
 def undo_topic(agent: str) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cache
 
-from antiphon.bus.names import told_topic
+from antiphon.bus.names import SAGAS, told_topic
 from antiphon.schemas.event import Event
 
 
-class SagaFailed(Event, type="antiphon.saga.failed", topic="antiphon.saga.events", fails=True):
+class SagaFailed(Event, type="antiphon.saga.failed", topic=SAGAS, fails=True):
     """A saga, or an optional step of it, failed: what follows from the event *scope* is to be undone, and no more."""
 
     saga: str

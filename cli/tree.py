@@ -17,13 +17,13 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
 from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
-from antiphon.tracing.obligations import COORDINATOR
 
 LIMIT = 200
 _BAR = "▓" * 8

@@ -19,6 +19,7 @@ from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.lock import ANSWERED, WANTED, LockFreed, LockWanted
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
@@ -35,11 +36,8 @@ from antiphon.schemas.ids import caused_id
 
 T = TypeVar("T")
 
-NAME = "compensation"
-"""The coordinator's own agent name; no other agent can have it."""
-
 LINGER_S = 86_400.0
-_SOURCE = f"/agents/{NAME}"
+_SOURCE = f"/agents/{COORDINATOR}"
 _TURN = 20
 
 
@@ -65,7 +63,7 @@ def coordinator(
     handler = _handler(known, clock_us, census, linger_us=round(linger_s * 1_000_000), past_stuck=past_stuck)
     follows: Follower | None = None if mesh else roster.follow
     return Consumer(
-        name=NAME,
+        name=COORDINATOR,
         version="2",
         hears={said.__event__.type: said for said in (Activity, SagaIntervened, LockWanted, LockFreed)},
         leads_to={WANTED: frozenset({ANSWERED})},
@@ -111,7 +109,7 @@ def _handler(
             said.extend(_said(command, id, at_us) for command in commands)
 
         match event:
-            case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != NAME:
+            case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != COORDINATOR:
                 async for delivery in _in_turns(_of_workflows(deliveries)):
                     id = delivery.correlation_id
                     fact = Fact(agent, delivery, tuple(failing), await _scoped(delivery), await _wanted(delivery))
@@ -219,7 +217,7 @@ def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
     )
     return said.sealed(
         Envelope(
-            id=caused_id(request, NAME, park.effect.attempts),
+            id=caused_id(request, COORDINATOR, park.effect.attempts),
             type=SagaParked.__event__.type,
             source=_SOURCE,
             time_us=time_us,
@@ -235,7 +233,7 @@ def _told(tell: Tell, correlation_id: str, time_us: int) -> Event:
     )
     return said.sealed(
         Envelope(
-            id=caused_id(tell.about, f"{NAME}/{tell.what}/{tell.event_id}", 0),
+            id=caused_id(tell.about, f"{COORDINATOR}/{tell.what}/{tell.event_id}", 0),
             type=SagaTold.__event__.type,
             source=_SOURCE,
             time_us=time_us,
@@ -250,7 +248,7 @@ def _freed(free: Free, correlation_id: str, time_us: int) -> Event:
     said = LockFreed(entity=free.entity, requests=[*free.requests], withdrawn=free.withdrawn)
     return said.sealed(
         Envelope(
-            id=caused_id(first, f"{NAME}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
+            id=caused_id(first, f"{COORDINATOR}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
             type=LockFreed.__event__.type,
             source=_SOURCE,
             time_us=time_us,

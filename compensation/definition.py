@@ -8,7 +8,7 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from antiphon.bus.names import is_legal
+from antiphon.bus.names import is_legal, is_reserved
 from antiphon.bus.place import frame_outside, place_of_frame
 from antiphon.bus.retry import RetryPolicy
 from antiphon.compensation.errors import SagaDefinitionError
@@ -175,7 +175,7 @@ class Definition:
         return frozenset(found)
 
     def _check_name(self) -> None:
-        if self.name == "compensation" or self.name.startswith("antiphon") or not is_legal(self.name):
+        if is_reserved(self.name) or not is_legal(self.name):
             self._refuse(
                 "expected a name of letters, digits, '.', '_' and '-', that is not the mesh's own ('compensation', "
                 f"or beginning with 'antiphon'), got {self.name!r}. Give it another name."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from antiphon.bus.lock import ANSWERED, KEEPER, answer_id
+from antiphon.bus.lock import ANSWERED, answer_id
+from antiphon.bus.names import COORDINATOR
 from antiphon.compensation.scopes import failures, reason_for
 from antiphon.compensation.workflow import FINAL, Fact, Free, Node, Workflow
 
@@ -18,7 +19,7 @@ def answered(workflow: Workflow, fact: Fact) -> Workflow:
         return workflow
     # Whoever else hears answers never hears this one.
     node = workflow.events.get(id, Node(ANSWERED))._replace(parents=(request,), past=True, aftermath=asked.aftermath)
-    through = asked._replace(done=(KEEPER,)) if fact.delivery.outcome in FINAL else asked
+    through = asked._replace(done=(COORDINATOR,)) if fact.delivery.outcome in FINAL else asked
     return workflow.with_events({request: through, id: node})
 
 
@@ -29,7 +30,7 @@ def withdrawn(workflow: Workflow) -> tuple[Workflow, list[Free]]:
     over = {
         id: want
         for id, want in workflow.wants.items()
-        if not want.withdrawn and KEEPER not in workflow.events[id].done and reason_for(workflow, [id]) is not None
+        if not want.withdrawn and COORDINATOR not in workflow.events[id].done and reason_for(workflow, [id]) is not None
     }
     wants = {id: want._replace(withdrawn=id in over or want.withdrawn) for id, want in workflow.wants.items()}
     return workflow._replace(wants=wants), [Free(want.entity, (id,), withdrawn=True) for id, want in over.items()]

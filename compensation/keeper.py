@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
-from antiphon.bus.lock import ANSWERED, KEEPER, LockFreed, LockWanted, answer_id, lock_answered
+from antiphon.bus.lock import ANSWERED, LockFreed, LockWanted, answer_id, lock_answered
+from antiphon.bus.names import COORDINATOR
 from antiphon.compensation.locks import PREFIX, Answer, heard
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event, envelope_of
@@ -43,7 +44,7 @@ def _answered(answer: Answer, entity: str, time_us: int) -> Event:
         Envelope(
             id=answer_id(request.id),
             type=ANSWERED,
-            source=f"/agents/{KEEPER}",
+            source=f"/agents/{COORDINATOR}",
             time_us=time_us,
             correlation_id=request.workflow,
             parent_id=request.id,

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from antiphon.bus.names import Names
+from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.port import Bus
 from antiphon.compensation import locks
 from antiphon.compensation.agenda import RESERVED
-from antiphon.compensation.coordinator import NAME
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
@@ -34,7 +33,7 @@ class Seen(NamedTuple):
 
 async def read_kept(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Workflow]:
     """Return the workflows that the coordinator keeps on *partitions*, by id. Costs those partitions of its state."""
-    values = await _kept(bus, names.state(NAME), partitions)
+    values = await _kept(bus, names.state(COORDINATOR), partitions)
     return {id: kept(json.loads(value)).workflow for id, value in values.items()}
 
 
@@ -52,7 +51,7 @@ async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partition
 
 async def read_locks(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Lock]:
     """Return who holds what, by entity, of those that are kept on *partitions*. Costs these of the coordinator's state."""
-    values = await _kept(bus, names.state(NAME), partitions, PREFIX)
+    values = await _kept(bus, names.state(COORDINATOR), partitions, PREFIX)
     return {id.removeprefix(PREFIX): locks.read(json.loads(value)) for id, value in values.items()}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from antiphon.bus.dead_letter import PREFIX
-from antiphon.bus.names import Names
+from antiphon.bus.names import Names, dead_topic
 from antiphon.bus.record import Position, Record
 from antiphon.bus.redrive import count_of
 from antiphon.schemas.envelope import parse_time
@@ -80,7 +80,7 @@ def letter_of(record: Record, names: Names) -> Letter:
 
     id = said.get("ce_id")
     return Letter(
-        agent=names.plain(record.topic).removesuffix(".dead"),
+        agent=names.plain(record.topic).removesuffix(dead_topic("")),
         record=record,
         origin=Position(ours("topic"), _number(ours("partition")), _number(ours("offset"))),
         event_id=id,

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 
 from antiphon.bus.claims import Claims
-from antiphon.bus.names import Names
+from antiphon.bus.names import Names, dead_topic
 from antiphon.bus.port import Bus, Member, Membership, Transaction
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.bus.redrive import Act, note, redriven, unsettled
@@ -19,7 +19,7 @@ from antiphon.schemas.envelope import now_us
 from antiphon.tracing.records import between, event_in
 from antiphon.tracing.seen import SeenEvent
 
-_DEAD = ".dead"
+_DEAD = dead_topic("")
 # Of the member that settles: whoever comes after it under the same name fences it.
 _INSTANCE = "letters"
 

@@ -23,10 +23,10 @@ from antiphon.bus.delivery import Outcome, current
 from antiphon.bus.errors import PermanentError
 from antiphon.bus.heartbeat import AgentSeen, hears, says
 from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.state import PartitionState
 from antiphon.bus.subscriptions import subscriptions
 from antiphon.bus.undo import UndoRequested
-from antiphon.compensation.coordinator import NAME as COORDINATOR
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.workflow import Phase, Workflow

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
-from antiphon.bus.lock import ANSWERED, KEEPER, LockFreed
+from antiphon.bus.lock import ANSWERED, LockFreed
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.subscriptions import Subscriptions
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
 from antiphon.tracing.seen import UNDO_REQUESTED, SeenEvent
 
-COORDINATOR = "compensation"
 _UNDO_TOPIC = ".undo"
 _SAGA_FAILED = SagaFailed.__event__.type
 _FREED = LockFreed.__event__.type
@@ -90,7 +90,7 @@ def _kept(events: Sequence[SeenEvent]) -> set[tuple[str, str]]:
     """Return what the keeper of locks owes nothing more: what is answered, or freed. It leaves no activity."""
     answered = {event.envelope.parent_id or "" for event in events if event.envelope.type == ANSWERED}
     freed = {event.id for event in events if event.envelope.type == _FREED}
-    return {(id, KEEPER) for id in answered | freed}
+    return {(id, COORDINATOR) for id in answered | freed}
 
 
 def _left_to_sagas(events: Sequence[SeenEvent]) -> set[object]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.names import COORDINATOR
 from antiphon.tracing.mermaid import escaped
-from antiphon.tracing.obligations import COORDINATOR
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

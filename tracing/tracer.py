@@ -19,7 +19,7 @@ from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
 from antiphon.bus.errors import BusError
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import ACTIVITY, AGENTS, Names
+from antiphon.bus.names import ACTIVITY, AGENTS, SAGAS, Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.schemas.codec import Codec
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Told how many offsets are behind it, and how many there were to read."""
 
-_SAGA_EVENTS = "antiphon.saga.events"
 _AT_ONCE = 20_000
 _SETTLE_ABOVE = 20_000
 _LOOK_S = 2.0
@@ -227,7 +226,7 @@ class Tracer:
     def _topics(self) -> set[str]:
         """Return the plain names of the topics to read: as agents tell, and as activity tells."""
         agents: Iterable[AgentSeen] = self._writer.workers().values()
-        return {ACTIVITY, AGENTS, _SAGA_EVENTS} | event_topics(agents) | self._writer.topics()
+        return {ACTIVITY, AGENTS, SAGAS} | event_topics(agents) | self._writer.topics()
 
     async def _since(self, bounds: Mapping[TopicPartition, tuple[int, int]]) -> Mapping[TopicPartition, int]:
         since_ms, age_s = self._since_ms, self._keeping.age_s

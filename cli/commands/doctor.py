@@ -15,7 +15,7 @@ from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
-from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS
+from antiphon.bus.names import ACTIVITY, AGENTS, COORDINATOR, SCHEMAS
 from antiphon.bus.subscriptions import is_live
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
@@ -170,7 +170,7 @@ def _agents(workers: Iterable[AgentSeen]) -> Check:
 def _compensation(workers: Iterable[AgentSeen]) -> Check:
     seen = [*workers]
     undoing = sorted({worker.agent for worker in seen if worker.undoes})
-    if undoing and not any(worker.agent == "compensation" and is_live(worker, now_us=now_us()) for worker in seen):
+    if undoing and not any(worker.agent == COORDINATOR and is_live(worker, now_us=now_us()) for worker in seen):
         return Check(
             "compensation",
             Status.WARNING,

@@ -19,6 +19,7 @@ from antiphon.agents import garbage
 from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.pressure import Bounds
 from antiphon.bus.settings import Settings, load
 from antiphon.bus.state import Memory
@@ -32,7 +33,6 @@ from antiphon.cli.options import given
 from antiphon.cli.processes import supervise as supervise_all
 from antiphon.cli.reload import supervise
 from antiphon.cli.supervised import Order, order
-from antiphon.compensation.coordinator import NAME as COORDINATOR
 from antiphon.compensation.coordinator import coordinator
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from antiphon.bus.intervention import Act, SagaIntervened
+from antiphon.bus.names import COORDINATOR
 from antiphon.bus.partition import partition_for
 from antiphon.bus.publisher import Publisher
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
@@ -20,7 +21,6 @@ from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import later_us
-from antiphon.compensation.coordinator import NAME
 from antiphon.compensation.locks import Lock
 from antiphon.compensation.reading import Seen, document, read_locks, read_workflows
 from antiphon.compensation.workflow import Phase, Status, Workflow
@@ -212,13 +212,13 @@ async def _until_changed(
 
 
 async def _kept(cluster: Cluster, mesh: Subscriptions) -> Mapping[str, Seen]:
-    if cluster.names.state(NAME) not in cluster.topics:
+    if cluster.names.state(COORDINATOR) not in cluster.topics:
         return {}
     return await read_workflows(cluster.bus, cluster.names, mesh.sagas, range(cluster.partitions))
 
 
 async def _locks(cluster: Cluster) -> Mapping[str, Lock]:
-    if cluster.names.state(NAME) not in cluster.topics:
+    if cluster.names.state(COORDINATOR) not in cluster.topics:
         return {}
     return await read_locks(cluster.bus, cluster.names, range(cluster.partitions))
 

@@ -12,7 +12,8 @@ from antiphon.agents.errors import SignatureError, UnknownAnswerError
 from antiphon.bus.activity import Emitted
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened
-from antiphon.bus.lock import ANSWERED, KEEPER, WANTED, answer_id, lock_answered
+from antiphon.bus.lock import ANSWERED, WANTED, answer_id, lock_answered
+from antiphon.bus.names import COORDINATOR
 from antiphon.compensation.advance import advance
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.locks import Answer, Lock, Request, freed, wanted
@@ -269,7 +270,9 @@ class Holding(Hears):
     """The coordinator hears what is wanted, two agents hear answers, and x goes to a slow one."""
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
-        return {WANTED: [KEEPER], ANSWERED: ["agent", "other"], "x": ["slow"]}.get(type, super().hearers(type, topic))
+        return {WANTED: [COORDINATOR], ANSWERED: ["agent", "other"], "x": ["slow"]}.get(
+            type, super().hearers(type, topic)
+        )
 
 
 MESH = Holding()
@@ -342,7 +345,7 @@ async def test_what_is_held_is_seen_in_the_trace() -> None:
     types = {event.id: event.envelope.type for event in waits.events}
     assert (waits.state.value, [(pair.agent, types[pair.event_id]) for pair in waits.outstanding]) == (
         "running",
-        [(KEEPER, WANTED)],
+        [(COORDINATOR, WANTED)],
     )
     assert [(end.state.value, end.outstanding, end.warnings) for end in ends if end is not None] == [
         ("completed", (), ()),

@@ -7,12 +7,11 @@ from antiphon.agents.agent import Agent
 from antiphon.bus.names import Names
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import Outgoing
-from antiphon.compensation.coordinator import NAME, coordinator
+from antiphon.compensation.coordinator import coordinator
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.schemas.event import Event
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.tracing.finding import find_workflows
-from antiphon.tracing.obligations import COORDINATOR
 from antiphon.tracing.reading import follow, read_workflow
 from antiphon.tracing.workflow import Workflow
 
@@ -213,8 +212,3 @@ async def test_beginnings_of_ids() -> None:
     assert await found("order") == [("order-7", "order.placed")]
     assert await found(reserved) == [(ids[0], "stock.reserved")]
     assert await found("ffff") == []
-
-
-def test_the_coordinator_goes_by_one_name() -> None:
-    """The rooms do not import each other, so nothing else keeps the two names alike."""
-    assert COORDINATOR == NAME

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import orjson
 
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import ACTIVITY, AGENTS
+from antiphon.bus.names import ACTIVITY, AGENTS, COORDINATOR
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.store import AvroSchema, Reference
 from antiphon.tracing.delivered import Delivered
@@ -19,7 +19,6 @@ from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
 from antiphon.tracing.index.rows import Holds, Numbers, Rows, Source, named
 from antiphon.tracing.index.standing import Facts, Judge
-from antiphon.tracing.obligations import COORDINATOR
 from antiphon.tracing.seen import SeenEvent
 
 _AT_ONCE = 1_000

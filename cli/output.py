@@ -31,6 +31,15 @@ def inert(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return *number* of what *noun* names.
+
+    >>> counted(1, "event"), counted(1_200, "event")
+    ('1 event', '1,200 events')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def result(text: str = "") -> None:
     """Write one line of the answer to stdout."""
     sys.stdout.write(text + "\n")

@@ -21,7 +21,7 @@ from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
 from antiphon.cli.outline import Row, outline
-from antiphon.cli.output import inert
+from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
 
@@ -203,7 +203,7 @@ class _Drawing:
         agents = len({delivery["agent"] for delivery in document["deliveries"]})
         took = duration(round(document["duration_ms"] * 1_000))
         state = Text(document["state"], STATES.get(document["state"], "blue"))
-        state.append(f"  ·  {took}  ·  {_count(events, 'event')}, {_count(agents, 'agent')}", "default not bold")
+        state.append(f"  ·  {took}  ·  {counted(events, 'event')}, {counted(agents, 'agent')}", "default not bold")
         gap = min(self.left_width + 2, self.width - state.cell_len) - line.what.cell_len
         return Text().append_text(line.what).append(" " * max(2, gap)).append_text(state)
 
@@ -351,10 +351,6 @@ def _append(text: Text, notes: Text) -> None:
     if notes.plain:
         text.append("  " if text.plain else "")
         text.append_text(notes)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _data(event: Json, *, at_most: int | None = None) -> str:

@@ -292,9 +292,7 @@ async def _plan(what: Sequence[str], choice: Choice) -> None:
     if given().json:
         output.document(document)
         return
-    output.result(
-        f"{document['handlings']} handlings of {document['workflows']} workflows, {document['from']} to {document['to']}"
-    )
+    output.result(f"{_of(document)}, {document['from']} to {document['to']}")
     for agent, count in document["agents"].items():
         output.result(f"  {output.inert(agent)}  {count}")
     cost = document["cost"]
@@ -356,15 +354,17 @@ def _show(report: Report) -> None:
     _summary(document)
 
 
+def _of(document: dict[str, Any]) -> str:
+    handlings, workflows = document["handlings"], document["workflows"]
+    return f"{output.counted(handlings, 'handling')} of {output.counted(workflows, 'workflow')}"
+
+
 def _summary(document: dict[str, Any]) -> None:
     if document["state_unknown"]:
         output.remark(
             f"of {document['state_unknown']} the state before them is not recorded any more; they ran on what came before them here"
         )
-    output.result(
-        f"{document['handlings']} handlings of {document['workflows']} workflows: "
-        f"{document['same']} workflows the same, {document['different']} different"
-    )
+    output.result(f"{_of(document)}: {document['same']} the same, {document['different']} different")
     for name, unit in (("latency_ms", " ms"), ("confidence", "")):
         recorded, got = document[name]["recorded"], document[name]["got"]
         if recorded is not None or got is not None:

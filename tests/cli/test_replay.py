@@ -35,7 +35,7 @@ def test_a_failure_is_reproduced_and_a_mended_agent_compared(mesh: Antiphon, fol
     assert ran.code == 0, ran.err
     assert re.search(r'raised, as it was then:\n(.*\n)*.*claims\.py", line 22, in pay', ran.out)
     assert "PermanentError: 500 is too much" in ran.out
-    assert "1 handlings of 1 workflows: 1 workflows the same, 0 different" in ran.out
+    assert "1 handling of 1 workflow: 1 the same, 0 different" in ran.out
     assert candidate.code == 1
     [difference] = orjson.loads(candidate.out)["differences"]
     assert (difference["event_id"], difference["agent"], difference["kind"], difference["fields"]) == (
@@ -45,7 +45,7 @@ def test_a_failure_is_reproduced_and_a_mended_agent_compared(mesh: Antiphon, fol
         [{"path": "", "recorded": "PermanentError: 500 is too much", "got": "completed"}],
     )
     assert 'failures="1"' in (folder / "report.xml").read_text()
-    assert (same.code, "2 workflows the same" in same.out) == (0, True), same.err
+    assert (same.code, "2 workflows: 2 the same" in same.out) == (0, True), same.err
 
 
 def test_a_bundle_needs_no_broker(mesh: Antiphon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,12 @@ async def test_a_broker_that_comes_back(fragile: KafkaCluster) -> None:
                 await reading.member.restart()
                 await reading.until(lambda: len(reading.records) >= since + 2, "both records again")
                 await reading.member.commit(done)
+
+        async def shown() -> bool:
+            return bool(await everything(bus, shipped))
+
+        # What is committed is seen once the broker has ended the transaction on every partition: it has just begun.
+        await eventually(shown, 60, what="what was committed to be seen")
         assert values(await everything(bus, shipped)) == [b"done"]
 
 

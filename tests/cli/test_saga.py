@@ -126,6 +126,8 @@ def test_a_deadline_is_put_off(mesh: Antiphon, folder: Path) -> None:
     slow = Process("run", "slow", cwd=folder)
     try:
         slow.wait_for('"ready"')
+        # The coordinator hears of agents as everybody does: before that nobody is waited for.
+        until(lambda: "guide" in mesh("agents").out)
         id = asyncio.run(book_by("2040-01-01T00:00:00+00:00"))
         until(lambda: listed(mesh("saga", "list", "--all", "--json")).get(id, {}).get("state") == "running")
         assert "by: 2040-01-01T00:00:00.000000Z" in mesh("saga", "show", id).out

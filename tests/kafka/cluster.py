@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -45,13 +45,11 @@ _QUICK = {
     "group.consumer.min.session.timeout.ms": "2000",
     "group.consumer.session.timeout.ms": "4000",
     "group.min.session.timeout.ms": "1000",
+    # A dead producer's transaction holds readers back until somebody looks for it.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
-# A dead producer's transaction holds readers back until somebody looks for it.
-_LOOKS_FOR_DEAD_PRODUCERS_MS = 500
-# A broker that is all there is must not look while it is started again: until it is registered, Kafka 4.3 finds no
-# leader for the partitions of such a transaction, takes them for deleted, and writes no end of it, ever; whoever
-# waits for what is committed there waits on. Producers that outlived the broker end their own.
-_LOOKS_LATER_MS = 60_000
+# A controller that lives on says of a broker that was killed, before it is there again, that it leads nothing.
+_RESTARTED = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
 
 
 class NoKafkaError(Exception):
@@ -84,17 +82,23 @@ class KafkaCluster:
 
     *features* are switches of the cluster, for example `group.version=0`. With
     *relayed* each broker is reached a second way: through whatever a test runs
-    on its `relay_port`. *restarts* says that brokers will be killed and started again.
+    on its `relay_port`. With *restarts* the controller is a process of its own:
+    a lone broker that is its own controller takes itself for the leader when it
+    is started again after a `kill -9`, until the old one's session is over. Then
+    it leads nothing for a moment, and Kafka 4.3 takes the partitions of
+    transactions that it was about to end for deleted: they never end, and
+    whoever waits for what is committed there waits for ever.
     """
 
     def __init__(
         self, brokers: int = 1, *, features: Sequence[str] = (), relayed: bool = False, restarts: bool = False
     ) -> None:
         self._count = brokers
-        self._looks_ms = _LOOKS_LATER_MS if restarts and brokers == 1 else _LOOKS_FOR_DEAD_PRODUCERS_MS
+        self._restarts = restarts
         self._features = features
         self._relayed = relayed
         self._dir: Path | None = None
+        self._controller: Controller | None = None
         self.brokers: list[Broker] = []
 
     @property
@@ -112,16 +116,21 @@ class KafkaCluster:
             else Broker(node, ports[4 * node], self._dir / f"broker-{node}")
             for node in range(self._count)
         ]
-        controllers = ports[1::4]
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers))
+        controllers = dict(enumerate(ports[1::4]))
+        if self._restarts:
+            [port] = _ports(1)
+            self._controller, controllers = Controller(self._dir / "controller"), {Controller.node: port}
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
         # One that begins with a dash would be taken for an option.
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         try:
-            for broker, controller_port in zip(self.brokers, controllers, strict=True):
-                broker.configure(controller_port, voters, min(3, self._count), self._looks_ms)
+            if self._controller is not None:
+                self._controller.configure(controllers[Controller.node], voters)
             for broker in self.brokers:
-                broker.format(cluster_id, self._features)
-                broker.start()
+                broker.configure(controllers.get(broker.node), voters, min(3, self._count))
+            for node in self._nodes:
+                node.format(cluster_id, self._features)
+                node.start()
             for broker in self.brokers:
                 broker.wait()
         except BaseException:
@@ -129,14 +138,18 @@ class KafkaCluster:
             raise
         return self
 
+    @property
+    def _nodes(self) -> list[Node]:
+        return [*([] if self._controller is None else [self._controller]), *self.brokers]
+
     def stop(self, *, keep_logs: bool = False) -> None:
         """End every broker. With *keep_logs* what they said stays in `target/logs`."""
-        for broker in self.brokers:
-            broker.kill()  # The data is thrown away: nothing is gained by an orderly end.
+        for node in self._nodes:
+            node.kill()  # The data is thrown away: nothing is gained by an orderly end.
         if self._dir is not None:
             if keep_logs:
-                for broker in self.brokers:
-                    broker.keep_log(LOGS / self._dir.name)
+                for node in self._nodes:
+                    node.keep_log(LOGS / self._dir.name)
             shutil.rmtree(self._dir, ignore_errors=True)
             self._dir = None
 
@@ -149,54 +162,19 @@ class KafkaCluster:
         self.stop(keep_logs=error is not None)
 
 
-class Broker:
-    """One broker of a cluster; fault tests stop, kill and freeze it."""
+class Node:
+    """One process of a cluster, with a directory of its own."""
 
-    def __init__(self, node: int, port: int, directory: Path, *, relay: Sequence[int] = ()) -> None:
-        self.node = node
-        self.port = port
-        self._relay = relay
+    def __init__(self, name: str, directory: Path) -> None:
+        self._name = name
         self._directory = directory
-        self._log = directory / "broker.log"
+        self._log = directory / "log"
         self._process: Tethered | None = None
 
-    @property
-    def relay_port(self) -> int:
-        """Where a relay must listen, for clients that are told to begin there."""
-        return self._relay[0]
-
-    @property
-    def behind_relay(self) -> int:
-        """Where that relay finds the broker."""
-        return self._relay[1]
-
-    def configure(self, controller_port: int, voters: str, replicas: int, looks_ms: int) -> None:
+    def _write(self, properties: Mapping[str, str]) -> None:
         self._directory.mkdir()
-        properties = {
-            "process.roles": "broker,controller",
-            "node.id": str(self.node),
-            "controller.quorum.voters": voters,
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
-            "log.dirs": str(self._directory / "data"),
-            "offsets.topic.replication.factor": str(replicas),
-            "transaction.state.log.replication.factor": str(replicas),
-            "transaction.state.log.min.isr": str(max(1, replicas - 1)),
-            "share.coordinator.state.topic.replication.factor": str(replicas),
-            "share.coordinator.state.topic.min.isr": str(max(1, replicas - 1)),
-            "default.replication.factor": str(replicas),
-            "min.insync.replicas": str(max(1, replicas - 1)),
-            "transaction.abort.timed.out.transaction.cleanup.interval.ms": str(looks_ms),
-            **_QUICK,
-        }
-        if self._relay:
-            relay_port, behind = self._relay
-            properties["listeners"] += f",RELAYED://127.0.0.1:{behind}"
-            properties["advertised.listeners"] += f",RELAYED://127.0.0.1:{relay_port}"
-            names = ("PLAINTEXT", "CONTROLLER", "RELAYED")
-            properties["listener.security.protocol.map"] = ",".join(f"{name}:PLAINTEXT" for name in names)
-        text = "".join(f"{name}={value}\n" for name, value in properties.items())
+        said = {"log.dirs": str(self._directory / "data"), "controller.listener.names": "CONTROLLER", **properties}
+        text = "".join(f"{name}={value}\n" for name, value in said.items())
         (self._directory / "server.properties").write_text(text)
 
     def format(self, cluster_id: str, features: Sequence[str]) -> None:
@@ -214,17 +192,9 @@ class Broker:
             )
 
     def start(self) -> None:
-        """Start it, again too; `wait` says when it answers."""
+        """Start it, again too."""
         command = [*_java("-Xmx512m", "-XX:+UseSerialGC"), "kafka.Kafka", "server.properties"]
         self._process = Tethered(command, log=self._log, cwd=self._directory, leftover=self._directory.parent)
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_S
-        while not speaks_kafka("127.0.0.1", self.port):
-            if self.process.exit_code is not None or time.monotonic() > deadline:
-                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-                raise RuntimeError(f"broker {self.node} did not come up on port {self.port}; its log ends:\n{tail}")
-            time.sleep(0.05)
 
     @property
     def process(self) -> Tethered:
@@ -243,7 +213,85 @@ class Broker:
     def keep_log(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            shutil.copy(self._log, directory / f"broker-{self.node}.log")
+            shutil.copy(self._log, directory / f"{self._name}.log")
+
+
+class Controller(Node):
+    """The controller of a cluster whose brokers are none: nobody kills it."""
+
+    node = 100
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("controller", directory)
+
+    def configure(self, port: int, voters: str) -> None:
+        self._write(
+            {
+                "process.roles": "controller",
+                "node.id": str(self.node),
+                "controller.quorum.voters": voters,
+                "listeners": f"CONTROLLER://127.0.0.1:{port}",
+                **_RESTARTED,
+            }
+        )
+
+
+class Broker(Node):
+    """One broker of a cluster; fault tests stop, kill and freeze it. `wait` says when it answers."""
+
+    def __init__(self, node: int, port: int, directory: Path, *, relay: Sequence[int] = ()) -> None:
+        super().__init__(f"broker-{node}", directory)
+        self.node = node
+        self.port = port
+        self._relay = relay
+
+    @property
+    def relay_port(self) -> int:
+        """Where a relay must listen, for clients that are told to begin there."""
+        return self._relay[0]
+
+    @property
+    def behind_relay(self) -> int:
+        """Where that relay finds the broker."""
+        return self._relay[1]
+
+    def configure(self, controller_port: int | None, voters: str, replicas: int) -> None:
+        """Write its configuration; it is a controller too where *controller_port* says where."""
+        properties = {
+            "process.roles": "broker",
+            "node.id": str(self.node),
+            "controller.quorum.voters": voters,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "offsets.topic.replication.factor": str(replicas),
+            "transaction.state.log.replication.factor": str(replicas),
+            "transaction.state.log.min.isr": str(max(1, replicas - 1)),
+            "share.coordinator.state.topic.replication.factor": str(replicas),
+            "share.coordinator.state.topic.min.isr": str(max(1, replicas - 1)),
+            "default.replication.factor": str(replicas),
+            "min.insync.replicas": str(max(1, replicas - 1)),
+            **_QUICK,
+        }
+        if controller_port is None:
+            properties |= _RESTARTED
+        else:
+            properties["process.roles"] = "broker,controller"
+            properties["listeners"] += f",CONTROLLER://127.0.0.1:{controller_port}"
+        if self._relay:
+            relay_port, behind = self._relay
+            properties["listeners"] += f",RELAYED://127.0.0.1:{behind}"
+            properties["advertised.listeners"] += f",RELAYED://127.0.0.1:{relay_port}"
+            names = ("PLAINTEXT", "CONTROLLER", "RELAYED")
+            properties["listener.security.protocol.map"] = ",".join(f"{name}:PLAINTEXT" for name in names)
+        self._write(properties)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + START_S
+        while not speaks_kafka("127.0.0.1", self.port):
+            if self.process.exit_code is not None or time.monotonic() > deadline:
+                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+                raise RuntimeError(f"broker {self.node} did not come up on port {self.port}; its log ends:\n{tail}")
+            time.sleep(0.05)
 
 
 class DockerKafka:

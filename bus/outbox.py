@@ -10,8 +10,8 @@ import orjson
 from antiphon.bus import entry
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.dead_letter import formatted, message_of
 from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.error_text import message_of, traceback_of
 from antiphon.bus.errors import TooLargeError
 from antiphon.bus.job import Finished, Job
 from antiphon.bus.names import ACTIVITY, AGENTS, LOCKS, SCHEMAS, Names
@@ -155,13 +155,19 @@ class Outbox:
             queue_us=job.started_us - envelope.time_us,
             emitted=emitted,
             causes=() if delivery is None else delivery.causes,
-            error=None if error is None else entry.failure(type(error).__name__, message_of(error), formatted(error)),
+            error=_failure(error),
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,
             deadline_us=envelope.deadline_us,
             effects=None if delivery is None or not delivery.effects else _told(delivery.effects),
             changed=changed,
         )
+
+
+def _failure(error: BaseException | None) -> bytes | None:
+    if error is None:
+        return None
+    return entry.failure(type(error).__name__, message_of(error), traceback_of(error))
 
 
 def _told(effects: Mapping[str, Any]) -> dict[str, bytes]:

@@ -174,6 +174,13 @@ class Member(Protocol):
         """
         ...
 
+    def again(self, partitions: Collection[TopicPartition]) -> None:
+        """Have *partitions* given anew: as `Lost`, and as `Assigned` with what is committed. What was taken of them is void.
+
+        Others are not disturbed. Not owned any more, or not given yet: ignored.
+        """
+        ...
+
     async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return how many records readers may see from each of *positions* on; a partition not owned is left out.
 

@@ -17,7 +17,7 @@ def dead_letter(
 
     Key, value and headers are *record*'s, untouched; `antiphon_dead_*` headers
     are added. It goes to the partition number it came from, so a key's dead
-    letters stay in order. *reason* is one word: undecodable, permanent or exhausted.
+    letters stay in order. *reason* is one word: undecodable, permanent, exhausted, or the limit that was passed.
 
     A letter of more than *limit* bytes could never be written, and would be tried for ever. Of one that is, the
     traceback is left out, then the record's value, its headers, its key, until it fits; `antiphon_dead_left_out`

@@ -28,6 +28,7 @@ from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.errors import BrokerUnreachableError, CommitError, MemberFailedError
+from antiphon.bus.guard import MAX_HOPS
 from antiphon.bus.heartbeat import InFlight
 from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
@@ -63,6 +64,8 @@ class EngineSettings(Bounds):
     """Of every topic of the mesh."""
     batch: int = 4_000
     """Deliveries in one transaction, at most."""
+    max_hops: int = MAX_HOPS
+    """How many agents may lead to an event, one after the other; 0: any number."""
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
     revoke_grace_s: float = 5.0
@@ -109,7 +112,13 @@ class Engine:
             consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions, telemetry=telemetry
         )
         self._runner = Runner(
-            consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
+            consumer,
+            names=names,
+            codec=codec,
+            claims=claims,
+            committer=self._committer,
+            outbox=outbox,
+            max_hops=settings.max_hops,
         )
         self._states = States(
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state

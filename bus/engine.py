@@ -109,7 +109,13 @@ class Engine:
             consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch, limit=claims.limit
         )
         outbox = Outbox(
-            consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions, telemetry=telemetry
+            consumer,
+            names=names,
+            codec=codec,
+            claims=claims,
+            partitions=settings.partitions,
+            partition_for=bus.partition_for,
+            telemetry=telemetry,
         )
         self._runner = Runner(
             consumer,

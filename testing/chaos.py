@@ -344,6 +344,9 @@ class _Edge:
         async for batch in self._bus.read_batches(start, stop):
             yield batch
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return self._bus.partition_for(key, partitions)
+
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         await self._call("identities")
         return await self._bus.identities(topics)

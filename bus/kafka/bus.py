@@ -10,6 +10,7 @@ from antiphon.bus.errors import UnknownTopicError
 from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.partitioner import partition_for
 from antiphon.bus.kafka.publishing import Publishing
 from antiphon.bus.kafka.reading import read
 from antiphon.bus.port import Features, Member, Membership, TopicSpec
@@ -83,6 +84,9 @@ class KafkaBus:
 
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         return await asyncio.to_thread(self._administration.identities, topics)
+
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return partition_for(key, partitions)
 
     async def topics(self) -> dict[str, int]:
         return await asyncio.to_thread(self._administration.topics)

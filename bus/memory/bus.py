@@ -118,6 +118,10 @@ class MemoryBus:
         await self.schedule.turn()
         return {partition: self.log(partition).offset_at(timestamp_ms) for partition in partitions}
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return where producers put *key*."""
+        return partition_for(key, partitions)
+
     async def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions."""
         await self.schedule.turn()

@@ -70,13 +70,14 @@ bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --r
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-lock: setup ## pin pyproject.toml in requirements/dev.txt, benchmarks/peers.in in peers.txt; ARGS=--upgrade
+lock: setup ## pin pyproject.toml in requirements/dev.txt, other environments' .in beside it; ARGS=--upgrade
 	@$(PIP) install uv
 	@$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt $(ARGS)
 	@$(LOCK) benchmarks/peers.in --output-file benchmarks/peers.txt $(ARGS)
+	@$(LOCK) tests/interop/phoenix.in --output-file tests/interop/phoenix.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers tests/interop/.phoenix .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths bench lock clean

@@ -24,6 +24,8 @@ from antiphon.schemas.envelope import now_us
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.spending import By
+from antiphon.tracing.otlp.exporting import Exported
+from antiphon.tracing.spans.sampling import Reason
 from antiphon.tracing.state import State
 from antiphon.tracing.tracer import Counts
 
@@ -42,8 +44,10 @@ class Watching(Listening):
     written within a minute, JSON either way. `/metrics`: Prometheus' text format.
     """
 
-    def __init__(self, counts: Counts, path: Path, *, host: str, port: int) -> None:
+    def __init__(self, counts: Counts, path: Path, *, host: str, port: int, exported: Exported | None = None) -> None:
+        """*exported*: what an exporter beside the tracer has done; None where there is none."""
         super().__init__(host=host, port=port)
+        self._exported = exported
         self._counts = counts
         self._path = path
         self._process = ProcessCollector(registry=None)
@@ -61,7 +65,7 @@ class Watching(Listening):
                 body = json.dumps({"ready": ready, "behind": counts.behind, "index": str(self._path)})
                 return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, JSON, body.encode() + b"\n")
             case "/metrics":
-                families = [*_own(counts), *self._answers(), *self._process.collect()]
+                families = [*_own(counts), *_of_exporter(self._exported), *self._answers(), *self._process.collect()]
                 return Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(families))
             case _:
                 return UNKNOWN
@@ -92,6 +96,23 @@ def _own(counts: Counts) -> Iterator[Metric]:
         yield _counter(f"tracer_{name}", meaning, (), {(): count})
     yield _gauge("tracer_behind", "offsets not read yet", (), {(): counts.behind})
     yield _gauge("tracer_as_of_seconds", "when it last wrote", (), {(): counts.as_of_us / 1_000_000})
+
+
+def _of_exporter(exported: Exported | None) -> Iterator[Metric]:
+    if exported is None:
+        return
+    for name, meaning, count in (
+        ("spans", "spans that the endpoint has taken", exported.spans),
+        ("requests", "requests to it", exported.requests),
+        ("failures", "requests that it did not take", exported.failures),
+        ("left_out", "workflows that were not kept", exported.left_out),
+        ("dropped", "workflows that were given up", exported.dropped),
+    ):
+        yield _counter(f"export_{name}", meaning, (), {(): count})
+    kept: dict[_Labels, float] = {(reason.value,): exported.workflows[reason] for reason in Reason}
+    yield _counter("export_workflows", "workflows sent to their end, by why they were kept", ("reason",), kept)
+    yield _gauge("export_waiting", "workflows of which something may have to be sent", (), {(): exported.waiting})
+    yield _gauge("export_up", "1 where the endpoint took the last request", (), {(): float(exported.up)})
 
 
 def _of_index(index: Index) -> Iterator[Metric]:

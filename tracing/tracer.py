@@ -14,6 +14,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
@@ -28,7 +29,7 @@ from antiphon.schemas.errors import RegistryError, SchemaError, UnknownSchemaErr
 from antiphon.schemas.store import AvroSchema, Reference
 from antiphon.tracing.index.errors import IndexBusyError, IndexFileError, IndexFullError
 from antiphon.tracing.index.index import AS_OF, BEHIND, CLUSTER
-from antiphon.tracing.index.rows import Reader, Source, prefix_of
+from antiphon.tracing.index.rows import Reader, Rows, Source, prefix_of
 from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.records import event_topics
 
@@ -72,6 +73,18 @@ class Counts:
     as_of_us: int = 0
 
 
+class Listener(Protocol):
+    """Hears of what is read, on its way into the index."""
+
+    def writing(self, rows: Rows) -> None:
+        """They are about to be written. Where this raises an `IndexFileError` they are not; it may be called again."""
+        ...
+
+    def written(self, rows: Rows) -> None:
+        """They are in the index. Called once for each, and never raises."""
+        ...
+
+
 class Tracer:
     """Reads all of a mesh, as readers see what is committed, into an index.
 
@@ -90,6 +103,7 @@ class Tracer:
         keeping: Keeping = Keeping(),
         since_ms: int | None = None,
         cluster: str = "",
+        listener: Listener | None = None,
     ) -> None:
         """*since_ms*: what is older is not read; by default what would not be kept. *cluster* is noted in the index."""
         self.counts = Counts()
@@ -101,6 +115,7 @@ class Tracer:
         self._keeping = keeping
         self._since_ms = since_ms
         self._cluster = cluster
+        self._listener = listener
         self._sources: dict[str, Source] = {}
         """By the topic's name on the cluster."""
         self._next: dict[TopicPartition, int] = {}
@@ -256,7 +271,7 @@ class Tracer:
         )
         rows = reader.rows(records)
         reached = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        await self._patiently(lambda: self._writer.write(rows, self._positions(reached), schemas))
+        await self._patiently(lambda: self._write(rows, self._positions(reached), schemas))
         self._next |= reached
         counts = self.counts
         counts.records += len(records)
@@ -266,6 +281,13 @@ class Tracer:
         counts.transactions += 1
         if self._writer.left() > _SETTLE_ABOVE:
             await self._settle_all()
+
+    def _write(self, rows: Rows, reached: Sequence[Position], schemas: Mapping[Reference, AvroSchema]) -> None:
+        if self._listener is not None:
+            self._listener.writing(rows)
+        self._writer.write(rows, reached, schemas)
+        if self._listener is not None:
+            self._listener.written(rows)
 
     async def _fetch(self, records: Iterable[Record]) -> dict[tuple[str, int, int], bytes | str]:
         """Fetch the large values, which stand elsewhere."""

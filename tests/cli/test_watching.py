@@ -17,6 +17,7 @@ from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.writing import Writer
+from antiphon.tracing.otlp.exporting import Exported
 from antiphon.tracing.tracer import Tracer
 
 PAGE = Path(__file__).parents[2] / "docs/reference/tracer.md"
@@ -54,7 +55,8 @@ async def test_what_it_answers_and_that_the_table_lists_it(tmp_path: Path) -> No
         await mesh.publish(Asked(text="?"))
         await eventually(mesh.handled, 30, what="it to be answered")
         tracer = Tracer(mesh.bus, mesh.names, mesh.codec, Writer(database))
-        async with Watching(tracer.counts, path, host="127.0.0.1", port=0) as endpoint:
+        watching = Watching(tracer.counts, path, host="127.0.0.1", port=0, exported=Exported())
+        async with watching as endpoint:
             assert got(f"{endpoint.url}/livez") == (200, b"ok\n")
             assert got(f"{endpoint.url}/readyz")[0] == 503
             await tracer.catch_up()

@@ -18,7 +18,7 @@ from antiphon.testing.story import START_US, Says, Story
 from antiphon.tracing.seen import SeenEvent
 from antiphon.tracing.spans.ids import Context, context_in, trace_id
 from antiphon.tracing.spans.making import Relation, root_id, spans_of
-from antiphon.tracing.spans.span import Kind, Moment, Service, Span
+from antiphon.tracing.spans.span import Kind, Moment, Service, Span, Value
 
 ROOT = "0199f2c1-0000-7000-8000-000000000000"
 TRACE = "0199f2c1000070008000000000000000"
@@ -76,7 +76,7 @@ def test_the_whole_of_a_trace() -> None:
         )
     )
     triage = Service("triage", "1", "triage-1")
-    about_opened = {
+    about_opened: dict[str, Value] = {
         "messaging.system": "kafka",
         "messaging.destination.name": "staging.ticket.opened",
         "messaging.destination.partition.id": "2",

@@ -64,6 +64,9 @@ soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--s
 truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
 	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
 
+interop: setup ## the demo's traces in Arize Phoenix, and back; INTEROP_PROTOCOL=grpc for the other protocol
+	@$(BIN)/python tests/interop/against_phoenix.py $(ARGS)
+
 bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
@@ -80,4 +83,4 @@ clean: ## remove what was made here, .venv too
 	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers tests/interop/.phoenix .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths interop bench lock clean

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import typer
@@ -15,8 +16,12 @@ import typer
 from antiphon.bus.names import Names
 from antiphon.cli.errors import UsageError
 from antiphon.cli.when import moment_ms, seconds
+from antiphon.tracing.index.database import Database
+from antiphon.tracing.index.legend import Legend
+from antiphon.tracing.index.rows import Numbers, Rows
 from antiphon.tracing.otlp.exporting import Exporter, Exports
 from antiphon.tracing.otlp.ledger import Ledger
+from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.spans.sampling import Sampling
 
@@ -55,6 +60,9 @@ Since: TypeAlias = Annotated[
     str | None,
     typer.Option("--otlp-since", help="Export what ended since; an hour before the first export.", metavar="WHEN"),
 ]
+
+if TYPE_CHECKING:
+    from antiphon.tracing.otlp.measuring import Measuring
 
 _OFF = "off"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -129,17 +137,46 @@ def _amount(text: str, *, option: str) -> float | None:
         raise UsageError(f"expected {option} to be a number or {_OFF!r}, got {text!r}", f"try: {option} 0.5") from None
 
 
-@contextlib.asynccontextmanager
-async def exporter(wanted: Target, what: Exports, *, index: Path, names: Names) -> AsyncGenerator[Exporter]:
-    """Give what exports beside the tracer that writes *index*."""
-    from antiphon.tracing.otlp.sending import OtlpSender, Protocol  # noqa: PLC0415 - an extra, and a second of start-up
+class Exporting:
+    """What a tracer has beside it: hears what it reads, and sends it."""
 
-    ledger = Ledger(index.with_name(index.name + ".exported"))
-    try:
-        sender = OtlpSender(wanted.endpoint, Protocol(wanted.protocol), namespace=names.namespace)
-        try:
-            yield Exporter(index, ledger, sender, names=names, exports=what)
-        finally:
-            sender.close()
-    finally:
-        ledger.close()
+    def __init__(self, exporter: Exporter, tally: Tally, measuring: Measuring | None) -> None:
+        self.exporter = exporter
+        self._tally = tally
+        self._measuring = measuring
+
+    def writing(self, rows: Rows) -> None:
+        self.exporter.writing(rows)
+
+    def written(self, rows: Rows) -> None:
+        if self._measuring is not None:
+            self._tally.take(rows)
+
+    async def run(self, ready: Callable[[], bool]) -> None:
+        """Send until cancelled, from when it is *ready*."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.exporter.run(ready))
+            if self._measuring is not None:
+                tasks.create_task(self._measuring.run(ready))
+
+
+@contextlib.contextmanager
+def exporting(
+    wanted: Target, what: Exports, *, index: Path, names: Names, numbers: Numbers, database: Database
+) -> Generator[Exporting]:
+    """Give what exports beside the tracer that writes *index*."""
+    # An extra, and half a second of start-up.
+    from antiphon.tracing.otlp.measuring import Measuring  # noqa: PLC0415
+    from antiphon.tracing.otlp.sending import OtlpMeter, OtlpSender, Protocol  # noqa: PLC0415
+
+    endpoint, protocol = wanted.endpoint, Protocol(wanted.protocol)
+    with contextlib.ExitStack() as opened:
+        ledger = opened.enter_context(contextlib.closing(Ledger(index.with_name(index.name + ".exported"))))
+        sender = opened.enter_context(contextlib.closing(OtlpSender(endpoint, protocol, namespace=names.namespace)))
+        exporter = Exporter(index, ledger, sender, names=names, exports=what)
+        tally = Tally(Legend(numbers, database), names)
+        measuring = None
+        if os.environ.get("OTEL_METRICS_EXPORTER") != "none":
+            meter = opened.enter_context(contextlib.closing(OtlpMeter(endpoint, protocol)))
+            measuring = Measuring(tally, index, meter, namespace=names.namespace)
+        yield Exporting(exporter, tally, measuring)

@@ -14,8 +14,7 @@ import typer
 
 from antiphon.agents import garbage
 from antiphon.bus.settings import Settings
-from antiphon.cli import exports as exporting
-from antiphon.cli import logs, output
+from antiphon.cli import exports, logs, output
 from antiphon.cli.asking import Place, place_of, progress, settings_with
 from antiphon.cli.cluster import opened
 from antiphon.cli.errors import UsageError
@@ -26,7 +25,7 @@ from antiphon.schemas.envelope import format_time
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Exporter, Exports
+from antiphon.tracing.otlp.exporting import Exports
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.tracer import Keeping, Listener, Tracer
@@ -68,16 +67,16 @@ def run(  # noqa: PLR0913 - each is an option
     metrics_host: Annotated[
         str | None, typer.Option(help="Address to answer on: 127.0.0.1, unless said otherwise.", metavar="HOST")
     ] = None,
-    otlp: exporting.Endpoint = None,
-    otlp_protocol: exporting.Wire = None,
-    sample: exporting.Share = 1.0,
-    keep_slow: exporting.Slow = "60s",
-    keep_costly: exporting.Costly = "1",
-    keep_unsure: exporting.Unsure = "0.5",
-    otlp_relation: exporting.Hanging = Relation.BOTH,
-    otlp_content: exporting.Content = False,
-    otlp_after: exporting.Patience = "10m",
-    otlp_since: exporting.Since = None,
+    otlp: exports.Endpoint = None,
+    otlp_protocol: exports.Wire = None,
+    sample: exports.Share = 1.0,
+    keep_slow: exports.Slow = "60s",
+    keep_costly: exports.Costly = "1",
+    keep_unsure: exports.Unsure = "0.5",
+    otlp_relation: exports.Hanging = Relation.BOTH,
+    otlp_content: exports.Content = False,
+    otlp_after: exports.Patience = "10m",
+    otlp_since: exports.Since = None,
 ) -> None:
     """Read the topics into the index, and keep it up to date until SIGTERM or Ctrl-C. Belongs to no group, moves nobody's offsets.
 
@@ -92,7 +91,7 @@ def run(  # noqa: PLR0913 - each is an option
     logs.configure(verbose=given().verbose)
     flags = {"metrics_port": metrics_port, "metrics_host": metrics_host}
     settings = settings_with(index, {name: value for name, value in flags.items() if value is not None})
-    what = exporting.exports(
+    what = exports.exports(
         share=sample,
         slow=keep_slow,
         costly=keep_costly,
@@ -102,7 +101,7 @@ def run(  # noqa: PLR0913 - each is an option
         patience=otlp_after,
         since=otlp_since,
     )
-    asyncio.run(_run(settings, _keeping(keep, most), exporting.target(otlp, otlp_protocol), what))
+    asyncio.run(_run(settings, _keeping(keep, most), exports.target(otlp, otlp_protocol), what))
 
 
 @app.command(cls=Command)
@@ -204,26 +203,29 @@ async def _tracer(
         )
 
 
-async def _run(settings: Settings, keeping: Keeping, target: exporting.Target | None, what: Exports) -> None:
+async def _run(settings: Settings, keeping: Keeping, target: exports.Target | None, what: Exports) -> None:
     path = place_of(settings)
     database = Sqlite(path, writes=True)
     try:
+        writer = Writer(database)
         async with contextlib.AsyncExitStack() as beside:
-            exporter = None
+            exporting = None
             if target is not None:
-                exporter = await beside.enter_async_context(
-                    exporting.exporter(target, what, index=path, names=settings.names)
+                exporting = beside.enter_context(
+                    exports.exporting(
+                        target, what, index=path, names=settings.names, numbers=writer.numbers, database=database
+                    )
                 )
-            tracer = await beside.enter_async_context(_tracer(settings, Writer(database), keeping, listener=exporter))
+            tracer = await beside.enter_async_context(_tracer(settings, writer, keeping, listener=exporting))
             if settings.metrics_port:
                 from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
 
                 host, port = settings.metrics_host, settings.metrics_port
-                exported = None if exporter is None else exporter.counts
+                exported = None if exporting is None else exporting.exporter.counts
                 await beside.enter_async_context(Watching(tracer.counts, path, host=host, port=port, exported=exported))
             log.info("reading", extra={"index": str(path), "broker": settings.bootstrap_servers})
             garbage.settle()
-            running = asyncio.create_task(_until_cancelled(tracer, exporter))
+            running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.cancel)
@@ -234,17 +236,18 @@ async def _run(settings: Settings, keeping: Keeping, target: exporting.Target | 
         database.close()
 
 
-async def _until_cancelled(tracer: Tracer, exporter: Exporter | None) -> None:
+async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
     """Read, and from when all that there was is read, export; where reading cannot go on, both end."""
     reading = asyncio.create_task(tracer.run())
-    sending = None if exporter is None else asyncio.create_task(exporter.run(lambda: tracer.counts.as_of_us > 0))
+    tasks = [reading]
+    if exporting is not None:
+        tasks.append(asyncio.create_task(exporting.run(lambda: tracer.counts.as_of_us > 0)))
     try:
         await reading
     finally:
-        for task in (reading, sending):
-            if task is not None:
-                task.cancel()
-        await asyncio.wait([task for task in (reading, sending) if task is not None])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:

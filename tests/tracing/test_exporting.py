@@ -70,7 +70,8 @@ class World:
     @contextlib.contextmanager
     def tracing(self) -> Generator[None]:
         """A tracer that is up for the length of the block, and gone at its end as after kill -9."""
-        database, ledger = Sqlite(self.folder / "index", writes=True), Ledger(self.folder / "index.export")
+        self.database = database = Sqlite(self.folder / "index", writes=True)
+        ledger = Ledger(self.folder / "index.export")
         self.writer = Writer(database)
         self.exporter = Exporter(
             self.folder / "index",

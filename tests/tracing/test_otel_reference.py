@@ -10,6 +10,7 @@ from antiphon.bus.activity import Failure, Spent
 from antiphon.testing.story import Says, Story
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Span
+from tests.tracing.test_otlp import METRICS
 from tests.tracing.test_spans import order, ticket
 
 PAGE = Path(__file__).parents[2] / "docs/reference/opentelemetry.md"
@@ -65,3 +66,9 @@ def test_every_event_of_a_span_is_listed() -> None:
     assert all(
         attributes <= words(has) for (_, attributes), has in ((found[words(n).pop()], has) for n, _, has in listed)
     )
+
+
+def test_every_metric_is_listed() -> None:
+    """With its kind and its unit; another test holds that list to the bytes."""
+    listed = {words(name).pop(): (kind, unit.strip("`")) for name, kind, unit, *_ in rows("| metric | kind |")}
+    assert listed == {name: (kind, unit or "none") for name, (kind, unit) in METRICS.items()}

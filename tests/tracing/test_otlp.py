@@ -7,21 +7,29 @@ from collections.abc import Generator, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from antiphon.testing.story import START_US
-from antiphon.tracing.otlp.sending import OtlpSender, Protocol
+from antiphon.bus.names import Names
+from antiphon.testing.story import START_US, Story
+from antiphon.tracing.index.legend import Legend
+from antiphon.tracing.otlp.measuring import Measuring
+from antiphon.tracing.otlp.sending import OtlpMeter, OtlpSender, Protocol
+from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.ids import Context
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Kind, Moment, Service, Span
+from tests.tracing.test_exporting import World
 from tests.tracing.test_spans import order, ticket
 
 _TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -95,7 +103,8 @@ def by_grpc() -> Generator[Collector]:
             collector.got.append((path, body, told))
             return bytes(ExportTraceServiceResponse().SerializeToString())
 
-        return grpc.unary_unary_rpc_method_handler(take)
+        handler: Any = grpc.unary_unary_rpc_method_handler(take)  # pyright: ignore[reportUnknownVariableType] - its own
+        return handler
 
     for path in (_TRACES, _METRICS):
         service, _, method = path[1:].partition("/")
@@ -201,3 +210,87 @@ def test_one_that_is_not_there(protocol: Protocol, monkeypatch: pytest.MonkeyPat
     taken = sender.send([ONE])
     sender.close()
     assert (taken.ok, bool(taken.reason)) == (False, True)
+
+
+async def test_metrics_are_what_was_read(tmp_path: Path) -> None:
+    """By the definitions: each metric with its unit, its attributes and what it came to, and each record once."""
+    world = World(tmp_path)
+    with world.tracing(), by_http() as collector:
+        tally = Tally(Legend(world.writer.numbers, world.database), Names("staging"))
+        tally.take(await world.rows(order(), spent()))
+        await world.read(order())
+        meter = OtlpMeter(collector.url, Protocol.HTTP)
+        measuring = Measuring(tally, world.folder / "index", meter, namespace="staging", clock=lambda: START_US)
+        assert await measuring.send()
+        meter.close()
+    [(path, body, _)] = collector.got
+    [of_resource] = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    assert (path, plain(of_resource.resource.attributes)["service.name"]) == ("/v1/metrics", "antiphon-tracer")
+    found = {metric.name: metric for metric in of_resource.scope_metrics[0].metrics}
+    assert {name: (metric.WhichOneof("data"), metric.unit) for name, metric in found.items()} == METRICS
+    card = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "staging.order.placed",
+        "messaging.consumer.group.name": "staging.card",
+    }
+    assert points(found["messaging.client.consumed.messages"])[key_of(card)] == 1
+    assert points(found["messaging.process.duration"])[key_of(card)] == (1, 0.004)
+    sent = {"messaging.system": "kafka", "messaging.operation.name": "send"}
+    assert (
+        points(found["messaging.client.sent.messages"])[
+            key_of({**sent, "messaging.destination.name": "staging.card.charged"})
+        ]
+        == 1
+    )
+    chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1", "gen_ai.agent.name": "triage"}
+    chat["gen_ai.provider.name"] = "openai"
+    assert points(found["antiphon.cost"]) == {key_of({**chat, "antiphon.currency": "EUR"}): 0.25}
+    assert points(found["gen_ai.client.token.usage"]) == {
+        key_of({**chat, "gen_ai.token.type": "input"}): (1, 10.0),
+        key_of({**chat, "gen_ai.token.type": "output"}): (1, 2.0),
+    }
+    assert points(found["antiphon.lag"]) == {key_of({"gen_ai.agent.name": "mail"}): 0}
+    assert points(found["antiphon.saga.workflows"])[key_of({"antiphon.workflow.state": "stalled"})] == 1
+    audit = {"gen_ai.agent.name": "audit"}
+    attempts = points(found["antiphon.delivery.attempts"])
+    assert [attempts[key_of({**audit, "antiphon.delivery.outcome": one})] for one in ("retried", "dead_lettered")] == [
+        1,
+        1,
+    ]
+    assert points(found["antiphon.delivery.queue_wait"])[key_of(audit)][0] == 1
+
+
+def spent() -> Story:
+    """The ticket, as a workflow of its own."""
+    story = ticket()
+    for event in story.events:
+        event.envelope.correlation_id = "0199f2c1-0000-7000-8000-000000000001"
+    return story
+
+
+def key_of(attributes: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(attributes.items()))
+
+
+def points(metric: metrics_pb2.Metric) -> dict[tuple[tuple[str, str], ...], Any]:
+    """What a metric came to, by its attributes; of a histogram how many, and their sum."""
+    kind = metric.WhichOneof("data")
+    found = getattr(metric, str(kind)).data_points
+    if kind == "histogram":
+        assert all(sum(point.bucket_counts) == point.count for point in found)
+        return {key_of(plain(point.attributes)): (point.count, round(point.sum, 9)) for point in found}
+    return {key_of(plain(point.attributes)): getattr(point, point.WhichOneof("value")) for point in found}
+
+
+METRICS = {
+    "messaging.client.sent.messages": ("sum", "{message}"),
+    "messaging.client.consumed.messages": ("sum", "{message}"),
+    "messaging.process.duration": ("histogram", "s"),
+    "gen_ai.client.token.usage": ("histogram", "{token}"),
+    "antiphon.delivery.attempts": ("sum", "{attempt}"),
+    "antiphon.delivery.queue_wait": ("histogram", "s"),
+    "antiphon.cost": ("sum", ""),
+    "antiphon.saga.workflows": ("gauge", "{workflow}"),
+    "antiphon.lag": ("gauge", "{event}"),
+}

@@ -152,19 +152,26 @@ class Exporting:
         if self._measuring is not None:
             self._tally.take(rows)
 
-    async def run(self, ready: Callable[[], bool]) -> None:
-        """Send until cancelled, from when it is *ready*."""
+    async def run(self) -> None:
+        """Send until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.exporter.run(ready))
+            tasks.create_task(self.exporter.run())
             if self._measuring is not None:
-                tasks.create_task(self._measuring.run(ready))
+                tasks.create_task(self._measuring.run())
 
 
 @contextlib.contextmanager
 def exporting(
-    wanted: Target, what: Exports, *, index: Path, names: Names, numbers: Numbers, database: Database
+    wanted: Target,
+    what: Exports,
+    *,
+    index: Path,
+    names: Names,
+    numbers: Numbers,
+    database: Database,
+    heard: Callable[[], int],
 ) -> Generator[Exporting]:
-    """Give what exports beside the tracer that writes *index*."""
+    """Give what exports beside the tracer that writes *index*. *heard*: by when that knows who hears what."""
     # An extra, and half a second of start-up.
     from antiphon.tracing.otlp.measuring import Measuring  # noqa: PLC0415
     from antiphon.tracing.otlp.sending import OtlpMeter, OtlpSender, Protocol  # noqa: PLC0415
@@ -173,7 +180,7 @@ def exporting(
     with contextlib.ExitStack() as opened:
         ledger = opened.enter_context(contextlib.closing(Ledger(index.with_name(index.name + ".exported"))))
         sender = opened.enter_context(contextlib.closing(OtlpSender(endpoint, protocol, namespace=names.namespace)))
-        exporter = Exporter(index, ledger, sender, names=names, exports=what)
+        exporter = Exporter(index, ledger, sender, names=names, exports=what, heard=heard)
         tally = Tally(Legend(numbers, database), names)
         measuring = None
         if os.environ.get("OTEL_METRICS_EXPORTER") != "none":

@@ -132,7 +132,7 @@ def _of_index(index: Index) -> Iterator[Metric]:
             for share, us in (("0.5", one.p50_us), ("0.95", one.p95_us), ("0.99", one.p99_us))
         },
     )
-    yield from _of_workers(index.agents(), now)
+    yield from of_workers(index.agents(), now)
     day = now - 24 * _BACK_US
     spent_lately: dict[_Labels, float] = {
         (one.of, one.currency): one.amount for one in index.cost(By.AGENT, since_us=day)
@@ -152,7 +152,7 @@ def _of_index(index: Index) -> Iterator[Metric]:
     yield _gauge("confidence_falling", "1 where it is lower than before, and not by chance", labels, falling)
 
 
-def _of_workers(workers: Iterable[AgentSeen], now: int) -> Iterator[Metric]:
+def of_workers(workers: Iterable[AgentSeen], now: int) -> Iterator[Metric]:
     """Return how agents stand, as their workers that are up last told."""
     up: dict[_Labels, float] = {}
     lag: dict[_Labels, float] = {}

@@ -71,6 +71,8 @@ class Counts:
     behind: int = 0
     """Offsets not read, as of the last look."""
     as_of_us: int = 0
+    heard_us: int = 0
+    """What workers had told of themselves by then is read: so who hears what is known, as it was then."""
 
 
 class Listener(Protocol):
@@ -123,6 +125,9 @@ class Tracer:
         self._known: set[Reference] = set()
         self._reader = Reader(codec, self._sources, writer.numbers, names)
         self._tended_at = 0.0
+        self._told_us = 0
+        self._told: Mapping[TopicPartition, int] = {}
+        """How far heartbeats went, and when."""
 
     async def catch_up(self, progress: Progress | None = None) -> None:
         """Read up to what is committed now, and say how all of it stands.
@@ -205,7 +210,11 @@ class Tracer:
     async def _look(self) -> bool:
         """See which topics there are to read; say whether there are others than before."""
         wanted = {self._names.topic(topic) for topic in self._topics()}
+        asked_us = now_us()
         bounds = await self._bus.bounds(wanted)
+        if self._is_told():
+            agents = self._names.topic(AGENTS)
+            self._told_us, self._told = asked_us, {at: end for at, (_, end) in bounds.items() if at.topic == agents}
         there = {place.topic for place in bounds}
         identities = await self._bus.identities(there)
         news = False
@@ -338,6 +347,12 @@ class Tracer:
         while done := await self._patiently(lambda: self._writer.settle(now_us=now_us())):
             self.counts.settled += done
             await asyncio.sleep(0)
+        if self._is_told():
+            self.counts.heard_us = self._told_us
+
+    def _is_told(self) -> bool:
+        """Say whether all heartbeats are read that there were at the last look."""
+        return all(self._next.get(place, 0) >= end for place, end in self._told.items())
 
     def _tend(self) -> None:
         """Forget, now and then, what is not to be kept any more."""

@@ -28,7 +28,7 @@ from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.otlp.exporting import Exports
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.spans.making import Relation
-from antiphon.tracing.tracer import Keeping, Listener, Tracer
+from antiphon.tracing.tracer import Counts, Keeping, Listener, Tracer
 
 app = typer.Typer(
     cls=Group,
@@ -207,16 +207,23 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
     path = place_of(settings)
     database = Sqlite(path, writes=True)
     try:
-        writer = Writer(database)
+        writer, counts = Writer(database), Counts()
         async with contextlib.AsyncExitStack() as beside:
             exporting = None
             if target is not None:
                 exporting = beside.enter_context(
                     exports.exporting(
-                        target, what, index=path, names=settings.names, numbers=writer.numbers, database=database
+                        target,
+                        what,
+                        index=path,
+                        names=settings.names,
+                        numbers=writer.numbers,
+                        database=database,
+                        heard=lambda: counts.heard_us if counts.as_of_us else 0,
                     )
                 )
             tracer = await beside.enter_async_context(_tracer(settings, writer, keeping, listener=exporting))
+            counts = tracer.counts
             if settings.metrics_port:
                 from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
 
@@ -237,11 +244,11 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
 
 
 async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
-    """Read, and from when all that there was is read, export; where reading cannot go on, both end."""
+    """Read and export; where reading cannot go on, both end."""
     reading = asyncio.create_task(tracer.run())
     tasks = [reading]
     if exporting is not None:
-        tasks.append(asyncio.create_task(exporting.run(lambda: tracer.counts.as_of_us > 0)))
+        tasks.append(asyncio.create_task(exporting.run()))
     try:
         await reading
     finally:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from antiphon import Agent, Context, Event
 from antiphon.bus.heartbeat import AgentSeen, InFlight
-from antiphon.cli.watching import Watching, _of_workers  # pyright: ignore[reportPrivateUsage] - the part that takes a clock
+from antiphon.cli.watching import Watching, of_workers
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing.index.database import Sqlite
@@ -103,7 +103,7 @@ def test_how_agents_stand_by_their_heartbeats() -> None:
         seen("b", age_s=2, lag=None, since_s=[3]),
         seen("c", age_s=60, lag=100, since_s=[900]),
     ]
-    assert {family.name: [sample.value for sample in family.samples] for family in _of_workers(workers, NOW_US)} == {
+    assert {family.name: [sample.value for sample in family.samples] for family in of_workers(workers, NOW_US)} == {
         "antiphon_workers": [2],
         "antiphon_agent_lag": [7],
         "antiphon_agent_in_flight": [3],

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import orjson
 
 from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.names import Names
+from antiphon.schemas.envelope import format_time
 from antiphon.tracing import Index, Search
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Span
@@ -118,10 +120,15 @@ def differences(wanted: Mapping[str, Span], got: list[dict[str, Any]]) -> list[s
         if one is None:
             found.append(f"{span.name} is not there")
             continue
-        told = (one["name"], one["parent_id"], one["context"]["trace_id"], one["status_code"])
         status = "UNSET" if span.error is None else "ERROR"
-        if told != (span.name, span.parent, span.context.trace_id, status):
-            found.append(f"{span.name}: expected {span.parent} {span.context.trace_id} {status}, got {told[1:]}")
+        sent = (span.name, span.parent, span.context.trace_id, status, format_time(span.end_us)[:-1])
+        ended = datetime.fromisoformat(one["end_time"]).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        told = (one["name"], one["parent_id"], one["context"]["trace_id"], one["status_code"], ended)
+        lacking = {name for name in span.attributes if name not in one["attributes"]}
+        if told != sent or lacking:
+            found.append(
+                f"{span.name}: expected {sent[1:]}, got {told[1:]}, without {', '.join(sorted(lacking)) or '-'}"
+            )
     traces: defaultdict[str, set[str | None]] = defaultdict(set)
     for one in got:
         traces[one["context"]["trace_id"]].add(one["parent_id"])
@@ -164,7 +171,7 @@ async def main() -> None:
 
                     def all_there() -> bool:
                         there = {one["context"]["trace_id"] for one in spans_at(url) if one["parent_id"] is None}
-                        return roots <= there
+                        return roots <= there and len(spans_at(url)) >= len(expected(index))
 
                     await until(all_there, tracing, folder / "tracer.log", ENDS_WITHIN_S)
                 wanted, got = expected(index), spans_at(url)

@@ -80,6 +80,7 @@ class World:
             names=Names(),
             exports=self.exports,
             clock=lambda: self.now_us,
+            heard=lambda: self.now_us,
         )
         try:
             yield
@@ -116,7 +117,7 @@ class World:
 
     async def send_all(self) -> None:
         """Send what is due, time passing as it does."""
-        self.now_us += 2 * S
+        self.now_us += 6 * S
         while await self.exporter.send_due():
             self.now_us += 2 * S
 
@@ -285,7 +286,7 @@ async def test_a_clean_stop_writes_down_what_was_taken(world: World) -> None:
     world.endpoint.takes = slowly
     with world.tracing():
         await world.read(ticket())
-        world.now_us += 2 * S
+        world.now_us += 6 * S
         running = asyncio.create_task(world.exporter.run())
         await asked.wait()
         running.cancel()
@@ -326,7 +327,7 @@ ONE = Waiting(b"1", START_US, START_US)
 @pytest.mark.parametrize(
     ("outlook", "exports", "now_s", "decision"),
     [
-        (None, ALL, 0, (Act.LOOK_AGAIN, START_US + S, False, None)),
+        (None, ALL, 0, (Act.LOOK_AGAIN, START_US + S // 2, False, None)),
         (OUTLOOK, ALL, 0, (Act.SEND, 0, True, Reason.SHARE)),
         (OUTLOOK, Exports(since_us=START_US + S + 1), 0, (Act.LEAVE_OUT, 0, False, None)),
         (OUTLOOK, Exports(sampling=Sampling(share=0)), 0, (Act.LEAVE_OUT, 0, False, None)),
@@ -350,7 +351,11 @@ def test_what_is_done_about_a_workflow(
     outlook: Outlook | None, exports: Exports, now_s: int, decision: tuple[object, ...]
 ) -> None:
     """By what is known of it, case by case."""
-    assert decide("order-7", ONE, outlook, exports, now_us=START_US + now_s * S) == decision
+    now_us = START_US + now_s * S
+    assert decide("order-7", ONE, outlook, exports, now_us=now_us, heard_us=START_US + 1) == decision
+    # Before it is known who hears what, nothing is.
+    soon = (Act.LOOK_AGAIN, now_us + S // 2, False, None)
+    assert decide("order-7", ONE, outlook, exports, now_us=now_us, heard_us=START_US) == soon
 
 
 def test_another_programs_file_is_not_touched(tmp_path: Path) -> None:

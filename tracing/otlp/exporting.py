@@ -30,10 +30,11 @@ from antiphon.tracing.spans.span import Span
 
 log = logging.getLogger(__name__)
 
-SETTLING_US = 1_000_000
-"""What belongs together stands on several topics, and is not read in one moment."""
+SETTLING_US = 5_000_000
+"""A worker that has just started tells within that of itself, and so of what it will have to do."""
 BACK_US = 3_600_000_000
 """What ended longer before the first export is not sent, unless asked for."""
+_SOON_US = 500_000
 _SPANS = 512
 """Of one request: what a collector takes by default holds that many several times."""
 _WORKFLOWS = 64
@@ -113,13 +114,16 @@ class Decision(NamedTuple):
     """Why it is kept."""
 
 
-def decide(workflow: str, waiting: Waiting, outlook: Outlook | None, exports: Exports, *, now_us: int) -> Decision:
+def decide(
+    workflow: str, waiting: Waiting, outlook: Outlook | None, exports: Exports, *, now_us: int, heard_us: int
+) -> Decision:
     """Say what is to be done about a workflow: by what is known of it, never by how long it has been quiet.
 
-    No *outlook*: more of it was read than has been looked at.
+    No *outlook*: more of it was read than has been looked at. *heard_us*: by when who hears what is known; what
+    was read later may look finished only because nobody has told yet that he hears it.
     """
-    if outlook is None:
-        return Decision(Act.LOOK_AGAIN, now_us + SETTLING_US)
+    if outlook is None or heard_us <= waiting.touched_us:
+        return Decision(Act.LOOK_AGAIN, now_us + _SOON_US)
     patient_until_us = waiting.since_us + round(exports.patience_s * 1_000_000)
     if not outlook.ended and now_us < patient_until_us:
         return Decision(Act.LOOK_AGAIN, patient_until_us)
@@ -160,8 +164,9 @@ class Exporter:
         names: Names,
         exports: Exports = Exports(),
         clock: Callable[[], int] = now_us,
+        heard: Callable[[], int] = now_us,
     ) -> None:
-        """*path*: the index that *ledger* goes with."""
+        """*path*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
         self.counts = Exported()
         self._path = path
         self._ledger = ledger
@@ -170,6 +175,7 @@ class Exporter:
         first = int(ledger.note("since_us", str(clock() - BACK_US)))
         self._exports = dataclasses.replace(exports, since_us=first if exports.since_us is None else exports.since_us)
         self._clock = clock
+        self._heard = heard
         self._hold_s = _HOLD_S
         self._taken_us = 0
         self._swept = b""
@@ -182,17 +188,14 @@ class Exporter:
     def written(self, rows: Rows) -> None:
         """It is in the index."""
 
-    async def run(self, ready: Callable[[], bool] = lambda: True) -> None:
-        """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often.
-
-        Nothing is sent before it is *ready*: while a tracer catches up, half of what it has read may look like the whole.
-        """
+    async def run(self) -> None:
+        """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often."""
         tended_us = 0
         while True:
             moved = False
             try:
-                moved = ready() and await self.send_due()
-                if ready() and self._clock() - tended_us > _TEND_S * 1_000_000:
+                moved = await self.send_due()
+                if self._heard() and self._clock() - tended_us > _TEND_S * 1_000_000:
                     self._sweep()
                     tended_us = self._clock()
                 self.counts.waiting = self._ledger.waiting()
@@ -208,6 +211,8 @@ class Exporter:
 
     async def send_due(self) -> bool:
         """Send what is due, a few workflows; say whether there were any."""
+        if not self._heard():
+            return False
         some = self._ledger.due(now_us=self._clock(), at_most=_WORKFLOWS, probing=not self.counts.up)
         if not some:
             return False
@@ -235,7 +240,9 @@ class Exporter:
                     self.counts.dropped += 1
                     left_out.append(one)
                 continue
-            decision = decide(id_of(one.workflow), one, outlooks[one.workflow], self._exports, now_us=now)
+            decision = decide(
+                id_of(one.workflow), one, outlooks[one.workflow], self._exports, now_us=now, heard_us=self._heard()
+            )
             match decision.act:
                 case Act.LOOK_AGAIN:
                     looks[one.workflow] = decision.look_us

@@ -63,13 +63,12 @@ class Measuring:
         self._begun_us = clock()
         self._up = True
 
-    async def run(self, ready: Callable[[], bool] = lambda: True) -> None:
+    async def run(self) -> None:
         """Send until cancelled, as often as OTEL_METRIC_EXPORT_INTERVAL says: every minute."""
         every_s = int(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _EVERY_MS) / 1_000
         while True:
             await asyncio.sleep(every_s)
-            if ready():
-                await self.send()
+            await self.send()
 
     async def send(self) -> bool:
         """Send once, and say whether it was taken. What was not is in what is sent next: sums only grow."""

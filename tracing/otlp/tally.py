@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -117,7 +117,8 @@ class Tally:
 
 def _grouped(rows: Iterable[Row], *columns: int) -> dict[tuple[Any, ...], list[Row]]:
     """Group rows by some of their columns: attributes are looked up once a group, not once a row."""
-    of, found = itemgetter(*columns), dict[tuple[Any, ...], list[Row]]()
+    of: Callable[[Row], tuple[Any, ...]] = itemgetter(*columns)  # pyright: ignore[reportUnknownVariableType] - of any number
+    found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(of(row), []).append(row)
     return found

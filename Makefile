@@ -80,7 +80,7 @@ lock: setup ## pin pyproject.toml in requirements/dev.txt, other environments' .
 	@$(LOCK) tests/interop/phoenix.in --output-file tests/interop/phoenix.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers tests/interop/.phoenix .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths interop bench lock clean

@@ -33,7 +33,7 @@ from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Span
 
 HERE = Path(__file__).parent
-PINS, FOLDER = HERE / "phoenix.txt", HERE / ".phoenix"
+PINS, FOLDER = HERE / "phoenix.txt", HERE.parent.parent / ".interop"
 NAMESPACE = "interop"
 STARTS_WITHIN_S = 180.0
 ENDS_WITHIN_S = 300.0

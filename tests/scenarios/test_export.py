@@ -85,10 +85,12 @@ async def test_killed_again_and_again_it_sends_every_span(embedded: str, namespa
                     with tracer(index, collector, embedded, namespace) as process:
                         collector.status = 503 if first == TICKETS // 4 else 200
                         before = collector.refused + len(collector.got)
+
+                        def asked(before: int = before) -> bool:
+                            return collector.refused + len(collector.got) > before
+
                         await mesh.publisher.publish([TicketOpened(n=first + n) for n in range(TICKETS // 4)])
-                        await eventually(
-                            lambda before=before: collector.refused + len(collector.got) > before, 90, what="a request"
-                        )  # type: ignore[misc]
+                        await eventually(asked, 90, what="a request")
                         process.send_signal(signal.SIGKILL)
                 collector.status = 200
 

@@ -20,6 +20,7 @@ from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.pressure import Bounds
 from antiphon.bus.record import Outgoing
+from antiphon.bus.rights import rights_of_all, role_of
 from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
@@ -28,7 +29,7 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, now_us, to_headers
 from antiphon.schemas.event import Event
 from antiphon.schemas.ids import root_id
-from antiphon.schemas.store import SchemaStore
+from antiphon.schemas.store import Framing, SchemaStore
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Worker:
         self._telemetry = telemetry
         self._consumers = tuple(consumers)
         self._names = names
+        self._store = store
         self._codec = Codec(store)
         self._claims = claims or Claims()
         self.instance = instance or new_instance()
@@ -95,9 +97,11 @@ class Worker:
 
         Raises `BusError` and `RegistryError` where it cannot start or go on.
         """
+        await self._check_rights()
         width = await ensure(
             self._bus, self._consumers, self._names, partitions=self._partitions, may_create=self._create_topics
         )
+        await self._check_rights()
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
         followers = [
@@ -173,6 +177,14 @@ class Worker:
             claims=self._claims,
             telemetry=self._telemetry,
         )
+
+    async def _check_rights(self) -> None:
+        """Raise `MissingRightError` for all that lacks at once. Of topics that were just made it is known only then."""
+        roles = [role_of(consumer) for consumer in self._consumers]
+        registry = self._store.framing is Framing.CONFLUENT
+        rights = rights_of_all(roles, self._names, creates=False, registry=registry)
+        needed = list(dict.fromkeys(right for some in rights.values() for right in some))
+        await self._bus.require(needed)
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}

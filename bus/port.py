@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
+from antiphon.bus.right import Right
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -275,6 +276,13 @@ class Bus(Protocol):
 
         Returns when the topics can be written to.
         Raises `TopicCreationRefusedError` where the broker says no.
+        """
+        ...
+
+    async def require(self, rights: Collection[Right]) -> None:
+        """Raise `MissingRightError` for those of *rights* that this client is known not to have.
+
+        Nothing is known where the broker does not tell, nor of topics that are not there yet.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.agents.errors import DefinitionError
-from antiphon.bus.errors import BrokerUnreachableError, BusError, SettingsError
+from antiphon.bus.errors import BrokerUnreachableError, BusError, NotLetInError, SettingsError
 from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
 from antiphon.cli.options import given
 from antiphon.replay.errors import ReplayError
@@ -19,8 +19,14 @@ from antiphon.schemas.errors import (
 def translated(error: Exception) -> CommandError | None:
     """Return *error* as what a command says; None where nobody foresaw it."""
     match error:
-        case SettingsError() | DefinitionError() | UnsupportedTypeError() | EventDefinitionError():
+        case SettingsError() | DefinitionError() | UnsupportedTypeError() | EventDefinitionError() | ConditionError():
             return UsageError(*_lines(error))
+        case NotLetInError(remedy=remedy):
+            return UnreachableError(
+                str(error).removesuffix(f" {remedy}."),
+                remedy,
+                "antiphon config shows what is set, and where",
+            )
         case BrokerUnreachableError():
             return UnreachableError(
                 str(error),
@@ -30,8 +36,6 @@ def translated(error: Exception) -> CommandError | None:
             )
         case RegistryError():
             return UnreachableError(*_lines(error), _store())
-        case ConditionError():
-            return UsageError(*_lines(error))
         case BusError() | SchemaError() | ReplayError():
             return AnswerIsNoError(*_lines(error))
         case _:

@@ -21,6 +21,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Features, Membership, TopicSpec
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
+from antiphon.bus.right import Right
 from antiphon.bus.state import Memory
 from antiphon.bus.states import StateSettings
 from antiphon.schemas.codec import Codec
@@ -350,6 +351,9 @@ class _Edge:
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         await self._call("identities")
         return await self._bus.identities(topics)
+
+    async def require(self, rights: Collection[Right]) -> None:
+        await self._bus.require(rights)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         await self._call("bounds")

@@ -72,7 +72,9 @@ class Load:
         await going_on
 
 
-async def test_what_happens_to_one_agent_happens_to_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_f09_what_happens_to_one_agent_happens_to_no_other(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The nine others keep their generation, log nothing that is wrong, and answer each event once; of the one nothing is lost or repeated."""
     nine = [world.start(part(name)) for name in SINGERS]
     for process in nine:

@@ -6,45 +6,29 @@ undone: what a handler emits is compared and dropped, the state it changes is a 
 
 from __future__ import annotations
 
-import dataclasses
 import traceback
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.dead_letter import message_of
-from antiphon.bus.delivery import Delivery, Usage, current
+from antiphon.bus.delivery import Delivery, current
 from antiphon.bus.record import Record
 from antiphon.bus.state import PartitionState
-from antiphon.replay.compare import Difference, Raised, Result, Rules, Said, compare
+from antiphon.replay.came import Came, came_of, differences
+from antiphon.replay.candidates import check
+from antiphon.replay.compare import Raised, Rules
+from antiphon.replay.compared import Compared
 from antiphon.replay.effects import Effects, Results
-from antiphon.replay.errors import CandidateError
 from antiphon.replay.recording import UNKNOWN, Before, Handling, Recording, states_before
-from antiphon.schemas.codec import Codec, reference_of, to_json
+from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers
-from antiphon.schemas.errors import SchemaError, UnknownSchemaError
+from antiphon.schemas.errors import UnknownSchemaError
 from antiphon.schemas.event import Event, envelope_of
 
 E = TypeVar("E", bound=Event)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One handling that was run again, or could not be."""
-
-    handling: Handling
-    differences: Sequence[Difference] = ()
-    skipped: str | None = None
-    """Why it could not be run."""
-    state_known: bool = True
-    """False: it ran on the state that the replay itself had come to, or on none."""
-    raised: Raised | None = None
-    traceback: str = ""
-    duration_us: int = 0
-    usage: Sequence[Usage] = ()
-    confidence: float | None = None
 
 
 class HandlerReplay:
@@ -69,20 +53,13 @@ class HandlerReplay:
         self._states = states_before(recording.handlings, recording.changes)
         self._carried: dict[tuple[str, str], Before] = {}
 
-    def check(self, chosen: Sequence[Handling]) -> None:
-        """Raise `CandidateError` where an agent does not hear what it is to handle again."""
-        for name, consumer in self._consumers.items():
-            types = {handling.entry.event_type for handling in chosen if handling.agent == name}
-            if deaf := sorted(types - consumer.hears.keys()):
-                raise CandidateError(name, deaf, sorted(consumer.hears))
-
     async def run(self, chosen: Sequence[Handling]) -> AsyncGenerator[Compared, None]:
         """Handle each of *chosen* again, one after the other, and yield what came of it.
 
         Raises `CandidateError` before anything runs, and `UnrecordedEffectError`
         where effects are forbidden.
         """
-        self.check(chosen)
+        check(self._consumers.values(), chosen)
         await self._codec.announce({made for consumer in self._consumers.values() for made in consumer.emits or ()})
         for handling in chosen:
             consumer = self._consumers.get(handling.agent)
@@ -93,7 +70,7 @@ class HandlerReplay:
         record = self._recording.event_of(handling)
         if record is None:
             return Compared(handling=handling, skipped="its event is gone from its topic")
-        recorded = self._recorded(handling)
+        recorded = came_of(self._recording, handling)
         if recorded is None:
             return Compared(handling=handling, skipped="an event that it emitted is gone from its topic")
         before = self._before(handling)
@@ -107,9 +84,7 @@ class HandlerReplay:
         self._keep(handling, delivery, before)
         return Compared(
             handling=handling,
-            differences=[]
-            if got == recorded
-            else compare(await self._read(recorded), await self._read(got), self._rules),
+            differences=await differences(self._codec, recorded, got, self._rules),
             state_known=before.known,
             raised=got.raised,
             traceback="" if error is None else "".join(traceback.format_exception(error)),
@@ -120,7 +95,7 @@ class HandlerReplay:
 
     async def _handled(
         self, consumer: Consumer, handling: Handling, record: Record, state: PartitionState, services: _Services
-    ) -> tuple[_Outcome, Delivery | None, Exception | None, int]:
+    ) -> tuple[Came, Delivery | None, Exception | None, int]:
         delivery: Delivery | None = None
         began = perf_counter()
         try:
@@ -151,26 +126,10 @@ class HandlerReplay:
                 await self._codec.announce({type(made) for made in produced})
             # Through Avro, as what was recorded went: what its schema cannot hold is lost on both sides.
             said = [(envelope_of(made).type, self._codec.encode(made)) for made in produced]
-            return _Outcome(said), delivery, None, took_us
+            return Came(said), delivery, None, took_us
         except Exception as error:
             took_us = int((perf_counter() - began) * 1e6)
-            return _Outcome([], Raised(type(error).__name__, message_of(error))), delivery, error, took_us
-
-    def _recorded(self, handling: Handling) -> _Outcome | None:
-        """Return what was recorded; None where a part of it is gone."""
-        error = handling.entry.error
-        if error is not None:
-            return _Outcome([], Raised(error.type, error.message))
-        said: list[tuple[str, bytes]] = []
-        for emitted in handling.entry.emitted:
-            record = self._recording.events.get(emitted.id)
-            if record is None:
-                return None
-            said.append((emitted.type, record.value or b""))
-        return _Outcome(said)
-
-    async def _read(self, outcome: _Outcome) -> Result:
-        return Result([Said(type, await _data(self._codec, value)) for type, value in outcome.said], outcome.raised)
+            return Came([], Raised(type(error).__name__, message_of(error))), delivery, error, took_us
 
     def _before(self, handling: Handling) -> Before:
         """Return the state to run on: the recorded one, or what this replay itself has come to."""
@@ -183,13 +142,6 @@ class HandlerReplay:
         changed: Mapping[str, bytes | None] = {} if delivery is None else delivery.state.changed()
         value = changed.get(handling.state_key, before.value)
         self._carried[handling.agent, handling.state_key] = Before(known=False, value=value)
-
-
-class _Outcome(NamedTuple):
-    """What one handling came to, as bytes: two that are alike are the same, and need not be read."""
-
-    said: list[tuple[str, bytes]]
-    raised: Raised | None = None
 
 
 class _Services:
@@ -221,12 +173,3 @@ async def _decoded(codec: Codec, event_class: type[E], value: bytes) -> E:
     except UnknownSchemaError as error:
         await codec.learn(error.reference)
         return codec.decode(event_class, value)
-
-
-async def _data(codec: Codec, value: bytes) -> Any:
-    """Return an event's data as JSON; what is not to be shown is the same on both sides."""
-    try:
-        await codec.learn(reference_of(value))
-        return to_json(codec.shown(value))
-    except SchemaError as error:
-        return f"(unreadable: {error})"

@@ -13,7 +13,8 @@ from antiphon.bus.names import redrive_topic
 from antiphon.bus.record import Record
 from antiphon.bus.undo import UndoRequested
 
-_ONGOING = frozenset({Outcome.RETRIED, Outcome.TIMED_OUT, Outcome.CANCELLED})
+ONGOING = frozenset({Outcome.RETRIED, Outcome.TIMED_OUT, Outcome.CANCELLED})
+"""How an attempt ends that is followed by another one."""
 _UNDO = UndoRequested.__event__.type
 
 
@@ -105,7 +106,7 @@ def handlings(activity: Iterable[Activity]) -> list[Handling]:
     last: dict[tuple[str, str], Handling] = {}
     for told in activity:
         for entry in told.deliveries:
-            if entry.event_type == _UNDO or entry.outcome in _ONGOING:
+            if entry.event_type == _UNDO or entry.outcome in ONGOING:
                 continue
             handling = Handling(agent=told.agent, version=told.version, entry=entry)
             known = last.get(handling.pair)

@@ -11,7 +11,7 @@ from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
 from antiphon.bus.errors import ClaimStoreError
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import AGENTS, Names, undo_topic
+from antiphon.bus.names import AGENTS, Names, sandbox_of, undo_topic
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.bus.redrive import origin_of
@@ -52,9 +52,13 @@ async def read_agents(bus: Bus, names: Names, codec: Codec) -> list[AgentSeen]:
 
 
 def may_hold_events(names: Names, topic: str) -> bool:
-    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's."""
+    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's.
+
+    What stands in a sandbox happened before, and is no event of anybody's.
+    """
     inside = not names.namespace or topic.startswith(f"{names.namespace}.")
-    return inside and not _NO_EVENTS.search(names.plain(topic))
+    plain = names.plain(topic)
+    return inside and not _NO_EVENTS.search(plain) and sandbox_of(plain) is None
 
 
 async def between(bus: Bus, places: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:

@@ -91,6 +91,11 @@ class KafkaBus:
         self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
 
+    async def remove(self, namespace: str) -> list[str]:
+        removed = await asyncio.to_thread(self._administration.remove, f"{namespace}.")
+        self._known.difference_update(removed)
+        return removed
+
     async def _require(self, topics: Set[str]) -> None:
         if topics:
             existing = await self.topics()

@@ -27,8 +27,9 @@ from antiphon.replay.bundle import SUFFIX, read
 from antiphon.replay.candidates import Wanted, wanted
 from antiphon.replay.choice import Choice
 from antiphon.replay.compare import Judge, Rules
+from antiphon.replay.compared import Compared
 from antiphon.replay.effects import Effects
-from antiphon.replay.handler import Compared, HandlerReplay
+from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.reading import read_recording
 from antiphon.replay.recording import Handling, Recording
 from antiphon.replay.report import Report, junit, lines

@@ -1,0 +1,51 @@
+"""What one handling came to, as bytes: two that are alike are the same, and need not be read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from antiphon.replay.compare import Difference, Raised, Result, Rules, Said, compare
+from antiphon.replay.recording import Handling, Recording
+from antiphon.schemas.codec import Codec, reference_of, to_json
+from antiphon.schemas.errors import SchemaError
+
+
+class Came(NamedTuple):
+    """The events that were emitted, framed Avro with their types, or the error."""
+
+    said: list[tuple[str, bytes]]
+    raised: Raised | None = None
+
+
+def came_of(recording: Recording, handling: Handling) -> Came | None:
+    """Return what is recorded of *handling*; None where a part of it is gone."""
+    error = handling.entry.error
+    if error is not None:
+        return Came([], Raised(error.type, error.message))
+    said: list[tuple[str, bytes]] = []
+    for emitted in handling.entry.emitted:
+        record = recording.events.get(emitted.id)
+        if record is None:
+            return None
+        said.append((emitted.type, record.value or b""))
+    return Came(said)
+
+
+async def differences(codec: Codec, recorded: Came, got: Came, rules: Rules) -> list[Difference]:
+    """Return what is not as it was."""
+    if got == recorded:
+        return []
+    return compare(await _read(codec, recorded), await _read(codec, got), rules)
+
+
+async def _read(codec: Codec, came: Came) -> Result:
+    return Result([Said(type, await shown(codec, value)) for type, value in came.said], came.raised)
+
+
+async def shown(codec: Codec, value: bytes) -> Any:
+    """Return an event's data as JSON; what is not to be shown is the same on both sides."""
+    try:
+        await codec.learn(reference_of(value))
+        return to_json(codec.shown(value))
+    except SchemaError as error:
+        return f"(unreadable: {error})"

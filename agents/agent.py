@@ -136,11 +136,12 @@ class Agent:
 
         return decorate
 
-    def consumer(self) -> Consumer:
-        """Return this agent as the engine runs it.
+    def consumer(self, *, name: str | None = None) -> Consumer:
+        """Return this agent as the engine runs it; under another *name*: in that agent's place, down to the ids of what it says.
 
         Raises `NoHandlerError`.
         """
+        name = name or self.name
         if not self._heard:
             raise NoHandlerError(self._place, self.name)
         routes: dict[type[Event], Handler] = {event_class: route for event_class, route, _ in self._heard.values()}
@@ -151,11 +152,11 @@ class Agent:
             hears[ANSWERED] = lock_answered(self.name)
             routes[hears[ANSWERED]] = answered(self.name, self._held)
         return Consumer(
-            name=self.name,
+            name=name,
             version=self.version,
             hears=hears,
             # Lineage stands inside, so that the user's middleware sees whole events.
-            handler=wrap(dispatch(routes), [*self._middleware, lineage(self.name)]),
+            handler=wrap(dispatch(routes), [*self._middleware, lineage(name)]),
             emits=frozenset(self._emits | self._emits_undoing),
             leads_to=dict(self._leads_to),
             undoes={type: event_class for type, (event_class, _) in self._undos.items()},

@@ -326,11 +326,19 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
     if state == "failed":
-        return shown
+        agents = dict.fromkeys(one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered")
+        if not agents:
+            return [(f"antiphon replay run {id}", "here, on this input"), *shown]
+        agent = next(iter(agents))
+        return [
+            (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
+            (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),
+            *shown,
+        ]
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from antiphon.replay.compare import Difference, Raised, Result, Rules, Said, compare
 from antiphon.replay.recording import Handling, Recording
 from antiphon.schemas.codec import Codec, reference_of, to_json
 from antiphon.schemas.errors import SchemaError
+from antiphon.schemas.volatility import volatile_paths
 
 
 class Came(NamedTuple):
@@ -35,17 +38,37 @@ async def differences(codec: Codec, recorded: Came, got: Came, rules: Rules) -> 
     """Return what is not as it was."""
     if got == recorded:
         return []
-    return compare(await _read(codec, recorded), await _read(codec, got), rules)
+    before, after = await _read(codec, recorded), await _read(codec, got)
+    volatile = {pattern for said in (*recorded.said, *got.said) for pattern in _volatile(codec, *said)}
+    if volatile:
+        rules = dataclasses.replace(rules, ignore=(*rules.ignore, *sorted(volatile)))
+    return compare(before, after, rules)
+
+
+def _volatile(codec: Codec, type: str, value: bytes) -> Iterator[str]:
+    """Yield patterns of what is marked as volatile in the schema that *value* was written with, where that is known."""
+    try:
+        schema = codec.known(reference_of(value))
+    except SchemaError:
+        return
+    for path in () if schema is None else volatile_paths(schema):
+        yield f"{type}:{path}"
+        yield f"{type}:{path}.*"
 
 
 async def _read(codec: Codec, came: Came) -> Result:
-    return Result([Said(type, await shown(codec, value)) for type, value in came.said], came.raised)
+    return Result([Said(type, await _shown(codec, value)) for type, value in came.said], came.raised)
 
 
-async def shown(codec: Codec, value: bytes) -> Any:
+async def json_of(codec: Codec, value: bytes) -> Any:
+    """Return an event's data as JSON, without what is not to be shown. Raises `SchemaError`."""
+    await codec.learn(reference_of(value))
+    return to_json(codec.shown(value))
+
+
+async def _shown(codec: Codec, value: bytes) -> Any:
     """Return an event's data as JSON; what is not to be shown is the same on both sides."""
     try:
-        await codec.learn(reference_of(value))
-        return to_json(codec.shown(value))
+        return await json_of(codec, value)
     except SchemaError as error:
         return f"(unreadable: {error})"

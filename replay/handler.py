@@ -22,6 +22,7 @@ from antiphon.replay.candidates import check
 from antiphon.replay.compare import Raised, Rules
 from antiphon.replay.compared import Compared
 from antiphon.replay.effects import Effects, Results
+from antiphon.replay.pace import Pace
 from antiphon.replay.recording import UNKNOWN, Before, Handling, Recording, states_before
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers
@@ -43,6 +44,7 @@ class HandlerReplay:
         effects: Effects = Effects.RECORDED,
         rules: Rules = Rules(),  # noqa: B008 - frozen
         claims: Claims | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._recording = recording
         self._consumers = {consumer.name: consumer for consumer in consumers}
@@ -50,6 +52,7 @@ class HandlerReplay:
         self._effects = effects
         self._rules = rules
         self._claims = claims or Claims()
+        self._pace = pace or Pace()
         self._states = states_before(recording.handlings, recording.changes)
         self._carried: dict[tuple[str, str], Before] = {}
 
@@ -64,6 +67,7 @@ class HandlerReplay:
         for handling in chosen:
             consumer = self._consumers.get(handling.agent)
             if consumer is not None:
+                await self._pace.next(handling.entry.started_us)
                 yield await self._again(consumer, handling)
 
     async def _again(self, consumer: Consumer, handling: Handling) -> Compared:

@@ -143,8 +143,9 @@ class SandboxReplay:
         async with contextlib.aclosing(self._bus.read(places)) as records:
             while not feed.over:
                 told = await decoded(self._codec, Activity, await anext(records))
-                for entry in () if told is None else told.deliveries:
-                    feed.handled(told.agent, entry)
+                if told is not None:
+                    for entry in told.deliveries:
+                        feed.handled(told.agent, entry)
                 if self._effects is Effects.FORBID and self._conditions.refused is not None:
                     raise self._conditions.refused
                 self._on_progress(feed.done, feed.owed)

@@ -112,7 +112,7 @@ async def three_claims(mesh: MemoryMesh) -> MemoryMesh:
 
 
 async def recorded(mesh: MemoryMesh, choice: Choice | None = None) -> Recording:
-    return await read_recording(mesh.bus, mesh.names, mesh.codec, choice or Choice())
+    return await read_recording(mesh.bus, mesh.names, mesh.codec, choice or Choice(), claims=mesh.claims)
 
 
 async def again(

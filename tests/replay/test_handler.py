@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from antiphon.replay.report import Report, junit
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.redaction import REDACT
 from antiphon.schemas.store import MemoryStore
+from antiphon.schemas.volatility import VOLATILE
 from antiphon.testing.bundle import bundle
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
@@ -256,3 +258,33 @@ closer_of_nothing = Agent("closer")
 
 @closer_of_nothing.on(ClaimClosed)
 async def nothing(closed: ClaimClosed) -> None: ...
+
+
+class Stamped(Event):
+    claim: str
+    at: Annotated[float, VOLATILE]
+    inner: dict[str, Annotated[float, VOLATILE]] = {}
+
+
+async def test_what_its_class_marks_as_volatile_is_not_compared() -> None:
+    """And everything else of the event is."""
+    mesh, clock, stamper = MemoryMesh(partitions=1), itertools.count(), Agent("stamper")
+
+    @stamper.on(ClaimFiled)
+    async def stamp(filed: ClaimFiled) -> Stamped:
+        return Stamped(claim=filed.claim, at=next(clock), inner={"a": next(clock)})
+
+    async with mesh.running(stamper):
+        await mesh.publish(ClaimFiled(claim="c", amount=1))
+        await mesh.eventually(Stamped, count=1)
+    same = await again(mesh, stamper.consumer())
+    other = Agent("stamper")
+
+    @other.on(ClaimFiled)
+    async def stamp_otherwise(filed: ClaimFiled) -> Stamped:
+        return Stamped(claim="other", at=next(clock))
+
+    changed = await again(mesh, other.consumer())
+
+    assert [one.differences for one in same] == [[]]
+    assert [field.path for one in changed for found in one.differences for field in found.fields] == ["claim"]

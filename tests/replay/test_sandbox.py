@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,7 +21,7 @@ from antiphon.replay.compared import Compared
 from antiphon.replay.effects import Effects
 from antiphon.replay.errors import CandidateError, OutsideSandboxError, UnrecordedEffectError
 from antiphon.replay.fence import Fenced
-from antiphon.replay.leftovers import leftovers, new_id, remove_leftovers, sandboxes
+from antiphon.replay.leftovers import Leftover, leftovers, new_id, remove_leftovers, sandboxes
 from antiphon.replay.recording import Recording
 from antiphon.replay.sandbox import Ground, SandboxReplay
 from antiphon.testing.mesh import MemoryMesh
@@ -177,12 +178,11 @@ async def test_what_a_killed_one_left_is_found_by_the_next(mesh: MemoryMesh) -> 
     assert (await mesh.bus.topics()).keys() == topics.keys() | {"replay.started"}
 
 
-async def eventually_removed(mesh: MemoryMesh) -> list[str]:
-    async def removed() -> object:
+async def eventually_removed(mesh: MemoryMesh) -> Sequence[Leftover]:
+    async def removed() -> Sequence[Leftover]:
         return await remove_leftovers(mesh.bus, mesh.names, silent_s=0.001)
 
-    found: list[str] = await eventually(removed, 30, what="the sandbox to be silent")
-    return found
+    return await eventually(removed, 30, what="the sandbox to be silent")
 
 
 async def test_the_fence_lets_nothing_out(mesh: MemoryMesh) -> None:

@@ -330,10 +330,10 @@ def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
     if state == "failed":
-        agents = dict.fromkeys(one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered")
-        if not agents:
+        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+        if not dead:
             return [(f"antiphon replay run {id}", "here, on this input"), *shown]
-        agent = next(iter(agents))
+        agent = dead[0]
         return [
             (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
             (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),

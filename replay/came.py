@@ -34,12 +34,16 @@ def came_of(recording: Recording, handling: Handling) -> Came | None:
     return Came(said)
 
 
-async def differences(codec: Codec, recorded: Came, got: Came, rules: Rules) -> list[Difference]:
-    """Return what is not as it was."""
+async def differences(
+    codec: Codec, recorded: Came, got: Came, rules: Rules, *, codec_of_got: Codec | None = None
+) -> list[Difference]:
+    """Return what is not as it was; *codec_of_got* where what came was written elsewhere."""
     if got == recorded:
         return []
-    before, after = await _read(codec, recorded), await _read(codec, got)
-    volatile = {pattern for said in (*recorded.said, *got.said) for pattern in _volatile(codec, *said)}
+    codec_of_got = codec_of_got or codec
+    before, after = await _read(codec, recorded), await _read(codec_of_got, got)
+    volatile = {pattern for said in recorded.said for pattern in _volatile(codec, *said)}
+    volatile |= {pattern for said in got.said for pattern in _volatile(codec_of_got, *said)}
     if volatile:
         rules = dataclasses.replace(rules, ignore=(*rules.ignore, *sorted(volatile)))
     return compare(before, after, rules)

@@ -26,6 +26,8 @@ from antiphon.cli.replaying.options import (
     Dead,
     Event,
     Failed,
+    Ignore,
+    JudgeOption,
     Last,
     Mode,
     ModeOption,
@@ -33,6 +35,7 @@ from antiphon.cli.replaying.options import (
     Rate,
     Since,
     Speed,
+    Tolerance,
     Types,
     Until,
     Where,
@@ -40,15 +43,19 @@ from antiphon.cli.replaying.options import (
 from antiphon.cli.replaying.real import on_brokers, planned_for_real
 from antiphon.cli.replaying.showing import (
     planned,
+    show_bundle_diff,
     show_live,
     show_plan,
     show_report,
+    show_report_diff,
     show_republished,
 )
 from antiphon.cli.replaying.source import Filter, Source, recorded
+from antiphon.replay.bundle import SUFFIX, read
 from antiphon.replay.candidates import Wanted, wanted
 from antiphon.replay.compare import Rules
 from antiphon.replay.compared import Compared
+from antiphon.replay.diff import of_recordings, of_reports, read_report
 from antiphon.replay.effects import Effects
 from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.leftovers import SILENT_S, leftovers, remove_leftovers
@@ -140,16 +147,9 @@ def run(  # noqa: PLR0913 - each is an option
     effects: Annotated[
         Effects, typer.Option(help="What `once` does: what it returned then, again, or never.")
     ] = Effects.RECORDED,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="A field that may differ: path, or type:path; `*` for any part.", metavar="PATH"),
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option(min=0, help="How far numbers may be apart, relatively.", metavar="X")
-    ] = 1e-9,
-    judge: Annotated[
-        str | None, typer.Option(help="Ask this function whether two events say the same.", metavar="MOD:FN")
-    ] = None,
+    ignore: Ignore = None,
+    tolerance: Tolerance = 1e-9,
+    judge: JudgeOption = None,
     report: Annotated[Path | None, typer.Option("--junit", help="Write a report for CI there.", metavar="FILE")] = None,
     rate: Rate = None,
     speed: Speed = None,
@@ -191,6 +191,38 @@ def run(  # noqa: PLR0913 - each is an option
         report.write_text(junit(done), encoding="utf-8")
     show_report(done)
     if done.differs:
+        raise typer.Exit(NO)
+
+
+@app.command(cls=Command)
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A bundle, or a report of `run --json`.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one of the same kind.")],
+    *,
+    ignore: Ignore = None,
+    tolerance: Tolerance = 1e-9,
+    judge: JudgeOption = None,
+) -> None:
+    """Say what two bundles, or the reports of two replays, differ in. Exits with 1 where they do.
+
+    Bundles: what was said of the same events, or of the same places where they
+    have no event in common. Reports: which differences are new, and which are gone.
+
+    Example:
+      antiphon replay diff monday.antiphon tuesday.antiphon
+      antiphon replay diff before.json after.json
+    """
+    rules = Rules(ignore=tuple(ignore or ()), tolerance=tolerance, judge=None if judge is None else judge_at(judge))
+    if any(path.suffix == SUFFIX for path in (before, after)):
+        [then, now] = [read(path) for path in (before, after)]
+        found = asyncio.run(of_recordings((then[0], Codec(then[1])), (now[0], Codec(now[1])), rules))
+        show_bundle_diff(found)
+        differs = found.differs
+    else:
+        document = of_reports(read_report(before), read_report(after))
+        show_report_diff(document)
+        differs = bool(document["new"] or document["gone"])
+    if differs:
         raise typer.Exit(NO)
 
 

@@ -52,3 +52,11 @@ Rate = Annotated[float | None, typer.Option(min=0.001, help="Events a second, at
 Speed = Annotated[
     str | None, typer.Option(help="As far apart as they were, so many times as fast: 1x, 10x.", metavar="N")
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(help="A field that may differ: path, or type:path; `*` for any part.", metavar="PATH"),
+]
+Tolerance = Annotated[float, typer.Option(min=0, help="How far numbers may be apart, relatively.", metavar="X")]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", help="Ask this function whether two events say the same.", metavar="MOD:FN")
+]

@@ -8,6 +8,7 @@ from typing import Any
 
 from antiphon.cli import output
 from antiphon.cli.options import given
+from antiphon.replay.diff import BundleDiff
 from antiphon.replay.live import Again, Republished
 from antiphon.replay.recording import Handling, Recording
 from antiphon.replay.report import Report, lines
@@ -128,6 +129,47 @@ def show_report(report: Report) -> None:
         for line in one.traceback.rstrip().splitlines():
             output.result(output.inert(f"  {line}"))
     _summary(document)
+
+
+def show_bundle_diff(found: BundleDiff) -> None:
+    """Say what two bundles differ in."""
+    if given().json:
+        output.document(found.document())
+        return
+    if found.by_order:
+        output.remark("they have no event in common: the nth of each agent and type are compared")
+    told = [line for one in found.report.compared if one.differences or one.skipped for line in lines(one)]
+    for side, only in (("before", found.only_before), ("after", found.only_after)):
+        told += [f"{one.agent}  {one.entry.event_type} {one.entry.event_id}: only {side}" for one in only]
+    _listed(told)
+    _summary(found.report.document())
+
+
+def show_report_diff(document: Mapping[str, Any]) -> None:
+    """Say which differences are new, and which are gone."""
+    if given().json:
+        output.document(document)
+        return
+    _listed(
+        [
+            f"{word}  {one['agent']}  {one['event_id']}: {one.get('why') or _told(one)}"
+            for word in ("new", "gone")
+            for one in document[word]
+        ]
+    )
+    output.result(f"{len(document['new'])} new, {len(document['gone'])} gone, {document['kept']} in both")
+
+
+def _told(difference: Mapping[str, Any]) -> str:
+    paths = ", ".join(one["path"] for one in difference["fields"] if one["path"])
+    return f"{difference['kind']} {difference['type']} {paths}".rstrip()
+
+
+def _listed(told: Sequence[str]) -> None:
+    for line in told[:_SHOWN]:
+        output.result(output.inert(line))
+    if len(told) > _SHOWN:
+        output.result(f"and {len(told) - _SHOWN} more; --json has all of them")
 
 
 def _of(document: Mapping[str, Any]) -> str:

@@ -69,6 +69,7 @@ class Agent:
         self._state_expires = state_expires
         self._middleware = tuple(middleware)
         self._heard: dict[str, tuple[type[Event], Handler, str]] = {}
+        self._functions: dict[str, Callable[..., object]] = {}
         self._joins: set[str] = set()
         self._held: dict[str, tuple[type[Event], Call]] = {}
         self._undos: dict[str, tuple[type[Event], Call]] = {}
@@ -167,6 +168,7 @@ class Agent:
             retry=self._retry,
             timeout_s=self._timeout,
             state_expires_s=None if self._state_expires is None else self._state_expires.total_seconds(),
+            functions=dict(self._functions),
         )
 
     def _hear(self, signature: Signature, events: Sequence[type[Event]], *, join: bool, holds: str | None) -> None:
@@ -185,6 +187,7 @@ class Agent:
                 other = self._heard[type_][2]
                 raise HeardTwiceError(signature.place, self.name, type_, function=signature.name, other=other)
             self._heard[type_] = (event_class, route, signature.name)
+            self._functions[type_] = signature.function
             says = frozenset(said.__event__.type for said in signature.emits)
             self._leads_to[type_] = says if holds is None else says | {WANTED}
         if join:

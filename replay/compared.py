@@ -11,9 +11,9 @@ from antiphon.replay.compare import Difference, Raised
 from antiphon.replay.recording import Handling
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Compared:
-    """One handling that was run again, or could not be."""
+    """One handling that was run again, or could not be. A value: nobody changes one."""
 
     handling: Handling
     differences: Sequence[Difference] = ()

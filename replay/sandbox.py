@@ -122,18 +122,18 @@ class SandboxReplay:
             partitions=self._partitions,
             grace_s=_GRACE_S,
         )
-        life = [asyncio.create_task(worker.run()), asyncio.create_task(self._feed(feed))]
+        working, feeding = asyncio.create_task(worker.run()), asyncio.create_task(self._feed(feed))
         try:
-            await asyncio.wait(life, return_when=asyncio.FIRST_COMPLETED)
-            if life[0].done():  # only by an error
-                life[0].result()
-            life[1].result()
+            await asyncio.wait([working, feeding], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():  # only by an error
+                working.result()
+            feeding.result()
         finally:
             worker.stop()
-            life[1].cancel()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await asyncio.wait_for(life[0], 2 * _GRACE_S)
-            await asyncio.wait(life)
+            feeding.cancel()
+            await asyncio.wait([working, feeding], timeout=2 * _GRACE_S)
+            working.cancel()
+            await asyncio.wait([working, feeding])
 
     async def _feed(self, feed: Feed) -> None:
         """Give what is due, hear what was handled, and return when nothing is left to be given or handled."""

@@ -22,6 +22,7 @@ from antiphon.cli.options import given
 from antiphon.cli.replaying.code import consumers, judge_at
 from antiphon.cli.replaying.options import (
     AgentsOption,
+    Break,
     Chosen,
     Dead,
     Event,
@@ -35,6 +36,7 @@ from antiphon.cli.replaying.options import (
     Rate,
     Since,
     Speed,
+    Step,
     Tolerance,
     Types,
     Until,
@@ -51,6 +53,7 @@ from antiphon.cli.replaying.showing import (
     show_republished,
 )
 from antiphon.cli.replaying.source import Filter, Source, recorded
+from antiphon.cli.replaying.stepping import Stepper, stepper
 from antiphon.replay.bundle import SUFFIX, read
 from antiphon.replay.candidates import Wanted, wanted
 from antiphon.replay.compare import Rules
@@ -88,6 +91,7 @@ class Order:
     rules: Rules
     pace: Pace
     yes: bool
+    stops: Stepper | None
 
 
 @app.command(cls=Command)
@@ -153,6 +157,8 @@ def run(  # noqa: PLR0913 - each is an option
     report: Annotated[Path | None, typer.Option("--junit", help="Write a report for CI there.", metavar="FILE")] = None,
     rate: Rate = None,
     speed: Speed = None,
+    step: Step = False,
+    break_: Break = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --mode live: publish.")] = False,
 ) -> None:
     """Have events handled again with what they were handled with then, and compare. Exits with 1 where anything differs.
@@ -165,7 +171,13 @@ def run(  # noqa: PLR0913 - each is an option
       antiphon replay run 0199f2d7 --agent answer
       antiphon replay run --last 200 --agent triage=triage_v2.py:triage --junit report.xml
       antiphon replay run --last 20 --mode sandbox
+      antiphon replay run 0199f2d7 --break answer
     """
+    if mode is not Mode.HANDLER and (step or break_):
+        raise UsageError(
+            f"expected --step and --break in the mode handler, got {mode}", "there handlers run one by one"
+        )
+    stops = stepper(step=step, breaks=break_ or ())
     agents = [wanted(text) for text in agent or ()]
     rules = Rules(ignore=tuple(ignore or ()), tolerance=tolerance, judge=None if judge is None else judge_at(judge))
     filter = Filter(
@@ -182,7 +194,7 @@ def run(  # noqa: PLR0913 - each is an option
         last=last,
     )
     pace = Pace(rate=rate, speed=None if speed is None else _speed(speed))
-    order = Order(mode=mode, agents=agents, effects=effects, rules=rules, pace=pace, yes=yes)
+    order = Order(mode=mode, agents=agents, effects=effects, rules=rules, pace=pace, yes=yes, stops=stops)
     if mode is Mode.LIVE:
         asyncio.run(_live(filter, order))
         return
@@ -297,13 +309,20 @@ async def _here(source: Source, order: Order, run: Sequence[Consumer]) -> Report
         rules=order.rules,
         claims=source.claims,
         pace=order.pace,
+        around=None if order.stops is None else order.stops.around,
     )
     compared: list[Compared] = []
-    with progress("run again") as show:
+    with progress("run again") if order.stops is None else contextlib.nullcontext(_quiet) as show:
         async for one in replay.run(source.chosen):
+            if order.stops is not None and order.stops.stopped:
+                break  # what was begun when somebody had had enough is nothing to report
             compared.append(one)
             show(len(compared), len(source.chosen))
     return Report(compared)
+
+
+def _quiet(done: int, total: int) -> None:
+    """Somebody answers questions on that line."""
 
 
 async def _in_sandbox(source: Source, order: Order, run: Sequence[Consumer], cluster: Cluster) -> Report:

@@ -52,6 +52,17 @@ Rate = Annotated[float | None, typer.Option(min=0.001, help="Events a second, at
 Speed = Annotated[
     str | None, typer.Option(help="As far apart as they were, so many times as fast: 1x, 10x.", metavar="N")
 ]
+Step = Annotated[
+    bool, typer.Option("--step", help="Stop before each, on a terminal, and ask: handle, debug, pass over, go on.")
+]
+Break = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--break",
+        help="Stop in the debugger at an agent, an event type, or where data fits: amount>100.",
+        metavar="WHERE",
+    ),
+]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(help="A field that may differ: path, or type:path; `*` for any part.", metavar="PATH"),

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
@@ -72,7 +73,7 @@ class Onlooker:
         return {place: end for place, end in ends.items() if place.topic != heartbeats}, offsets, epochs
 
     def _offsets(self, groups: list[str]) -> dict[str, dict[TopicPartition, tuple[int, str | None]]]:
-        client = AdminClient({"bootstrap.servers": self._bootstrap})
+        client: Any = AdminClient({"bootstrap.servers": self._bootstrap})  # Its futures are not typed.
         found: dict[str, dict[TopicPartition, tuple[int, str | None]]] = {}
         for group in groups:
             [future] = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
@@ -101,7 +102,7 @@ async def test_f28_a_replay_touches_nobody_and_does_nothing(kafka: str, namespac
             after = await onlooker.seen()
 
         def has_gone() -> bool:
-            client = AdminClient({"bootstrap.servers": kafka})
+            client: Any = AdminClient({"bootstrap.servers": kafka})  # Its futures are not typed.
             groups = client.list_consumer_groups(request_timeout=15).result().valid
             topics = client.list_topics(timeout=15).topics
             inside = sandbox.names.topic("")

@@ -164,12 +164,12 @@ class _Attempt:
         consumer, record = self._consumer, self._record
         try:
             event = await _decoded(self._codec, consumer.hears[self._handling.entry.event_type], record.value or b"")
-            handler: Handler | None = consumer.handler
+            handler = consumer.handler
             if around is not None:
-                handler = around(consumer, self._handling, event)
-                if handler is None:
+                asked = around(consumer, self._handling, event)
+                if asked is None:
                     return _NOT_RUN
-                began_ns = perf_counter_ns()
+                handler, began_ns = asked, perf_counter_ns()
             produced = await self._called(handler, event)
             self.took_us = (perf_counter_ns() - began_ns) // 1_000
             refused = self.refused

@@ -133,7 +133,7 @@ class _Debugger(pdb.Pdb):
             yield
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]  # as its documentation has it
+            threading.settrace(None)
             self.clear_all_breaks()
 
 

@@ -13,7 +13,7 @@ import pytest
 from antiphon.replay.bundle import read, schemas_of, write
 from antiphon.replay.choice import Choice
 from antiphon.replay.compare import EXACTLY, Rules
-from antiphon.replay.diff import BundleDiff, of_recordings, of_reports, read_report
+from antiphon.replay.diff import of_recordings, of_reports, read_report
 from antiphon.replay.errors import NoReportError
 from antiphon.replay.live import LiveReplay, again
 from antiphon.replay.recording import Recording
@@ -60,19 +60,18 @@ async def test_what_was_replayed_live_is_compared_by_place(mesh: MemoryMesh, tmp
     live = LiveReplay(mesh.bus, mesh.names)
     done = [one async for one in live.run(again(before, Choice(failed=True).of(before.handlings)))]
 
-    async def both() -> tuple[Recording, Recording]:
-        return tuple([await recorded(mesh, Choice(workflows=frozenset({id}))) for id in (old, new)])  # type: ignore[return-value]
+    async def of(workflow: str) -> Recording:
+        return await recorded(mesh, Choice(workflows=frozenset({workflow})))
 
     old, new = done[0].replay_of, done[0].now.correlation_id
     async with mesh.running(*AGENTS):
 
         async def over() -> bool:
-            return len((await both())[1].handlings) == 2
+            return len((await of(new)).handlings) == 2
 
         await eventually(over, 30, what="it to be handled once more")
-    found: BundleDiff = await of_recordings(
-        *[await bundled(mesh, one, tmp_path / "one.antiphon") for one in await both()], Rules(ignore=("at",))
-    )
+    [then, now] = [await bundled(mesh, await of(one), tmp_path / "one.antiphon") for one in (old, new)]
+    found = await of_recordings(then, now, Rules(ignore=("at",)))
 
     assert (found.by_order, found.differs, len(found.report.compared)) == (True, False, 2)
 

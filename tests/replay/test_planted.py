@@ -137,12 +137,36 @@ def _updated(place: int, update: dict[str, Any]) -> Callable[[Said], Said]:
 TYPES = [event.__event__.type for event in usual("", datetime.fromisoformat("2026-11-22T10:00:00Z"))]
 
 
+def _without(place: int) -> Callable[[Said], Said]:
+    return lambda said: [*said[:place], *said[place + 1 :]]
+
+
+def _with(place: int, *, instead: bool = False) -> Callable[[Said], Said]:
+    return lambda said: [*said[:place], OrderFlagged(why="dear"), *said[place + instead :]]
+
+
+def _part(first: int, end: int) -> Callable[[Said], Said]:
+    return lambda said: said[first:end]
+
+
+def _backwards(said: Said) -> Said:
+    return said[::-1]
+
+
+def _last_twice(said: Said) -> Said:
+    return [*said, copy.copy(said[-1])]
+
+
+def _swapped(place: int) -> Callable[[Said], Said]:
+    return lambda said: [*said[:place], said[place + 1], said[place], *said[place + 2 :]]
+
+
 def missing() -> Iterator[Planted]:
     """Each event alone, the ends, and all."""
     for place, type in enumerate(TYPES):
-        yield Planted(f"without {place}", lambda said, place=place: [*said[:place], *said[place + 1 :]], [_lacks(type)])  # type: ignore[misc]
-    yield Planted("nothing", lambda said: [], [_lacks(type) for type in TYPES])
-    yield Planted("the first alone", lambda said: said[:1], [_lacks(type) for type in TYPES[1:]])
+        yield Planted(f"without {place}", _without(place), [_lacks(type)])
+    yield Planted("nothing", _part(0, 0), [_lacks(type) for type in TYPES])
+    yield Planted("the first alone", _part(0, 1), [_lacks(type) for type in TYPES[1:]])
 
 
 def added() -> Iterator[Planted]:
@@ -150,12 +174,10 @@ def added() -> Iterator[Planted]:
     for place in range(len(TYPES) + 1):
         yield Planted(
             f"more at {place}",
-            lambda said, place=place: [*said[:place], OrderFlagged(why="dear"), *said[place:]],  # type: ignore[misc]
+            _with(place),
             [(Kind.ADDED, "order.flagged", ("",))],
         )
-    yield Planted(
-        "the last one twice", lambda said: [*said, copy.copy(said[-1])], [(Kind.ADDED, "label.printed", ("",))]
-    )
+    yield Planted("the last one twice", _last_twice, [(Kind.ADDED, "label.printed", ("",))])
 
 
 def branches() -> Iterator[Planted]:
@@ -163,7 +185,7 @@ def branches() -> Iterator[Planted]:
     for place, type in enumerate(TYPES):
         yield Planted(
             f"another at {place}",
-            lambda said, place=place: [*said[:place], OrderFlagged(why="dear"), *said[place + 1 :]],  # type: ignore[misc]
+            _with(place, instead=True),
             [_lacks(type), (Kind.ADDED, "order.flagged", ("",))],
         )
 
@@ -173,19 +195,21 @@ def orders() -> Iterator[Planted]:
     for place in range(len(TYPES) - 1):
         yield Planted(
             f"{place} behind {place + 1}",
-            lambda said, place=place: [*said[:place], said[place + 1], said[place], *said[place + 2 :]],  # type: ignore[misc]
+            _swapped(place),
             [(Kind.ORDER, "", ("",))],
         )
-    yield Planted("backwards", lambda said: said[::-1], [(Kind.ORDER, "", ("",))])
+    yield Planted("backwards", _backwards, [(Kind.ORDER, "", ("",))])
 
 
 def errors() -> Iterator[Planted]:
     """Raised where nothing was, something else where something was, and nothing any more."""
-    for error in (ValueError("no"), KeyError("x"), TimeoutError(), AssertionError("never")):
+    raised: list[Exception] = [ValueError("no"), KeyError("x"), TimeoutError(), AssertionError("never")]
+    for error in raised:
         yield Planted(f"raises {error!r}", _raising(error), [(Kind.OUTCOME, "", ("",))])
-    for error in (ValueError("other"), LookupError("no")):
+    others: list[Exception] = [ValueError("other"), LookupError("no")]
+    for error in others:
         yield Planted(f"raises {error!r} instead", _raising(error), [(Kind.ERROR, "", ("",))], fails="no")
-    yield Planted("raises no more", lambda said: said, [(Kind.OUTCOME, "", ("",))], fails="no")
+    yield Planted("raises no more", _part(0, 9), [(Kind.OUTCOME, "", ("",))], fails="no")
 
 
 def _raising(error: Exception) -> Callable[[Said], Said]:
@@ -219,7 +243,7 @@ def pricer(change: Callable[[Said], Said] | None = None) -> Agent:
         if change is None and placed.fails:
             raise ValueError(placed.fails)
         said: Any = usual(placed.order, max(context.now(), datetime.fromisoformat(due)))
-        return said if change is None else change(said)  # type: ignore[no-any-return,return-value]
+        return said if change is None else change(said)  # type: ignore[return-value]
 
     return found
 

@@ -119,34 +119,35 @@ class _Reading:
         self._sources = {topic: self._writer.source(topic, "") for topic in topics}
 
     def read(self, records: Iterator[Record]) -> tuple[float, int, int]:
-        """Index *records*; return how long that took without making them, how many were events, and the bytes of all."""
+        """Index *records*; return the processor time without making them, how many were events, and the bytes of all."""
         seconds, events, size = 0.0, 0, 0
         while some := [*islice(records, _AT_ONCE)]:
             size += sum(map(size_of, some))
-            began = time.perf_counter()
+            began = time.process_time()
             rows = Reader(self._codec, self._sources, self._writer.numbers).rows(some)
             events += len(rows.events)
             last = some[-1]
             reached = [Position(self._sources[last.topic].no, last.partition, last.offset + 1)]
             self._writer.write(rows, reached, self._schemas)
-            seconds += time.perf_counter() - began
-        began = time.perf_counter()
+            seconds += time.process_time() - began
+        began = time.process_time()
         while self._writer.settle(now_us=now_us()):
             pass
-        return seconds + time.perf_counter() - began, events, size
+        return seconds + time.process_time() - began, events, size
 
     def bytes(self) -> int:
         return self.database.size()
 
 
 def _bare(database: Sqlite, path: Path) -> float:
-    """Write the rows of *database* to tables as it has them, by executemany; return how long that took."""
+    """Write the rows of *database* to tables as it has them, by executemany; return the processor time that took."""
     import sqlite3  # noqa: PLC0415 - here alone
 
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -65536", "wal_autocheckpoint = 8000"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.executescript(tables.FORMS[1])
+    for form in sorted(tables.FORMS):
+        connection.executescript(tables.FORMS[form])
     found: dict[str, tuple[str, list[Any]]] = {
         name: (statement, [*database.rows(f"SELECT * FROM {name}")])  # noqa: S608 - ours
         for name, statement in (
@@ -156,13 +157,13 @@ def _bare(database: Sqlite, path: Path) -> float:
             ("workflows", tables.WORKFLOWS),
         )
     }
-    began = time.perf_counter()
+    began = time.process_time()
     for statement, rows in found.values():
         for first in range(0, len(rows), _AT_ONCE):
             connection.execute("BEGIN")
             connection.executemany(statement, rows[first : first + _AT_ONCE])
             connection.execute("COMMIT")
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     connection.close()
     return seconds
 

@@ -23,8 +23,8 @@ class Read:
         self.writer = Writer(self.database)
         self.codec = codec
 
-    def take(self, records: Sequence[Record]) -> None:
-        sources = {topic: self.writer.source(topic, "") for topic in sorted({record.topic for record in records})}
+    def take(self, records: Sequence[Record], *, identity: str = "") -> None:
+        sources = {topic: self.writer.source(topic, identity) for topic in sorted({record.topic for record in records})}
         references = {record.value[2:10] for record in records if record.value}
         schemas: dict[Reference, AvroSchema] = {
             reference: schema for reference in references if (schema := self.codec.known(reference))

@@ -29,6 +29,7 @@ _BUSY_S = 5.0
 _TOGETHER = 100
 _CACHE_KIB = 64 * 1024
 _PAGES_BEFORE_CHECKPOINT = 8_000
+_EARLIER = "it is not finished, or of an earlier release"
 
 
 class Database(Protocol):
@@ -138,13 +139,16 @@ class Sqlite:
                 [(page,)] = run("PRAGMA page_size")
                 run(f"PRAGMA max_page_count = {max(1, most_bytes // page)}")
         elif version < VERSION:
-            raise IndexDamagedError(self.name, "it is not finished, or of an older release")
+            raise IndexDamagedError(self.name, _EARLIER)
 
     def _bring_up(self, version: int) -> None:
         if version == VERSION:
             return
+        forms = [form for form in sorted(FORMS) if form > version]
+        if version and forms[0] > version + 1:
+            raise IndexDamagedError(self.name, _EARLIER)
         with self.transaction():
-            for form in range(version + 1, VERSION + 1):
+            for form in forms:
                 for statement in FORMS[form].strip().rstrip(";").split(";\n"):
                     self._connection.execute(statement)
             self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")

@@ -19,7 +19,7 @@ from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
 from antiphon.tracing.index.rows import Holds, Numbers, Rows, Source, named
 from antiphon.tracing.index.standing import Facts, Judge
-from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.seen import SeenEvent, is_ours
 
 _AT_ONCE = 1_000
 """Workflows whose rows are looked at in one transaction."""
@@ -140,10 +140,10 @@ class Writer:
         known |= begun
         for row in rows.events:
             if (facts := known.get(row[0])) is not None:
-                facts.see_event(row)
+                facts.events.append(row)
         for row in rows.deliveries:
             if (facts := known.get(row[0])) is not None:
-                facts.see_delivery(row)
+                facts.deliveries.append(row)
         for row in rows.calls:
             if (facts := known.get(row[0])) is not None:
                 facts.see_call(row)
@@ -208,8 +208,8 @@ class Writer:
         if facts is None:
             facts = Facts()
             for table, see in (
-                ("events", facts.see_event),
-                ("deliveries", facts.see_delivery),
+                ("events", facts.events.append),
+                ("deliveries", facts.deliveries.append),
                 ("calls", facts.see_call),
             ):
                 for row in self._database.rows(f"SELECT * FROM {table} WHERE workflow = ?", (workflow,)):  # noqa: S608 - what comes from outside is bound
@@ -224,7 +224,9 @@ class Writer:
             self._facts.pop(workflow, None)
 
     def _stitched(self, workflow: bytes) -> tuple[str, list[SeenEvent], list[Delivered]]:
-        return id_of(workflow), self._contents.events(workflow), self._contents.deliveries(workflow)
+        # How a workflow stands depends on the data of the mesh's own events, and of no others.
+        events = self._contents.events(workflow, decoded=is_ours)
+        return id_of(workflow), events, self._contents.deliveries(workflow)
 
     def workers(self) -> dict[str, AgentSeen]:
         """Return the last heartbeat of every worker, by its key."""

@@ -32,6 +32,7 @@ from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
+from antiphon.bus.secrets import without_login
 
 _PREFIX = "ANTIPHON_"
 _MIB = 1024 * 1024
@@ -67,6 +68,13 @@ def _folder(path: str | None) -> str | None:
         message = "a path"
         raise ValueError(message)
     return path
+
+
+def _index(place: str | None) -> str | None:
+    if place is not None and "://" in place and not place.startswith(("postgresql://", "postgres://")):
+        message = "a path, or postgresql://user@host/database"
+        raise ValueError(message)
+    return place
 
 
 class Settings(BaseSettings):
@@ -133,8 +141,10 @@ class Settings(BaseSettings):
     state_memory: int = Field(
         default=64 * 1024 * 1024, ge=1_000_000, description="bytes of memory for state; what is more lies on disk alone"
     )
-    index: Annotated[str | None, AfterValidator(_folder)] = Field(
-        default=None, description="file of a tracer's index; unset: one for each mesh, with this user's other state"
+    index: Annotated[str | None, AfterValidator(_index)] = Field(
+        default=None,
+        repr=False,
+        description="a tracer's index: a file, or postgresql://; unset: a file for each mesh, with this user's other state",
     )
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"
@@ -237,6 +247,8 @@ def masked(name: str, value: object) -> object:
         return value
     if _SECRET.search(name):
         return "***"
+    if name == "index":
+        return without_login(str(value))
     return _LOGIN.sub("***", value) if isinstance(value, str) else value
 
 

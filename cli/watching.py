@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import TypeAlias
 
 from prometheus_client import ProcessCollector
@@ -21,6 +20,7 @@ from antiphon.agents.health import JSON, TEXT, UNKNOWN, Answer, Listening
 from antiphon.agents.metrics import CONTENT_TYPE, exposition
 from antiphon.bus.subscriptions import is_live
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.index.address import Place, masked
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.spending import By
@@ -42,10 +42,10 @@ class Watching(Listening):
     written within a minute, JSON either way. `/metrics`: Prometheus' text format.
     """
 
-    def __init__(self, counts: Counts, path: Path, *, host: str, port: int) -> None:
+    def __init__(self, counts: Counts, place: Place, *, host: str, port: int) -> None:
         super().__init__(host=host, port=port)
         self._counts = counts
-        self._path = path
+        self._place = place
         self._process = ProcessCollector(registry=None)
         self._counting = threading.Lock()
         self._counted: Sequence[Metric] = ()
@@ -58,7 +58,7 @@ class Watching(Listening):
                 return Answer(HTTPStatus.OK, TEXT, b"ok\n")
             case "/readyz":
                 ready = now_us() - counts.as_of_us < _SILENT_US
-                body = json.dumps({"ready": ready, "behind": counts.behind, "index": str(self._path)})
+                body = json.dumps({"ready": ready, "behind": counts.behind, "index": masked(self._place)})
                 return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, JSON, body.encode() + b"\n")
             case "/metrics":
                 families = [*_own(counts), *self._answers(), *self._process.collect()]
@@ -70,7 +70,7 @@ class Watching(Listening):
         with self._counting:
             if time.monotonic() - self._counted_at >= _KEPT_S:
                 try:
-                    with Index.opened(self._path) as index:
+                    with Index.opened(self._place) as index:
                         self._counted = [*_of_index(index)]
                 except IndexFileError:
                     self._counted = ()  # the tracer itself says what is wrong with it

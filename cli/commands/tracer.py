@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,10 +23,12 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import clock, moment_ms, seconds
 from antiphon.schemas.envelope import format_time
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.address import masked
+from antiphon.tracing.index.address import opened as opened_index
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.rebuilding import rebuilding
+from antiphon.tracing.sharing import Share
 from antiphon.tracing.tracer import Keeping, Tracer
 
 app = typer.Typer(
@@ -105,13 +108,13 @@ def status(*, index: Place = None) -> None:
     Example:
       antiphon tracer status
     """
-    path = place_of(settings_with(index))
-    with Index.opened(path) as found:
+    place = place_of(settings_with(index))
+    with Index.opened(place) as found:
         extent, states = found.extent(), found.states()
     if given().json:
         output.document(
             {
-                "index": str(path),
+                "index": masked(place),
                 "as_of": None if extent.as_of_us is None else format_time(extent.as_of_us),
                 "behind": extent.behind,
                 "cluster": extent.cluster,
@@ -126,7 +129,7 @@ def status(*, index: Place = None) -> None:
         return
     counted = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     rows = [
-        ("index", str(path)),
+        ("index", masked(place)),
         ("of", extent.cluster or "?"),
         ("as of", "never" if extent.as_of_us is None else clock(extent.as_of_us)),
         ("behind", "?" if extent.behind is None else f"{extent.behind:,} offsets"),
@@ -162,9 +165,13 @@ def size(text: str, *, option: str) -> int:
 
 @contextlib.asynccontextmanager
 async def _tracer(
-    settings: Settings, writer: Writer, keeping: Keeping, since_ms: int | None = None
+    settings: Settings, writer: Writer, keeping: Keeping, since_ms: int | None = None, *, shared: bool = False
 ) -> AsyncGenerator[Tracer]:
-    async with opened() as cluster:
+    async with opened() as cluster, contextlib.AsyncExitStack() as leaving:
+        share = None
+        if shared:
+            share = Share(cluster.bus, cluster.names, index=writer.identity(), instance=settings.instance)
+            leaving.push_async_callback(share.leave)
         yield Tracer(
             cluster.bus,
             cluster.names,
@@ -174,20 +181,29 @@ async def _tracer(
             keeping=keeping,
             since_ms=since_ms,
             cluster=settings.bootstrap_servers,
+            share=share,
         )
 
 
 async def _run(settings: Settings, keeping: Keeping) -> None:
-    path = place_of(settings)
-    database = Sqlite(path, writes=True)
+    place = place_of(settings)
+    if keeping.most_bytes is not None and not isinstance(place, Path):
+        raise UsageError(
+            "expected --max-size with a file alone: what a database takes is its own business", "try: --keep 30d"
+        )
+    database = opened_index(place, writes=True)
     try:
-        async with _tracer(settings, Writer(database), keeping) as tracer, contextlib.AsyncExitStack() as answering:
+        writer = Writer(database)
+        async with (
+            _tracer(settings, writer, keeping, shared=database.shared) as tracer,
+            contextlib.AsyncExitStack() as answering,
+        ):
             if settings.metrics_port:
                 from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
 
-                endpoint = Watching(tracer.counts, path, host=settings.metrics_host, port=settings.metrics_port)
+                endpoint = Watching(tracer.counts, place, host=settings.metrics_host, port=settings.metrics_port)
                 await answering.enter_async_context(endpoint)
-            log.info("reading", extra={"index": str(path), "broker": settings.bootstrap_servers})
+            log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
             garbage.settle()
             running = asyncio.create_task(tracer.run())
             loop = asyncio.get_running_loop()
@@ -201,10 +217,10 @@ async def _run(settings: Settings, keeping: Keeping) -> None:
 
 
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
-    path = place_of(settings)
-    with rebuilding(path) as database:
+    place = place_of(settings)
+    with rebuilding(place) as database:
         async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)
     counts = tracer.counts
-    output.result(f"{path}: {counts.events:,} events, {counts.deliveries:,} deliveries read")
+    output.result(f"{masked(place)}: {counts.events:,} events, {counts.deliveries:,} deliveries read")

@@ -28,7 +28,7 @@ from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.rows import emitted_in
 from antiphon.tracing.reading import read_workflow
 from tests.tracing.reading import Read, learn, relevant
@@ -156,7 +156,7 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
 AT_US = now_us() + 10_000_000
 
 
-def content(database: Sqlite) -> dict[str, list[Any]]:
+def content(database: Database) -> dict[str, list[Any]]:
     """Every row of an index, with the numbers that stand for text spelt out."""
     names: Any = dict(database.rows("SELECT no, name FROM names")).__getitem__
     sources: Any = dict(database.rows("SELECT no, topic FROM sources")).__getitem__

@@ -40,6 +40,11 @@ class Database(Protocol):
         """What to call it in an error."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Others may write to it too, so that what was written is not all that there is."""
+        ...
+
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
         """Yield what *statement* gives, as it is asked for."""
         ...
@@ -53,7 +58,10 @@ class Database(Protocol):
         ...
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """Make what is done inside visible together when it ends, or none of it where it raises."""
+        """Make what is done inside visible together when it ends, or none of it where it raises.
+
+        One at a time: what others write meanwhile is written before or after.
+        """
         ...
 
     def size(self) -> int:
@@ -69,6 +77,8 @@ class Sqlite:
     Readers see the last transaction while another is written (WAL). One process
     at a time writes: whoever opens it to write holds a lock beside it.
     """
+
+    shared = False
 
     def __init__(
         self,

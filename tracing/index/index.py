@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from antiphon.bus.heartbeat import AgentSeen
@@ -11,8 +10,9 @@ from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.confidence import Confidence, Sure, confidences, quantile
 from antiphon.tracing.finding import Candidate
+from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.contents import Contents
-from antiphon.tracing.index.database import Database, Sqlite
+from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.keys import id_of, key_of, ranges
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
@@ -59,7 +59,7 @@ class Index:
             for found in index.workflows(Search(failed=True, limit=10)):
                 print(found.correlation_id, found.failed_agent)
 
-    One thread at a time may ask. Whatever is wrong with the file raises `IndexFileError`.
+    One thread at a time may ask. Whatever is wrong with it raises `IndexFileError`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -67,9 +67,12 @@ class Index:
         self._contents = Contents(database)
 
     @classmethod
-    def opened(cls, path: Path) -> Self:
-        """Open an index that somebody else may be writing. Raises `NoIndexError` where there is none."""
-        return cls(Sqlite(path, writes=False))
+    def opened(cls, place: Place) -> Self:
+        """Open an index that somebody else may be writing: a file's path, or the address of a database.
+
+        Raises `NoIndexError` where there is none.
+        """
+        return cls(opened(place, writes=False))
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, IntEnum
 from operator import itemgetter
 from struct import Struct
@@ -51,7 +51,7 @@ _of = itemgetter(
 
 _always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_time")
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
-_MOST_SECONDS = 10_000
+_MOST_SECONDS, _MOST_HOPS = 10_000, 1 << 31
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
 
 
@@ -82,15 +82,19 @@ class Source(NamedTuple):
 
 
 class Numbers(dict[str, int]):
-    """Text that recurs, as numbers. What is asked for and has none gets the next one."""
+    """Text that recurs, as numbers. What is asked for and has none gets the next one, or what *assign* gives it."""
 
-    def __init__(self, known: Mapping[str, int]) -> None:
+    def __init__(self, known: Mapping[str, int], assign: Callable[[str], int] | None = None) -> None:
         super().__init__(known)
+        self._assign = assign
         self.fresh: list[Row] = []
         """Those that are not written down yet."""
         self._next = max(known.values(), default=0) + 1
 
     def __missing__(self, name: str) -> int:
+        if self._assign is not None:
+            number = self[name] = self._assign(name)
+            return number
         number = self[name] = self._next
         self._next += 1
         self.fresh.append((number, name))
@@ -208,7 +212,7 @@ class Reader:
                 if len(time) == _OURS and time[26] == _Z and time[20:26].isdigit() and time[19] == _DOT
                 else parse_time(time.decode()),
                 None if parent is None else keys[parent],
-                0 if hops is None else int(hops),
+                0 if hops is None else _bounded(int(hops)),
                 None,
             )
         except (KeyError, AttributeError, TypeError, ValueError):
@@ -236,7 +240,7 @@ class Reader:
             self.numbers[envelope.source],
             envelope.time_us,
             None if parent is None else key_of(parent),
-            envelope.hops,
+            _bounded(envelope.hops),
             _more(envelope, None if origin is None else origin._replace(topic=self.names.plain(origin.topic))),
         )
 
@@ -327,6 +331,11 @@ class Reader:
             except SchemaError:
                 rows.unreadable += 1
         rows.workers.append((name, source, record.partition, record.offset, seen))
+
+
+def _bounded(hops: int) -> int:
+    # Anybody can write any number into a header; no database can keep it.
+    return max(-_MOST_HOPS, min(hops, _MOST_HOPS))
 
 
 def _told(error: Mapping[str, bytes]) -> str:

@@ -59,6 +59,14 @@ class Facts:
         self.calls: list[Row] | None = None
         """None: none. Few workflows have any."""
 
+    def see_event(self, row: Row) -> None:
+        """Take a row of `events`."""
+        self.events.append(row)
+
+    def see_delivery(self, row: Row) -> None:
+        """Take a row of `deliveries`."""
+        self.deliveries.append(row)
+
     def see_call(self, row: Row) -> None:
         """Take a row of `calls`."""
         if self.calls is None:

@@ -24,6 +24,7 @@ from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
+from antiphon.tracing.document import at_right_times
 
 LIMIT = 200
 _BAR = "▓" * 8
@@ -90,7 +91,7 @@ class _Fitted:
 
 class _Drawing:
     def __init__(self, document: Json, *, width: int, payloads: bool, limit: int | None) -> None:
-        self.document = document
+        self.document = document = at_right_times(document)
         self.width = width
         self.payloads = payloads
         self.types: dict[str, str] = {event["id"]: event["type"] for event in document["events"]}
@@ -252,11 +253,21 @@ class _Drawing:
             )
         if parts:
             yield Text("  ".join(parts))
+        off = self.document.get("clocks", ())
+        if off:
+            named = ", ".join(_clock(clock) for clock in off[:_WARNINGS_SHOWN])
+            more = f" and {len(off) - _WARNINGS_SHOWN:,} more" if len(off) > _WARNINGS_SHOWN else ""
+            yield Text(f"clocks: {named}{more}. Times here are put right; --json has them as told.", "yellow")
         warnings = self.document["warnings"]
         for warning in warnings[:_WARNINGS_SHOWN]:
             yield Text.assemble(("warning: ", "yellow"), f"{warning['kind']}: {inert(warning['message'])}")
         if len(warnings) > _WARNINGS_SHOWN:
             yield Text(f"warning: {len(warnings) - _WARNINGS_SHOWN:,} more (all of them: --json)", style="yellow")
+
+
+def _clock(clock: Json) -> str:
+    ahead_us = round(clock["ahead_ms"] * 1_000)
+    return f"{inert(clock['producer'])} is {duration(abs(ahead_us))} {'fast' if ahead_us > 0 else 'slow'}"
 
 
 def duration(us: int) -> str:

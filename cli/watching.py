@@ -114,6 +114,8 @@ def _of_index(index: Index) -> Iterator[Metric]:
     for seen in index.agents():
         workers[seen.agent,] = workers.get((seen.agent,), 0) + is_live(seen, now_us=now)
     yield _gauge("workers", "workers that are up", ("agent",), workers)
+    off: dict[_Labels, float] = {(one.producer,): one.ahead_us / 1_000_000 for one in index.clocks()}
+    yield _gauge("clock_ahead_seconds", "of clocks that are off", ("producer",), off)
     for by in (By.AGENT, By.MODEL):
         spent = index.cost(by)
         amounts: dict[_Labels, float] = {(one.of, one.currency): one.amount for one in spent}

@@ -8,17 +8,19 @@ between two producers the least says most, so no more than that is kept of them.
 What a broker stamped on a record when it appended it is an effect of whoever
 wrote the record, told by one clock for the whole mesh.
 
-Such bounds say how clocks differ, and not which of them is right. Of what fits
-them all, what is taken is close to what most of them say: a clock is off only
-where it has to be. A clock that is ahead of all others by what a queue may hold
+Such bounds say how clocks differ, and not which of them is right. Those are taken
+for right that agree with most of the others, and a clock is off only where it
+has to be. A clock that is ahead of all others by what a queue may hold
 events cannot be told from a slow queue; then nothing is claimed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from antiphon.tracing.delivered import Delivered
@@ -31,6 +33,9 @@ TOLERANCE_US = 10_000
 
 Gaps: TypeAlias = Mapping[tuple[str, str], int]
 """By cause's and effect's producer: by how much the effect was later, as told, microseconds; the least there was."""
+
+
+NO_GAPS: Gaps = MappingProxyType({})
 
 
 class Clock(NamedTuple):
@@ -78,12 +83,15 @@ class _Settling:
     def __init__(self, gaps: Gaps) -> None:
         self._after: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         self._before: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-        self._doubts: defaultdict[str, int] = defaultdict(int)
+        self._doubts: dict[str, int] = {}
+        """How many of the gaps that a producer has a share in cannot be, less those that are short beside them."""
+        short = -min(gaps.values()) / 2
         for (cause, effect), gap in gaps.items():
             self._after[cause].append((effect, gap))
             self._before[effect].append((cause, gap))
             for producer in (cause, effect):
-                self._doubts[producer] += gap < -TOLERANCE_US
+                doubt = 1 if gap < -TOLERANCE_US else -1 if gap < short else 0
+                self._doubts[producer] = self._doubts.get(producer, 0) + doubt
         self._low: dict[str, float] = dict.fromkeys(self._doubts, -math.inf)
         self._high: dict[str, float] = dict.fromkeys(self._doubts, math.inf)
 
@@ -97,10 +105,9 @@ class _Settling:
             self._narrow(producer)
         return found
 
-    def _rank(self, producer: str) -> tuple[bool, int, int, str]:
-        """Who is right first: the broker, then whoever has the least share in what does not fit, then the most talked to."""
-        peers = len(self._after[producer]) + len(self._before[producer])
-        return (producer != BROKER, self._doubts[producer], -peers, producer)
+    def _rank(self, producer: str) -> tuple[bool, int, str]:
+        """Who is right first: the broker, then whoever fits best to the others."""
+        return (producer != BROKER, self._doubts[producer], producer)
 
     def _narrow(self, start: str) -> None:
         turns: defaultdict[str, int] = defaultdict(int)
@@ -147,7 +154,10 @@ def producers(events: Mapping[str, SeenEvent], deliveries: Iterable[Delivered]) 
 
 
 def gaps_of(
-    events: Mapping[str, SeenEvent], deliveries: Iterable[Delivered], told_by: Mapping[str, str]
+    events: Mapping[str, SeenEvent],
+    parents: Mapping[str, Iterable[str]],
+    deliveries: Iterable[Delivered],
+    told_by: Mapping[str, str],
 ) -> dict[tuple[str, str], int]:
     """Return the least gaps between the producers of one workflow; *told_by* as `producers` says."""
     found: dict[tuple[str, str], int] = {}
@@ -158,11 +168,41 @@ def gaps_of(
             found[pair] = gap
 
     for id, event in events.items():
-        for parent in event.parents:
-            if parent in events:
-                note(parent, told_by[id], event.envelope.time_us - events[parent].envelope.time_us)
+        for parent in parents[id]:
+            note(parent, told_by[id], event.envelope.time_us - events[parent].envelope.time_us)
     for delivery in deliveries:
         if delivery.event_id in events:
             gap = delivery.started_us - events[delivery.event_id].envelope.time_us
             note(delivery.event_id, producer_of(delivery.agent, delivery.instance), gap)
     return found
+
+
+def righted(
+    events: Mapping[str, SeenEvent],
+    parents: Mapping[str, Iterable[str]],
+    deliveries: Sequence[Delivered],
+    known: Gaps = NO_GAPS,
+) -> tuple[tuple[Clock, ...], Mapping[str, SeenEvent], Sequence[Delivered]]:
+    """Return the clocks that are off of those that told times in a workflow, and its events and deliveries at the times that right ones would have told.
+
+    *parents*: of each event, those that were seen and are no mistake. *known*: gaps between producers beyond the workflow.
+    """
+    told_by = producers(events, deliveries)
+    off = ahead(least([gaps_of(events, parents, deliveries, told_by), known]))
+    here = {*told_by.values(), *(producer_of(delivery.agent, delivery.instance) for delivery in deliveries)}
+    clocks = tuple(Clock(producer, us) for producer, us in off.items() if producer in here)
+    if not clocks:
+        return (), events, deliveries
+    return (
+        clocks,
+        {id: _at(event, off.get(told_by[id], 0)) for id, event in events.items()},
+        [
+            dataclasses.replace(one, started_us=one.started_us - off.get(producer_of(one.agent, one.instance), 0))
+            for one in deliveries
+        ],
+    )
+
+
+def _at(event: SeenEvent, ahead_us: int) -> SeenEvent:
+    envelope = dataclasses.replace(event.envelope, time_us=event.envelope.time_us - ahead_us)
+    return dataclasses.replace(event, envelope=envelope)

@@ -23,6 +23,7 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import clock, moment_ms, seconds
 from antiphon.schemas.envelope import format_time
+from antiphon.tracing.document import milliseconds
 from antiphon.tracing.index.address import masked
 from antiphon.tracing.index.address import opened as opened_index
 from antiphon.tracing.index.index import Index
@@ -110,7 +111,7 @@ def status(*, index: Place = None) -> None:
     """
     place = place_of(settings_with(index))
     with Index.opened(place) as found:
-        extent, states = found.extent(), found.states()
+        extent, states, clocks = found.extent(), found.states(), found.clocks()
     if given().json:
         output.document(
             {
@@ -124,6 +125,7 @@ def status(*, index: Place = None) -> None:
                 "deliveries": extent.deliveries,
                 "left": extent.left,
                 "bytes": extent.bytes,
+                "clocks": [{"producer": clock.producer, "ahead_ms": milliseconds(clock.ahead_us)} for clock in clocks],
             }
         )
         return
@@ -138,6 +140,8 @@ def status(*, index: Place = None) -> None:
         ("deliveries", f"{extent.deliveries:,}"),
         ("size", f"{extent.bytes / (1 << 20):,.1f} MiB"),
     ]
+    off = ", ".join(f"{one.producer} {one.ahead_us / 1_000_000:+.3f} s" for one in clocks)
+    rows.append(("clocks off", off or "none that shows"))
     for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
         output.result(line)
     if extent.left:

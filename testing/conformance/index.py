@@ -32,7 +32,7 @@ class IndexSuite:
         database.many(tables.PAYLOADS, [self._event(n, b"later") for n in range(-1, MANY + 1)] * 2)
         database.many(tables.PAYLOADS, [])
         assert self._places(database) == [*range(-1, MANY + 1)]
-        found = dict(database.rows("SELECT content, count(*) FROM payloads GROUP BY content"))
+        found: dict[bytes, int] = dict(database.rows("SELECT content, count(*) FROM payloads GROUP BY content"))
         assert found == {b"v": MANY, b"later": 2}
 
     def test_all_of_a_transaction_or_nothing(self, database: Database) -> None:

@@ -71,6 +71,7 @@ def test_the_whole_document() -> None:
         "critical_path",
         "cost",
         "warnings",
+        "clocks",
     ]
     assert document == {
         "correlation_id": ROOT,
@@ -160,6 +161,7 @@ def test_the_whole_document() -> None:
         "critical_path": [ROOT, triaged.id],
         "cost": {"amount": 0.1, "currency": "USD"},
         "warnings": [],
+        "clocks": [],
     }
 
 

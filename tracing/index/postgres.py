@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -153,12 +153,12 @@ class Postgres:
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
         with self._told(), self._connection.transaction():
-            self._in_transaction = True
+            outer, self._in_transaction = self._in_transaction, True
             try:
                 self._connection.execute(_said("SELECT pg_advisory_xact_lock(?)"), (_number(self._schema),))
                 yield
             finally:
-                self._in_transaction = False
+                self._in_transaction = outer
 
     def size(self) -> int:
         statement = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n"
@@ -171,12 +171,9 @@ class Postgres:
     def replace(self) -> None:
         """Put it in the place of the one beside which it was made."""
         with self.transaction():
-            for statement in ("DROP SCHEMA IF EXISTS {kept} CASCADE", "ALTER SCHEMA {new} RENAME TO {kept}"):
-                self._connection.execute(
-                    sql.SQL(cast("LiteralString", statement)).format(
-                        kept=sql.Identifier(self._kept), new=sql.Identifier(self._schema)
-                    )
-                )
+            new, kept = sql.Identifier(self._schema), sql.Identifier(self._kept)
+            self._connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(kept))
+            self._connection.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(new, kept))
 
     def close(self) -> None:
         if self._open is not None:
@@ -206,9 +203,9 @@ class Postgres:
 
 
 @lru_cache(maxsize=256)
-def _said(statement: str) -> LiteralString:
+def _said(statement: str) -> bytes:
     """Say *statement*, which is ours, as the client takes it."""
-    return cast("LiteralString", statement.replace("?", "%s"))
+    return statement.replace("?", "%s").encode()
 
 
 def _typed(statement: str) -> str:

@@ -19,6 +19,7 @@ from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope, from_headers, parse_time
 from antiphon.schemas.errors import NotAnEventError, SchemaError
 from antiphon.schemas.store import Reference
+from antiphon.tracing.clocks import BROKER, producer_of
 from antiphon.tracing.index.database import Row
 from antiphon.tracing.index.keys import Keys, key_of
 
@@ -53,6 +54,9 @@ _always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_ti
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
 _MOST_SECONDS, _MOST_HOPS = 10_000, 1 << 31
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
+
+
+HOUR_US = 3_600_000_000
 
 
 class Holds(Enum):
@@ -132,6 +136,8 @@ class Rows:
     deliveries: list[Row] = dataclasses.field(default_factory=list[Row])
     calls: list[Row] = dataclasses.field(default_factory=list[Row])
     workers: list[Row] = dataclasses.field(default_factory=list[Row])
+    gaps: dict[tuple[int, int, int], int] = dataclasses.field(default_factory=dict[Any, Any])
+    """By worker, broker and hour: by how much the broker appended what happened later than it did, at least."""
     topics: set[str] = dataclasses.field(default_factory=set[str])
     """Plain names of the topics on which stands what was handled."""
     unreadable: int = 0
@@ -267,13 +273,15 @@ class Reader:
             data: dict[str, Any] = self.codec.read_raw(record.value)
             numbers, keys = self._numbered, self._keys
             agent, version, instance = numbers[data["agent"]], numbers[data["version"]], numbers[data["instance"]]
-            topics = set[bytes]()
+            topics, last_us = set[bytes](), 0
             for handled in data["deliveries"]:
                 event, type, of, topic, attempt, outcome, started_us, duration_us, queue_us, emitted, error, usage = (
                     _of(handled)
                 )
                 workflow = keys[of]
                 topics.add(topic)
+                if started_us + duration_us > last_us:  # noqa: PLR1730 - a call for each delivery costs more
+                    last_us = started_us + duration_us
                 known_by = (workflow, keys[event], agent, started_us, instance, attempt)
                 rows.deliveries.append(
                     (
@@ -302,6 +310,12 @@ class Reader:
                         )
                     )
             rows.topics.update(topic.decode() for topic in topics)
+            if record.appended and last_us:
+                worker = producer_of(data["agent"].decode(), data["instance"].decode())
+                at = (self.numbers[worker], self.numbers[BROKER], last_us // HOUR_US)
+                # The broker counts in milliseconds.
+                gap = record.timestamp_ms * 1_000 + 999 - last_us
+                rows.gaps[at] = min(gap, rows.gaps.get(at, gap))
         except (SchemaError, KeyError, TypeError, AttributeError, ValueError):
             # Whoever wrote that is no worker of this mesh; its neighbours count all the same.
             rows.unreadable += 1

@@ -19,7 +19,7 @@ from antiphon.tracing.index import tables
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
-from antiphon.tracing.index.rows import Holds, Numbers, Rows, Source, named
+from antiphon.tracing.index.rows import HOUR_US, Holds, Numbers, Rows, Source, named
 from antiphon.tracing.index.standing import Facts, Judge
 from antiphon.tracing.seen import SeenEvent, is_ours
 
@@ -127,6 +127,8 @@ class Writer:
                 database.many(statement, some)
             if rows.workers:
                 database.many(tables.WORKERS, rows.workers)
+            if rows.gaps:
+                database.many(tables.CLOCKS, [(*at, gap) for at, gap in sorted(rows.gaps.items())])
             database.many(tables.TOUCHED, [(workflow,) for workflow in touched])
             database.many(tables.POSITIONS, positions)
             topics = self._topics | rows.topics
@@ -211,6 +213,8 @@ class Writer:
         """
         database = self._database
         if database.shared:
+            # Others' too, and none that a transaction gave that came to nothing.
+            self.numbers.clear()
             self.numbers.update({name: number for number, name in database.rows("SELECT no, name FROM names")})
         mesh = self._mesh_at(now_us)
         # A mesh may name agents that have handled nothing yet.
@@ -229,9 +233,16 @@ class Writer:
             judge = Judge(mesh, self.numbers, names, self._contents.topics, contents=self._stitched)
             facts = self._facts_of(found)
             standings = [judge.standing(workflow, facts[workflow]) for workflow in found]
+            clocks = [
+                (self.numbers[cause], self.numbers[effect], hour, gap)
+                for (cause, effect, hour), gap in sorted(judge.gaps().items())
+            ]
             with contextlib.nullcontext() if database.shared else database.transaction():
+                self._write_names()
+                database.many(tables.CLOCKS, clocks)
                 database.many(tables.WORKFLOWS, standings)
                 database.run("DELETE FROM touched WHERE workflow BETWEEN ? AND ?", (found[0], found[-1]))
+        self.numbers.fresh.clear()
         self._fade(found)
         return len(found)
 
@@ -312,6 +323,7 @@ class Writer:
         """
         gone = 0
         if before_us is not None:
+            self._database.run("DELETE FROM clocks WHERE hour < ?", (before_us // HOUR_US,))
             while some := self._oldest("last_us < ? AND owing = '[]'", (before_us,)):
                 gone += self._delete(some)
         while most_bytes is not None and self._database.size() > most_bytes:

@@ -107,7 +107,13 @@ class Engine:
             consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions, telemetry=telemetry
         )
         self._runner = Runner(
-            consumer, names=names, codec=codec, claims=claims, committer=self._committer, outbox=outbox
+            consumer,
+            names=names,
+            codec=codec,
+            claims=claims,
+            committer=self._committer,
+            outbox=outbox,
+            activity_logs=settings.activity_logs,
         )
         self._states = States(
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state

@@ -16,6 +16,7 @@ from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError
 from antiphon.bus.job import Job, Owned
+from antiphon.bus.kept_log import KeptLog
 from antiphon.bus.lanes import LaneQueue, Lanes
 from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
@@ -52,6 +53,7 @@ class Runner:
         claims: Claims,
         committer: Committer,
         outbox: Outbox,
+        activity_logs: int = 0,
     ) -> None:
         self._consumer = consumer
         self._names = names
@@ -59,6 +61,7 @@ class Runner:
         self.claims = claims
         self._committer = committer
         self._outbox = outbox
+        self._activity_logs = activity_logs
         self._lanes: Lanes[Job] = Lanes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
@@ -235,6 +238,7 @@ class Runner:
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
             started_us=job.started_us,
+            logs=KeptLog(self._activity_logs, event) if self._activity_logs else None,
         )
         current.set(delivery)
         try:

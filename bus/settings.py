@@ -141,6 +141,12 @@ class Settings(BaseSettings):
     state_memory: int = Field(
         default=64 * 1024 * 1024, ge=1_000_000, description="bytes of memory for state; what is more lies on disk alone"
     )
+    activity_logs: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="bytes of log lines that each delivery takes along in its activity record",
+    )
     index: Annotated[str | None, AfterValidator(_index)] = Field(
         default=None,
         repr=False,

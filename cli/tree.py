@@ -28,7 +28,8 @@ from antiphon.tracing.document import at_right_times
 
 LIMIT = 200
 _BAR = "▓" * 8
-_WARNINGS_SHOWN = 5
+_WARNINGS_SHOWN, _LINES_SHOWN = 5, 10
+_LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
@@ -215,10 +216,25 @@ class _Drawing:
         before = f"{line.row.below}    "
         if hop.kind in (Kind.SET_ASIDE, Kind.OWED) and hop.attempts:
             yield from self._failure(hop.attempts[-1]["error"], hop.heard, before)
+        if hop.ordinal == 0:
+            yield from self._logs([*hop.attempts, *(hop.undo.attempts if hop.undo is not None else ())], before)
         if hop.undo is not None and hop.undo.set_aside:
             yield from self._failure(hop.undo.attempts[-1]["error"], hop.event, before)
         if self.payloads and hop.event is not None:
             yield Text.assemble((before, "dim"), (_data(hop.event), "dim"))
+
+    def _logs(self, attempts: Sequence[Json], before: str) -> Iterator[Text]:
+        lines = [line for attempt in attempts for line in attempt.get("logs", ())]
+        shown = lines if self.payloads else lines[-_LINES_SHOWN:]
+        if len(lines) > len(shown):
+            left_out = f"… {len(lines) - len(shown):,} earlier lines (all of them: --payloads)"
+            yield Text.assemble((before, "dim"), (left_out, "dim"))
+        for line in shown:
+            beside = " ".join(f"{inert(name)}={_json(value)}" for name, value in fields(line["fields"]).items())
+            text = Text.assemble((before, "dim"), (f"{line['time'][11:23]} ", "dim"))
+            text.append(f"{inert(line['level']):<8} ", _LEVELS.get(line["level"], "dim"))
+            text.append(inert(line["message"])).append(f"  {beside}" if beside else "", "dim")
+            yield text
 
     def _failure(self, error: Json | None, heard: Json | None, before: str) -> Iterator[Text]:
         if error is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Logged, Spent
 from antiphon.bus.delivery import Outcome
 
 DONE = frozenset({Outcome.COMPLETED, Outcome.SKIPPED})
@@ -37,6 +37,7 @@ class Delivered:
     error: Failure | None = None
     usage: tuple[Spent, ...] = ()
     confidence: float | None = None
+    logs: tuple[Logged, ...] = ()
 
     @property
     def ended_us(self) -> int:
@@ -94,4 +95,5 @@ def _delivered(record: Activity, handled: Handled) -> Delivered:
         error=handled.error,
         usage=tuple(handled.usage),
         confidence=handled.confidence,
+        logs=tuple(handled.logs),
     )

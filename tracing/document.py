@@ -17,7 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from antiphon.bus.activity import Failure, Spent
+import orjson
+
+from antiphon.bus.activity import Failure, Logged, Spent
 from antiphon.schemas.envelope import format_time, parse_time
 from antiphon.tracing.clocks import producer_of
 from antiphon.tracing.delivered import Delivered
@@ -61,11 +63,20 @@ def delivery_item(delivery: Delivered) -> dict[str, Any]:
         "error": _error(delivery.error),
         "usage": [_usage(spent) for spent in delivery.usage],
         "confidence": delivery.confidence,
+        "logs": [_logged(line) for line in delivery.logs],
     }
 
 
 def _error(error: Failure | None) -> dict[str, str] | None:
     return None if error is None else {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+def _logged(line: Logged) -> dict[str, Any]:
+    try:
+        fields: Any = orjson.loads(line.fields or "{}")
+    except orjson.JSONDecodeError:
+        fields = {"fields": line.fields}
+    return {"time": format_time(line.time_us), "level": line.level, "message": line.message, "fields": fields}
 
 
 def _usage(spent: Spent) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,23 +48,23 @@ def server() -> Iterator[str]:
         port: int = free.getsockname()[1]
         free.close()
         # It refuses to be run by root.
-        other = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
+        other: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
         if other:
             os.chown(folder, _NOBODY, _NOBODY)
         data, bin = f"{folder}/data", programs()
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **other}
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **other}
         subprocess.run(
             [f"{bin}/initdb", "-D", data, "-U", "tracer", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
             check=True,
-            **quiet,  # type: ignore[call-overload]
+            **quiet,
         )
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
         start = [f"{bin}/pg_ctl", "-D", data, "-w", "-t", "60", "-o", options, "-l", f"{folder}/log"]
-        subprocess.run([*start, "start"], check=True, **quiet)  # type: ignore[call-overload]
+        subprocess.run([*start, "start"], check=True, **quiet)
         try:
             yield f"postgresql://tracer@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([f"{bin}/pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet)  # type: ignore[call-overload]
+            subprocess.run([f"{bin}/pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet)
 
 
 @pytest.fixture

@@ -205,6 +205,7 @@ class Packed(Event):
 
 
 pack = Agent("pack")
+ALL = frozenset(range(4))
 
 
 @pack.on(Ordered)
@@ -218,7 +219,7 @@ async def tracing(mesh: MemoryMesh, place: str) -> AsyncGenerator[tuple[Tracer, 
     database = opened(place, writes=True)
     writer = Writer(database)
     share = Share(mesh.bus, mesh.names, index=writer.identity())
-    tracer = Tracer(mesh.bus, mesh.names, Codec(mesh.codec._store), writer, share=share)  # noqa: SLF001
+    tracer = Tracer(mesh.bus, mesh.names, Codec(mesh.store), writer, share=share)
     running = asyncio.create_task(tracer.run())
     try:
         yield tracer, share
@@ -250,7 +251,7 @@ async def test_two_tracers_in_one_group(kafka: str, namespace: str, shared: str)
 
                 def dealt() -> bool:
                     return (
-                        its.partitions | others.partitions == {0, 1, 2, 3}
+                        its.partitions | others.partitions == ALL
                         and not its.partitions & others.partitions
                         and bool(its.partitions and others.partitions)
                     )
@@ -264,6 +265,6 @@ async def test_two_tracers_in_one_group(kafka: str, namespace: str, shared: str)
             await publish(100)
             expected = ({"completed": 500}, 1_000, 500)
             await eventually(lambda: counted() == expected, 90, what=f"{expected}")
-            assert its.partitions == {0, 1, 2, 3}
+            assert its.partitions == ALL
     finally:
         await bus.close()

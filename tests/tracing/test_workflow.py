@@ -125,6 +125,7 @@ def test_the_whole_document() -> None:
                 "error": None,
                 "usage": [{"model": "m", "input_tokens": 10, "output_tokens": 2, "cost": 0.1, "currency": "USD"}],
                 "confidence": 0.9,
+                "logs": [],
             },
             {
                 "event_id": triaged.id,
@@ -140,6 +141,7 @@ def test_the_whole_document() -> None:
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
                 "confidence": None,
+                "logs": [],
             },
             {
                 "event_id": triaged.id,
@@ -155,6 +157,7 @@ def test_the_whole_document() -> None:
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
                 "confidence": None,
+                "logs": [],
             },
         ],
         "outstanding": [],

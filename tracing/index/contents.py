@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from antiphon.bus.activity import Emitted, Failure, Spent
+from antiphon.bus.activity import Emitted, Failure, Logged, Spent
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError, UnknownSchemaError
@@ -143,7 +143,8 @@ class Contents:
     def _delivered(self, row: Row, calls: Mapping[Row, list[Spent]]) -> Delivered:
         event, agent, started_us, instance, attempt = known_by = row[:5]
         type, version, outcome, duration_us, queue_us, confidence, emitted, more = row[5:]
-        error = orjson.loads(more).get("error") if more is not None else None
+        rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
+        error = rest.get("error")
         return Delivered(
             event_id=id_of(event),
             event_type=self._name(type),
@@ -159,6 +160,7 @@ class Contents:
             error=None if error is None else Failure(**error),
             usage=tuple(calls.get(known_by, ())),
             confidence=confidence,
+            logs=tuple(Logged(**line) for line in rest.get("logs", ())),
         )
 
     def _name(self, number: int) -> str:

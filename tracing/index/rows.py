@@ -282,6 +282,7 @@ class Reader:
                 topics.add(topic)
                 if started_us + duration_us > last_us:  # noqa: PLR1730 - a call for each delivery costs more
                     last_us = started_us + duration_us
+                logs = handled.get("logs")
                 known_by = (workflow, keys[event], agent, started_us, instance, attempt)
                 rows.deliveries.append(
                     (
@@ -293,7 +294,7 @@ class Reader:
                         queue_us,
                         handled.get("confidence"),
                         self._emitted(emitted) if emitted else None,
-                        None if error is None else _told(error),
+                        _told(error, logs) if error is not None or logs else None,
                     )
                 )
                 for call, spent in enumerate(usage):
@@ -352,8 +353,18 @@ def _bounded(hops: int) -> int:
     return max(-_MOST_HOPS, min(hops, _MOST_HOPS))
 
 
-def _told(error: Mapping[str, bytes]) -> str:
-    return orjson.dumps({"error": {name: text.decode() for name, text in error.items()}}).decode()
+def _told(error: Mapping[str, bytes] | None, logs: Iterable[Mapping[str, Any]] | None) -> str:
+    """Return what few deliveries have, as JSON."""
+    found: dict[str, Any] = {}
+    if error is not None:
+        found["error"] = _texts(error)
+    if logs:
+        found["logs"] = [_texts(line) for line in logs]
+    return orjson.dumps(found).decode()
+
+
+def _texts(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in part.items()}
 
 
 def _more(envelope: Envelope, origin: Position | None) -> str | None:

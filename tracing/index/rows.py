@@ -52,7 +52,7 @@ _of = itemgetter(
 
 _always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_time")
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
-_MOST_SECONDS, _MOST_HOPS = 10_000, 1 << 31
+_MOST_SECONDS, _MOST_HOPS, _SHORT = 10_000, 1 << 31, 9
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
 
 
@@ -218,7 +218,7 @@ class Reader:
                 if len(time) == _OURS and time[26] == _Z and time[20:26].isdigit() and time[19] == _DOT
                 else parse_time(time.decode()),
                 None if parent is None else keys[parent],
-                0 if hops is None else _bounded(int(hops)),
+                0 if hops is None else int(hops) if len(hops) < _SHORT else _bounded(int(hops)),
                 None,
             )
         except (KeyError, AttributeError, TypeError, ValueError):

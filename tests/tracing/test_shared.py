@@ -21,6 +21,7 @@ from antiphon.testing.conformance import IndexSuite
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import By, Index, Search
+from antiphon.tracing.clocks import BROKER
 from antiphon.tracing.index import tables
 from antiphon.tracing.index.address import opened
 from antiphon.tracing.index.database import Database, Sqlite
@@ -266,5 +267,9 @@ async def test_two_tracers_in_one_group(kafka: str, namespace: str, shared: str)
             expected = ({"completed": 500}, 1_000, 500)
             await eventually(lambda: counted() == expected, 90, what=f"{expected}")
             assert its.partitions == ALL
+        # The broker's clock is one that workers are compared with; on one machine none is off.
+        with Index.opened(shared) as index:
+            assert BROKER in {effect for _, effect in index._gaps(0, 1 << 40)}  # noqa: SLF001 - all that is kept
+            assert index.clocks() == []
     finally:
         await bus.close()

@@ -147,7 +147,7 @@ def test_secrets_are_not_told(server: str) -> None:
 
 
 def test_it_is_made_again_beside_the_old_one(shared: str) -> None:
-    """Which answers meanwhile; while a tracer writes to it nobody may; one that was given up leaves nothing."""
+    """Which answers meanwhile; while a tracer writes to it nobody may; one that was given up is in nobody's way."""
     mesh, ids, records = corpus()
     old = Read(shared, mesh.codec)
     with pytest.raises(IndexBusyError, match="a tracer writes to it"), rebuilding(shared):

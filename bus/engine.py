@@ -125,6 +125,7 @@ class Engine:
             committer=self._committer,
             outbox=outbox,
             max_hops=settings.max_hops,
+            activity_logs=settings.activity_logs,
         )
         self._states = States(
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state

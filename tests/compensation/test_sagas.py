@@ -418,6 +418,26 @@ async def test_s47_a_run_goes_on_under_the_version_it_began_with() -> None:
         await until(agency, Phase.COMPLETED)
 
 
+async def test_s47_a_definition_that_was_changed_under_its_version() -> None:
+    """What began with a step that is no more parks, with what to do, and goes on when that is done."""
+    other = Saga("voyage", version="1", starts=VoyagePlanned, steps=[dataclasses.replace(TRAIN, name="rails")])
+    agency = Agency(Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]))
+    async with agency.running(*agency.crew("hotel")):
+        workflow = await agency.plan()
+        await agency.eventually(ReserveTrain, count=1)
+    agency.sagas = (other,)
+    async with agency.running(*agency.crew("train")):
+        [parked] = await agency.eventually(SagaParked, count=1)
+    assert parked.problem == (
+        "it began under another version 1, with step 'train', which this one has not: "
+        "give this one a version= of its own, and that one as previous=[...]"
+    )
+    agency.sagas = (Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]),)
+    async with agency.running(*agency.crew("train")):
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
+        await until(agency, Phase.COMPLETED)
+
+
 async def test_s52_a_run_that_ended_is_forgotten() -> None:
     """A day later nothing of it is left in the state; until then a start that comes again begins nothing."""
     clock, state = FakeClock(), MemoryState()

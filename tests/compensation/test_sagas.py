@@ -313,6 +313,18 @@ async def test_s41_a_parent_is_undone_while_a_saga_in_it_runs() -> None:
     assert sorted(agency.log) == sorted(["card waits", "train", "hotel", "card", "-card", "-hotel", "-train"])
 
 
+async def test_a_workflow_ends_though_other_sagas_are_there() -> None:
+    """None of them hears what this one is told, and all hear an operator; for neither is anybody waited."""
+    agency = Agency(VOYAGE, Saga("trip", starts=TripWanted, steps=[NESTED]), card="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPENSATED)
+        await agency.says(cancelled(), workflow)
+        await agency.eventually(SagaIntervened, count=1)
+        await agency.settled(workflow)
+        await agency.until(workflow, Phase.COMPENSATED)
+
+
 async def test_s44_a_step_without_a_kind_parks_its_saga() -> None:
     """Nobody can undo it, and nobody said that there is nothing to undo: a person decides, then the rest is undone."""
     silent = Step("card", action=charge, done=CardCharged)

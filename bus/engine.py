@@ -406,6 +406,7 @@ class Engine:
                 extra={
                     "agent": self._consumer.name,
                     "events": sum(id(job.owned) in leaving for job in self._runner.running),
+                    "uncommitted": self._committer.uncommitted,
                 },
             )
         self._lose(partitions)

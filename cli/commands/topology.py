@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
+from antiphon.bus.contracts import Contracts, of_consumers, of_workers, read_schemas
+from antiphon.bus.names import Names
+from antiphon.bus.settings import load
+from antiphon.bus.subscriptions import subscriptions
 from antiphon.cli import output
 from antiphon.cli.errors import NO, AnswerIsNoError, UsageError
 from antiphon.cli.loading import load_agents
 from antiphon.cli.options import given
+from antiphon.schemas.envelope import now_us
+from antiphon.tracing.asyncapi import asyncapi as as_asyncapi
 from antiphon.tracing.topology import NOTES, AgentNode, Finding, document, from_consumer, from_heartbeats
 from antiphon.tracing.topology import lint as findings_of
 from antiphon.tracing.topology import mermaid as as_mermaid
@@ -26,18 +32,26 @@ def topology(
         bool, typer.Option("--lint", help="Say what looks wrong; exits with 1 where something is.")
     ] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print it as a Mermaid diagram.")] = False,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="Print it as an AsyncAPI 3 document, with the Avro schemas.")
+    ] = False,
 ) -> None:
     """Show who says what to whom: from the agents' code, or from what runs.
 
     Example:
       antiphon topology support
       antiphon topology support --lint
+      antiphon topology support --asyncapi
     """
-    if mermaid and (given().json or lint):
-        raise UsageError("expected --mermaid alone, got it with --json or --lint")
-    agents = [from_consumer(agent.consumer()) for agent in load_agents(targets)] if targets else asyncio.run(_live())
+    if (mermaid or asyncapi) and (given().json or lint or (mermaid and asyncapi)):
+        word = "--mermaid" if mermaid else "--asyncapi"
+        raise UsageError(f"expected {word} alone, got it with --json, --lint or another drawing")
+    found = _in_code(targets) if targets else asyncio.run(_live())
+    agents = found.agents
     findings = findings_of(agents, live=not targets)
-    if given().json:
+    if asyncapi:
+        output.document(as_asyncapi(found.contracts, names=found.names, title="antiphon", version=_version(agents)))
+    elif given().json:
         output.document(document(agents, live=not targets))
     elif mermaid:
         output.result(as_mermaid(agents))
@@ -49,19 +63,42 @@ def topology(
         raise typer.Exit(NO)
 
 
-async def _live() -> list[AgentNode]:
+class Found(NamedTuple):
+    """Who there is, and what they read and write."""
+
+    agents: list[AgentNode]
+    contracts: Contracts
+    names: Names
+
+
+def _in_code(targets: list[str]) -> Found:
+    settings = load(given().settings())
+    consumers = [agent.consumer() for agent in load_agents(targets)]
+    agents = [from_consumer(consumer, max_hops=settings.max_hops) for consumer in consumers]
+    return Found(agents, of_consumers(consumers), settings.names)
+
+
+def _version(agents: list[AgentNode]) -> str:
+    """Return the version of what is described: of one agent its own; several have none in common."""
+    return agents[0].version if len(agents) == 1 else "0"
+
+
+async def _live() -> Found:
     from antiphon.cli.cluster import opened  # noqa: PLC0415 - 0.5 s of clients that agents in a file do not need
     from antiphon.tracing.records import read_agents  # noqa: PLC0415 - as above
 
     async with opened() as cluster:
-        agents = from_heartbeats(await read_agents(cluster.bus, cluster.names, cluster.codec()))
+        workers = await read_agents(cluster.bus, cluster.names, cluster.codec())
+        schemas = await read_schemas(cluster.bus, cluster.names)
+        agents = from_heartbeats(workers, schemas)
         if not agents:
             raise AnswerIsNoError(
                 f"no agent was ever seen on {cluster.settings.bootstrap_servers}",
                 "start one: antiphon run MODULE",
                 "or name modules: antiphon topology MODULE",
             )
-        return agents
+        live = of_workers(subscriptions(workers, now_us=now_us()), schemas)
+        return Found(agents, live, cluster.names)
 
 
 def _show(agents: list[AgentNode]) -> None:

@@ -17,14 +17,17 @@ from antiphon.schemas.store import SchemaStore
 
 def connect(settings: Settings) -> Bus:
     """Return the broker *settings* name. Nothing is asked of it yet."""
+    return KafkaBus(kafka_config(settings))
+
+
+def kafka_config(settings: Settings) -> KafkaConfig:
+    """Return how *settings* say to reach the cluster."""
     protocol = settings.group_protocol
-    return KafkaBus(
-        KafkaConfig(
-            bootstrap_servers=settings.bootstrap_servers,
-            options=settings.client,
-            group_protocol=None if protocol is None else GroupProtocol(protocol),
-            give_up_s=settings.give_up,
-        )
+    return KafkaConfig(
+        bootstrap_servers=settings.bootstrap_servers,
+        options=settings.client,
+        group_protocol=None if protocol is None else GroupProtocol(protocol),
+        give_up_s=settings.give_up,
     )
 
 

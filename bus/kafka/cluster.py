@@ -8,21 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
-from confluent_kafka.admin import (
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ConfigResource,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from antiphon.bus.errors import BusError
-from antiphon.bus.kafka.config import KafkaConfig, Option, admin
+from antiphon.bus.kafka.config import KafkaConfig, admin
 from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
 from antiphon.bus.record import Committed, TopicPartition
 
@@ -35,8 +30,9 @@ class ClusterRefusedError(BusError):
 
     def __init__(self, what: str, error: KafkaError) -> None:
         self.code = error.code()
+        self.reason = f"{error.name()}: {error.str()}"
         remedy = _REMEDIES.get(self.code, "Ask again; 'antiphon doctor' looks closer")
-        super().__init__(f"expected the cluster to {what}, got {error.name()}: {error.str()}. {remedy}.")
+        super().__init__(f"expected the cluster to {what}, got {self.reason}. {remedy}.")
 
 
 _RIGHT = "Have somebody do it who has the right to, or be given it"
@@ -63,7 +59,7 @@ class ClusterAdministration:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         options = {name: value for name, value in admin(config).items() if name != "debug"}
-        self._client: Any = AdminClient(cast("dict[str, Option]", options))  # its futures are not typed
+        self._client: Any = AdminClient(options)  # its futures are not typed
 
     def close(self) -> None:
         """Let go of the client: its threads end with it."""
@@ -112,16 +108,17 @@ class ClusterAdministration:
         return len(self._metadata().brokers)
 
     def rights(self) -> int | None:
-        """Return how many ACLs there are; None where the brokers have no authorizer.
+        """Return how many ACLs there are; None where the brokers say that they have no authorizer. Not all say so.
 
         Raises `ClusterRefusedError` where they do not say.
         """
+        anybody: Any = None  # the library's types know nothing of a filter that leaves something open
         anything = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            anybody,
             ResourcePatternType.ANY,
-            None,
-            None,
+            anybody,
+            anybody,
             AclOperation.ANY,
             AclPermissionType.ANY,
         )

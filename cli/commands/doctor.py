@@ -137,7 +137,7 @@ async def _looked_closer(cluster: Cluster, workers: Sequence[AgentSeen]) -> Asyn
         try:
             facts = await asyncio.to_thread(admin.facts, wanted)
             brokers = await asyncio.to_thread(admin.brokers)
-            acls = await asyncio.to_thread(_acls, admin)
+            acls = await asyncio.to_thread(_acls, admin, embedded=not cluster.bus.features.durable)
         finally:
             admin.close()
     except ClusterRefusedError as error:
@@ -152,9 +152,9 @@ async def _looked_closer(cluster: Cluster, workers: Sequence[AgentSeen]) -> Asyn
     yield acls
 
 
-def _acls(admin: ClusterAdministration) -> Check:
+def _acls(admin: ClusterAdministration, *, embedded: bool) -> Check:
     try:
-        return rights(admin.rights())
+        return rights(None if embedded else admin.rights(), embedded=embedded)
     except ClusterRefusedError as error:
         return Check("rights", Status.OK, f"not known to this user: {error.reason}")
 

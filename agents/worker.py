@@ -24,6 +24,7 @@ from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.pressure import Bounds
 from antiphon.bus.readers import Readers
 from antiphon.bus.record import Outgoing
+from antiphon.bus.rights import rights_of_all, role_of
 from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
@@ -32,7 +33,7 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, now_us, to_headers
 from antiphon.schemas.event import Event
 from antiphon.schemas.ids import root_id
-from antiphon.schemas.store import SchemaStore
+from antiphon.schemas.store import Framing, SchemaStore
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Worker:
         self._telemetry = telemetry
         self._consumers = tuple(consumers)
         self._names = names
+        self._store = store
         self._codec = Codec(store)
         self._claims = claims or Claims()
         self.instance = instance or new_instance()
@@ -104,9 +106,11 @@ class Worker:
         Raises `BusError` and `RegistryError` where it cannot start or go on, and `BreaksReadersError` where
         other agents could not read what its own would say.
         """
+        await self._check_rights()
         width = await ensure(
             self._bus, self._consumers, self._names, partitions=self._partitions, may_create=self._create_topics
         )
+        await self._check_rights()
         await self._ask_readers()
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
         await self._tell_schemas()
@@ -198,6 +202,14 @@ class Worker:
         except BusError as error:
             # Nobody's work depends on it; whoever asks whom a change would break is told that it is not known.
             log.warning("its schemas are not told to others", extra={"reason": str(error)})
+
+    async def _check_rights(self) -> None:
+        """Raise `MissingRightError` for all that lacks at once. Of topics that were just made it is known only then."""
+        roles = [role_of(consumer) for consumer in self._consumers]
+        registry = self._store.framing is Framing.CONFLUENT
+        rights = rights_of_all(roles, self._names, creates=False, registry=registry)
+        needed = list(dict.fromkeys(right for some in rights.values() for right in some))
+        await self._bus.require(needed)
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}

@@ -2,6 +2,8 @@
 
 BusError
 ├── BrokerUnreachableError      nobody answers at the address, or something else does
+│   └── NotLetInError           a broker answers, and does not let this client in
+├── MissingRightError           the broker does not allow what an agent needs
 ├── UnknownTopicError           a topic the cluster does not have
 ├── TopicCreationRefusedError   the broker will not create it
 ├── MissingTopicsError          topics lack, and this worker may not create them
@@ -42,6 +44,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
+from antiphon.bus.right import Right
 from antiphon.schemas.errors import EncodeError, IncompatibleSchemaError, SchemaError
 
 _SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
@@ -59,6 +62,34 @@ class BrokerUnreachableError(BusError):
         self.reason = reason
         self.tried_s = tried_s
         super().__init__(f"no broker at {address} ({reason}, tried for {tried_s:.0f} s)")
+
+
+class NotLetInError(BrokerUnreachableError):
+    """A broker answers, and does not let this client in: a login, a certificate, or how to connect is not what it wants."""
+
+    def __init__(self, address: str, reason: str, *, who: str, remedy: str, tried_s: float) -> None:
+        super().__init__(address, reason, tried_s=tried_s)
+        self.who = who
+        self.remedy = remedy
+        self.args = (f"expected the broker at {address} to let in {who}, got: {reason}. {remedy}.",)
+
+
+class MissingRightError(BusError):
+    """The broker does not allow what is needed. Trying again does not help until somebody grants it."""
+
+    def __init__(self, rights: Collection[Right], principal: str | None) -> None:
+        self.rights = tuple(rights)
+        self.principal = principal
+        super().__init__(missing_rights(self.rights, principal))
+
+
+def missing_rights(rights: Collection[Right], principal: str | None) -> str:
+    """Say which rights lack, whose, and what grants them."""
+    who = f" for {principal}" if principal else ""
+    return (
+        f"expected the right to {', '.join(map(str, rights))}{who}, but the broker does not give it. "
+        "'antiphon topology MODULE --acls' lists what each agent needs, and 'antiphon topics apply MODULE --acls' grants it"
+    )
 
 
 class UnknownTopicError(BusError):

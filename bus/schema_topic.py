@@ -69,7 +69,7 @@ class TopicStore:
         return sorted(self._newest)
 
     def _unreachable(self, error: BusError) -> RegistryError:
-        return RegistryError(f"topic {self._topic} to answer", str(error), "'antiphon doctor' looks closer")
+        return RegistryError(f"the schemas on topic {self._topic}", f"none: {error}", "'antiphon doctor' looks closer")
 
     async def _catch_up(self) -> None:
         async with self._reading:

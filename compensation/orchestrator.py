@@ -166,7 +166,7 @@ class _Turn:
             for name, step in run.steps.items():
                 plan = definition.steps[name]
                 if step.command == request.event_id and plan.undo is not None:
-                    if step.stage is Stage.REFUSED:
+                    if step.stage is Stage.REFUSED and not step.unsure:
                         return []
                     # Of the request's, since a command that comes late is undone a second time.
                     id = caused_id(self._cause.id, f"{definition.name}/undo", 0)

@@ -17,6 +17,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from antiphon.bus.errors import BusError
+from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, admin
 from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
 from antiphon.bus.record import Committed, TopicPartition
@@ -59,7 +60,7 @@ class ClusterAdministration:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         options = {name: value for name, value in admin(config).items() if name != "debug"}
-        self._client: Any = AdminClient(options)  # its futures are not typed
+        self._client: Any = AdminClient(options, logger=library)  # its futures are not typed
 
     def close(self) -> None:
         """Let go of the client: its threads end with it."""

@@ -109,7 +109,7 @@ def _settings() -> Check:
 
 
 async def _protocol(cluster: Cluster) -> list[Check]:
-    administration = Administration(kafka_config(cluster.settings))
+    administration = Administration(dataclasses.replace(kafka_config(cluster.settings), group_protocol=None))
     try:
         protocol = await asyncio.to_thread(administration.protocol)
         apis = administration.apis

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from antiphon.bus.errors import BudgetSpentError, HopLimitError
+from antiphon.bus.guard import GUARD_ERRORS
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
@@ -35,8 +35,6 @@ _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
-_BY_CHAIN = frozenset({HopLimitError.__name__, BudgetSpentError.__name__})
-"""Errors about the way to an event rather than the event."""
 _UNDO_REQUESTED = UndoRequested.__event__.type
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(
@@ -250,7 +248,7 @@ class _Drawing:
                 text.append(inert(at), "bold")
             yield text
             yield from (Text.assemble((before, "dim"), (inert(rest), "red")) for rest in more)
-            if error["type"] in _BY_CHAIN and heard is not None:
+            if error["type"] in GUARD_ERRORS and heard is not None:
                 chain = in_words(chain_to(heard["id"], self.document))
                 yield Text.assemble((before, "dim"), ("came by: ", "dim"), inert(chain))
         if heard is not None and not self.payloads:

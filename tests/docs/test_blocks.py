@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from sybil import Document
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
@@ -41,7 +42,7 @@ from antiphon.cli import group, options
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-KINDS = {"python", "console", "sh", "toml", "json", "text", "avsc", "mermaid"}
+KINDS = {"python", "console", "sh", "toml", "yaml", "json", "text", "avsc", "mermaid"}
 SCRIPTS = Path(sys.executable).parent
 SECONDS = 60.0
 """For one command."""
@@ -112,6 +113,8 @@ class Reader:
                 tomllib.loads(block.text)
             case "json":
                 json.loads(block.text)
+            case "yaml":
+                yaml.safe_load(block.text)
             case "background":
                 self._background(block.text)
             case kind:

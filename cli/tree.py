@@ -361,8 +361,8 @@ def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
-    if state == "failed":
-        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+    dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+    if state == "failed" or (state == "compensated" and dead):
         if not dead:
             return [(f"antiphon replay run {id}", "here, on this input"), *shown]
         agent = dead[0]

@@ -71,7 +71,7 @@ class World:
     def tracing(self) -> Generator[None]:
         """A tracer that is up for the length of the block, and gone at its end as after kill -9."""
         self.database = database = Sqlite(self.folder / "index", writes=True)
-        ledger = Ledger(self.folder / "index.export")
+        self.ledger = ledger = Ledger(self.folder / "index.export")
         self.writer = Writer(database)
         self.exporter = Exporter(
             self.folder / "index",
@@ -155,7 +155,7 @@ async def test_what_has_ended_is_sent_once(world: World) -> None:
     with world.tracing():
         await world.read(ticket())
         await world.send_all()
-        assert (world.endpoint.names(), world.exporter.counts.waiting) == (WHOLE, 0)
+        assert (world.endpoint.names(), world.ledger.waiting()) == (WHOLE, 0)
 
 
 async def test_what_was_read_and_not_sent_is_sent_after_a_restart(world: World) -> None:

@@ -43,6 +43,7 @@ _HOLD_S, _LONGEST_S = 1.0, 60.0
 _TRIES = 5
 _FORGOTTEN_AT_ONCE = 500
 _TEND_S = 60.0
+_COUNT_S = 5.0
 
 
 class Taken(NamedTuple):
@@ -190,7 +191,7 @@ class Exporter:
 
     async def run(self) -> None:
         """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often."""
-        tended_us = 0
+        tended_us = counted_us = 0
         while True:
             moved = False
             try:
@@ -198,7 +199,8 @@ class Exporter:
                 if self._heard() and self._clock() - tended_us > _TEND_S * 1_000_000:
                     self._sweep()
                     tended_us = self._clock()
-                self.counts.waiting = self._ledger.waiting()
+                if self._clock() - counted_us > _COUNT_S * 1_000_000:
+                    self.counts.waiting, counted_us = self._ledger.waiting(), self._clock()
             except Exception as error:
                 # Whatever it is: the tracer reads on, and what waits is in the ledger.
                 log.error("exporting is interrupted, and goes on where it was", exc_info=error)

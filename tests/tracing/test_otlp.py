@@ -45,6 +45,8 @@ class Collector:
         self.got: list[tuple[str, bytes, dict[str, str]]] = []
         self.status = 200
         self.refused = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
     def spans(self) -> Iterator[tuple[dict[str, Any], trace_pb2.Span]]:
         """Yield each span with its resource's attributes."""
@@ -75,6 +77,7 @@ def by_http() -> Generator[Collector]:
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            collector.answers.wait(30)
             if collector.status == HTTPStatus.OK:
                 collector.got.append((self.path, body, {name.lower(): text for name, text in self.headers.items()}))
             else:
@@ -299,3 +302,15 @@ METRICS = {
     "antiphon.saga.workflows": ("gauge", "{workflow}"),
     "antiphon.lag": ("gauge", "{event}"),
 }
+
+
+def test_one_that_takes_its_time_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is over when the time-out that the environment sets is, whatever the collector does."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with by_http() as collector:
+        collector.answers.clear()
+        sender = OtlpSender(collector.url, Protocol.HTTP)
+        taken = sender.send([ONE])
+        assert (taken.ok, collector.got) == (False, [])
+        collector.answers.set()
+        sender.close()

@@ -259,8 +259,8 @@ async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) 
 
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
     path = place_of(settings)
-    with rebuilding(path) as database:
-        async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
+    with rebuilding(path) as database, exports.noting(path) as listener:
+        async with _tracer(settings, Writer(database), keeping, since_ms, listener) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)
     counts = tracer.counts

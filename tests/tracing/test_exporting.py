@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from antiphon.bus.activity import Failure
 from antiphon.bus.names import Names
 from antiphon.bus.record import Record
 from antiphon.schemas.codec import Codec
@@ -202,8 +203,8 @@ async def test_one_that_goes_on_is_sent_as_far_as_it_has_come(world: World) -> N
     assert (whole.end_us, whole.attributes["antiphon.workflow.state"]) == (START_US + 5_001_000, "completed")
 
 
-async def test_an_endpoint_that_is_down_loses_nothing(world: World) -> None:
-    """It is asked again with what it refused, what is due waits, and all is there once when it is back."""
+async def test_an_endpoint_that_is_down_loses_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked again with what it refused, what is due waits, and all is there once when it is back; one line says so."""
     world.endpoint.takes = lambda _: False
     with world.tracing():
         await world.read(*(ticket(number) for number in range(70)))
@@ -215,6 +216,9 @@ async def test_an_endpoint_that_is_down_loses_nothing(world: World) -> None:
             10,
             0,
         )
+        assert [record.message for record in caplog.records] == [
+            "nothing can be exported; what is due waits, and is sent later"
+        ]
     with world.tracing():
         world.endpoint.takes = lambda _: True
         await world.send_all()
@@ -241,7 +245,7 @@ async def test_a_large_one_goes_in_parts(world: World) -> None:
     """Those that were taken are not sent again where a later one is refused."""
     story = Story()
     opened = story.published("batch.read")
-    for item in story.handled("split", opened, *[Says("item.found") for _ in range(400)], at_ms=1):
+    for item in story.handled("split", opened, *[Says("item.found") for _ in range(900)], at_ms=1):
         story.handled("check", item, at_ms=2)
     sizes: list[int] = []
 
@@ -253,8 +257,24 @@ async def test_a_large_one_goes_in_parts(world: World) -> None:
     with world.tracing():
         await world.read(story)
         await world.send_all()
-    assert len(world.endpoint.took) == len({span.id for span in world.endpoint.took}) == 4 + 400 * 3
-    assert max(sizes) == 512
+    assert len(world.endpoint.took) == len({span.id for span in world.endpoint.took}) == 4 + 900 * 3
+    assert 500 < max(sizes) <= 1_024
+
+
+async def test_long_texts_make_a_request_of_fewer(tmp_path: Path) -> None:
+    """What an endpoint takes is bounded by bytes; one that is too long by itself goes alone, and is the endpoint's to judge."""
+    world = World(tmp_path, dataclasses.replace(ALL, content=True))
+    story = Story()
+    opened = story.published("ticket.opened")
+    for number, size in enumerate((400_000, 400_000, 400_000, 2_000_000, 10)):
+        story.handled("triage", opened, at_ms=number, outcome="retried", error=Failure(type="E", message="x" * size))
+    sizes: list[int] = []
+    world.endpoint.takes = lambda spans: sizes.append(sum(len(repr(span)) for span in spans)) is None
+    with world.tracing():
+        await world.read(story)
+        await world.send_all()
+    assert [round(size / 1_000_000, 1) for size in sizes] == [0.8, 0.4, 2.0, 0.0]
+    assert len({span.id for span in world.endpoint.took}) == len(world.endpoint.took) == 12
 
 
 async def test_what_is_left_out(tmp_path: Path) -> None:

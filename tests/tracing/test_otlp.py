@@ -48,9 +48,9 @@ class Collector:
         self.answers = threading.Event()
         self.answers.set()
 
-    def spans(self) -> Iterator[tuple[dict[str, Any], trace_pb2.Span]]:
-        """Yield each span with its resource's attributes."""
-        for path, body, _ in self.got:
+    def spans(self, first: int = 0) -> Iterator[tuple[dict[str, Any], trace_pb2.Span]]:
+        """Yield each span with its resource's attributes, from the request numbered *first* on."""
+        for path, body, _ in self.got[first:]:
             if path.endswith(("/v1/traces", "TraceService/Export")):
                 for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                     assert [scope.scope.name for scope in of_resource.scope_spans] == ["antiphon"]

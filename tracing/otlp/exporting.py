@@ -35,8 +35,10 @@ SETTLING_US = 5_000_000
 BACK_US = 3_600_000_000
 """What ended longer before the first export is not sent, unless asked for."""
 _SOON_US = 500_000
-_SPANS = 512
-"""Of one request: what a collector takes by default holds that many several times."""
+_ROOM = 1 << 20
+"""Bytes of one request, about: what collectors take by default is four times that."""
+_PLAIN = 1_024
+"""What a span takes beside its texts: a generous guess, so a request holds a thousand at most."""
 _WORKFLOWS = 64
 _IDLE_S = 0.5
 _HOLD_S, _LONGEST_S = 1.0, 60.0
@@ -153,7 +155,23 @@ class _Parcel:
     spans: Sequence[Span]
 
 
-class Exporter:
+class Noting:
+    """Listens to one that reads, and notes in a ledger which workflows may have to be sent; sends nothing."""
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], int] = now_us) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    def writing(self, rows: Rows) -> None:
+        """Note that something of some workflows is about to be in the index. Raises `IndexFileError`."""
+        now = self._clock()
+        self._ledger.touch(rows.touched(), now_us=now, look_us=now + SETTLING_US)
+
+    def written(self, rows: Rows) -> None:
+        """It is in the index."""
+
+
+class Exporter(Noting):
     """Sends what a tracer has read. Listens to one that reads; `run` sends until cancelled."""
 
     def __init__(
@@ -168,26 +186,17 @@ class Exporter:
         heard: Callable[[], int] = now_us,
     ) -> None:
         """*path*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
+        super().__init__(ledger, clock=clock)
         self.counts = Exported()
         self._path = path
-        self._ledger = ledger
         self._sender = sender
         self._names = names
         first = int(ledger.note("since_us", str(clock() - BACK_US)))
         self._exports = dataclasses.replace(exports, since_us=first if exports.since_us is None else exports.since_us)
-        self._clock = clock
         self._heard = heard
         self._hold_s = _HOLD_S
         self._taken_us = 0
         self._swept = b""
-
-    def writing(self, rows: Rows) -> None:
-        """Note that something of some workflows is about to be in the index. Raises `IndexFileError`."""
-        now = self._clock()
-        self._ledger.touch(rows.touched(), now_us=now, look_us=now + SETTLING_US)
-
-    def written(self, rows: Rows) -> None:
-        """It is in the index."""
 
     async def run(self) -> None:
         """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often."""
@@ -219,10 +228,10 @@ class Exporter:
         if not some:
             return False
         with Index.opened(self._path) as index:
-            parcels = [*self._parcels(index, some)]
-        for parcel in _requests(parcels):
-            if not await _to_its_end(self._send(parcel)):
-                break
+            # One request after the other, so that no more is in memory than one, and the workflow that comes next.
+            for parcels in _requests(self._parcels(index, some)):
+                if not await _to_its_end(self._send(parcels)):
+                    break
         return True
 
     # -- what is to be sent -------------------------------------------------
@@ -258,11 +267,14 @@ class Exporter:
         for workflow in index.stitched(sending, at_us=now):
             one, decision = sending[key_of(workflow.correlation_id)]
             sent = self._ledger.sent(one.workflow)
-            held = {root_id(workflow.correlation_id)} if not (decision.whole and workflow.ended) else frozenset[str]()
+            # It may have come further since it was decided about.
+            whole = decision.whole and workflow.ended
+            held = frozenset[str]() if whole else {root_id(workflow.correlation_id)}
             found = spans_of(
                 workflow, names=self._names, relation=self._exports.relation, content=self._exports.content
             )
-            yield _Parcel(one, decision, [span for span in found if span.id not in sent and span.id not in held])
+            fresh = [span for span in found if span.id not in sent and span.id not in held]
+            yield _Parcel(one, decision._replace(whole=whole), fresh)
 
     # -- sending ------------------------------------------------------------
 
@@ -328,19 +340,38 @@ class Exporter:
 def _requests(parcels: Iterable[_Parcel]) -> Iterator[Sequence[_Parcel]]:
     """Yield what goes into one request each: several small workflows, or a part of a large one."""
     held: list[_Parcel] = []
-    room = _SPANS
+    room = _ROOM
     for parcel in parcels:
-        if len(parcel.spans) > room and held:
-            yield held
-            held, room = [], _SPANS
-        rest = parcel.spans
-        while len(rest) > _SPANS:
-            part, rest = rest[:_SPANS], rest[_SPANS:]
-            yield [_Parcel(parcel.waiting, Decision(Act.LOOK_AGAIN), part)]
-        held.append(_Parcel(parcel.waiting, parcel.decision, rest))
-        room -= len(rest)
+        parts = [*_parts(parcel.spans)]
+        for part in parts:
+            size = sum(map(_size, part))
+            if size > room and held:
+                yield held
+                held, room = [], _ROOM
+            # What is left to do about a workflow is known when its last part is sent.
+            decision = parcel.decision if part is parts[-1] else Decision(Act.LOOK_AGAIN)
+            held.append(_Parcel(parcel.waiting, decision, part))
+            room -= size
     if held:
         yield held
+
+
+def _parts(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """Cut *spans* where one request could not hold them; one that could not alone goes alone."""
+    start, room = 0, _ROOM
+    for end, span in enumerate(spans):
+        size = _size(span)
+        if size > room and end > start:
+            yield spans[start:end]
+            start, room = end, _ROOM
+        room -= size
+    yield spans[start:]
+
+
+def _size(span: Span) -> int:
+    """Return about how many bytes a span takes: the data of events and tracebacks may be long."""
+    texts = [span.attributes, *(moment.attributes for moment in span.moments)]
+    return _PLAIN + sum(len(it) for attributes in texts for it in attributes.values() if isinstance(it, str))
 
 
 async def _to_its_end(act: Coroutine[Any, Any, bool]) -> bool:

@@ -36,6 +36,8 @@ from antiphon.tracing.workflow import Workflow
 _NOT_CALLED = frozenset({Outcome.EXPIRED, Outcome.SKIPPED})
 """Outcomes of deliveries whose handler was not called."""
 _ILL = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
+_SUMMARY = 1_000
+"""How much of an error's message a status has; the exception beside it has all."""
 _OUTSIDE = "outside"
 _NO_NAMESPACE = Names()
 
@@ -282,7 +284,7 @@ class _Making:
         error: str | None = None
         if delivery.outcome not in DONE:
             attributes[n.ERROR_TYPE] = delivery.outcome if delivery.error is None else delivery.error.type
-            error = delivery.outcome if delivery.error is None else delivery.error.message
+            error = delivery.outcome if delivery.error is None else delivery.error.message[:_SUMMARY]
         return Span(
             context=Context(self._trace, self._of(delivery, doing)),
             parent=parent,
@@ -346,7 +348,7 @@ def _failure(workflow: Workflow) -> tuple[str, str] | None:
     if aside is not None and (event is None or event.envelope.type not in workflow.failing_types):
         if aside.error is None:
             return aside.outcome, f"{who}: {aside.outcome}"
-        return aside.error.type, f"{who}: {aside.error.message}"
+        return aside.error.type, f"{who}: {aside.error.message[:_SUMMARY]}"
     type = State.FAILED.value if event is None else event.envelope.type
     return type, f"{who}: {type}"
 

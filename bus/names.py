@@ -53,7 +53,7 @@ class Names:
         return self.topic(agent)
 
     def state(self, agent: str) -> str:
-        return self.topic(f"{agent}.state")
+        return self.topic(state_topic(agent))
 
     def dead(self, agent: str) -> str:
         return self.topic(dead_topic(agent))
@@ -63,6 +63,11 @@ class Names:
 
     def redrive(self, agent: str) -> str:
         return self.topic(redrive_topic(agent))
+
+
+def state_topic(agent: str) -> str:
+    """Return the topic on which *agent* keeps its state."""
+    return f"{agent}.state"
 
 
 def dead_topic(agent: str) -> str:

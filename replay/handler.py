@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.dead_letter import message_of
 from antiphon.bus.delivery import Delivery, Usage, current
+from antiphon.bus.error_text import message_of
 from antiphon.bus.record import Record
 from antiphon.bus.state import PartitionState
 from antiphon.replay.compare import Difference, Raised, Result, Rules, Said, compare

@@ -34,7 +34,8 @@ def schema_of(event_class: type[BaseModel]) -> AvroSchema:
 
     What Avro has no word for stands in the attribute `antiphon`, which other
     readers skip: on the event its type, topic, key and `fails`; on a field or a
-    type its constraints, and which collection an array is; on a field that nothing shows `redact`.
+    type its constraints, and which collection an array is; on a field that nothing shows `redact`, and on one
+    whose default only the class has `optional`.
 
     >>> class TicketOpened(Event):
     ...     ticket_id: str
@@ -107,6 +108,8 @@ class _Rendering:
         schema: dict[str, Any] = {"name": field.name, "type": self.type(shape)}
         if default is not PydanticUndefined:
             schema["default"] = default
+        elif not field.info.is_required():
+            schema = _noted(schema, optional=True)
         if field.info.description:
             schema["doc"] = field.info.description
         if field.aliases:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from antiphon.bus.errors import TopicCreationRefusedError, UnknownTopicError
@@ -22,6 +22,7 @@ from antiphon.bus.names import is_legal
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Features, Membership, TopicSpec
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
+from antiphon.bus.right import Right
 from antiphon.schemas.envelope import now_us
 
 
@@ -118,6 +119,10 @@ class MemoryBus:
         await self.schedule.turn()
         return {partition: self.log(partition).offset_at(timestamp_ms) for partition in partitions}
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return where producers put *key*."""
+        return partition_for(key, partitions)
+
     async def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions."""
         await self.schedule.turn()
@@ -144,6 +149,9 @@ class MemoryBus:
             self._ids[spec.name] = f"{self._name}/{len(self._ids)}"
             self._logs[spec.name] = [PartitionLog(spec.name, partition) for partition in range(count)]
         return [spec.name for spec in fresh]
+
+    async def require(self, rights: Collection[Right]) -> None:
+        pass  # Everybody may do everything here.
 
     async def close(self) -> None:
         """Nothing is held but memory."""

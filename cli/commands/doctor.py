@@ -11,10 +11,11 @@ from enum import StrEnum
 import typer
 
 from antiphon.bus import settings as configured
+from antiphon.bus.connect import kafka_config
 from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.administration import Administration
-from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
+from antiphon.bus.kafka.config import GroupProtocol
 from antiphon.bus.names import ACTIVITY, AGENTS, COORDINATOR, SCHEMAS
 from antiphon.bus.subscriptions import is_live
 from antiphon.cli import output
@@ -109,8 +110,7 @@ def _settings() -> Check:
 
 
 async def _group_protocol(cluster: Cluster) -> Check:
-    options = cluster.settings.client
-    administration = Administration(KafkaConfig(bootstrap_servers=cluster.settings.bootstrap_servers, options=options))
+    administration = Administration(dataclasses.replace(kafka_config(cluster.settings), group_protocol=None))
     try:
         protocol = await asyncio.to_thread(administration.protocol)
     finally:

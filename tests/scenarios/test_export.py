@@ -23,7 +23,7 @@ from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.spans.making import spans_of
-from tests.tracing.test_otlp import Collector, by_http, plain
+from tests.tracing.collector import Collector, by_http, plain
 
 pytestmark = pytest.mark.embedded
 

@@ -19,7 +19,8 @@ from antiphon.cli.when import moment_ms, seconds
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.legend import Legend
 from antiphon.tracing.index.rows import Numbers, Rows
-from antiphon.tracing.otlp.exporting import Exporter, Exports, Noting
+from antiphon.tracing.otlp.deciding import Exports
+from antiphon.tracing.otlp.exporting import Exporter, Noting
 from antiphon.tracing.otlp.ledger import Ledger
 from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.making import Relation

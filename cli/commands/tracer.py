@@ -25,7 +25,7 @@ from antiphon.schemas.envelope import format_time
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Exports
+from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.tracer import Counts, Keeping, Listener, Tracer

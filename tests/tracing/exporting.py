@@ -16,7 +16,8 @@ from antiphon.testing.story import START_US, Story
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.rows import Reader, Rows
 from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Exporter, Exports, Taken
+from antiphon.tracing.otlp.deciding import Exports
+from antiphon.tracing.otlp.exporting import Exporter, Taken
 from antiphon.tracing.otlp.ledger import Ledger
 from antiphon.tracing.spans.span import Span
 

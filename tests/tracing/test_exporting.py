@@ -16,7 +16,7 @@ from antiphon.testing.waiting import eventually
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.outlook import Outlook
-from antiphon.tracing.otlp.exporting import Act, Exports, decide
+from antiphon.tracing.otlp.deciding import Act, Exports, decide
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
 from antiphon.tracing.spans.sampling import Reason, Sampling
 from antiphon.tracing.spans.span import Span

@@ -12,8 +12,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from enum import Enum
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,11 +20,12 @@ from antiphon.bus.names import Names
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.keys import id_of, key_of
-from antiphon.tracing.index.outlook import Outlook
 from antiphon.tracing.index.rows import Rows
+from antiphon.tracing.otlp.deciding import Act, Decision, Exports, decide
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
-from antiphon.tracing.spans.making import Relation, root_id, spans_of
-from antiphon.tracing.spans.sampling import Facts, Reason, Sampling
+from antiphon.tracing.otlp.parcels import Parcel, requests
+from antiphon.tracing.spans.making import root_id, spans_of
+from antiphon.tracing.spans.sampling import Reason
 from antiphon.tracing.spans.span import Span
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,6 @@ SETTLING_US = 5_000_000
 """A worker that has just started tells within that of itself, and so of what it will have to do."""
 BACK_US = 3_600_000_000
 """What ended longer before the first export is not sent, unless asked for."""
-_SOON_US = 500_000
-_ROOM = 1 << 20
-"""Bytes of one request, about: what collectors take by default is four times that."""
-_PLAIN = 1_024
-"""What a span takes beside its texts: a generous guess, so a request holds a thousand at most."""
 _WORKFLOWS = 64
 _IDLE_S = 0.5
 _HOLD_S, _LONGEST_S = 1.0, 60.0
@@ -64,19 +59,6 @@ class Sender(Protocol):
     def close(self) -> None: ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Exports:
-    """What is exported of a mesh, and how."""
-
-    sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    relation: Relation = Relation.BOTH
-    content: bool = False
-    patience_s: float = 600.0
-    """Of a workflow that goes on for longer, what there is is sent; and again each time that it has gone on for as long."""
-    since_us: int | None = None
-    """What ended before is not sent; None: an hour before something was exported first."""
-
-
 @dataclasses.dataclass
 class Exported:
     """What an exporter has done since it began."""
@@ -95,64 +77,6 @@ class Exported:
     """Workflows of which something may still have to be sent, as of the last look."""
     up: bool = True
     """The last request was taken."""
-
-
-class Act(Enum):
-    """What is to be done about a workflow that waits."""
-
-    LOOK_AGAIN = "look again"
-    LEAVE_OUT = "leave out"
-    SEND = "send"
-
-
-class Decision(NamedTuple):
-    """What is to be done about one workflow."""
-
-    act: Act
-    look_us: int = 0
-    """When to look at it again, where that is to be done."""
-    whole: bool = False
-    """It has ended."""
-    reason: Reason | None = None
-    """Why it is kept."""
-
-
-def decide(
-    workflow: str, waiting: Waiting, outlook: Outlook | None, exports: Exports, *, now_us: int, heard_us: int
-) -> Decision:
-    """Say what is to be done about a workflow: by what is known of it, never by how long it has been quiet.
-
-    No *outlook*: more of it was read than has been looked at. *heard_us*: by when who hears what is known; what
-    was read later may look finished only because nobody has told yet that he hears it.
-    """
-    if outlook is None or heard_us <= waiting.touched_us:
-        return Decision(Act.LOOK_AGAIN, now_us + _SOON_US)
-    patient_until_us = waiting.since_us + round(exports.patience_s * 1_000_000)
-    if not outlook.ended and now_us < patient_until_us:
-        return Decision(Act.LOOK_AGAIN, patient_until_us)
-    facts = Facts(
-        correlation_id=workflow,
-        state=outlook.state,
-        duration_us=outlook.last_us - outlook.begun_us,
-        cost=outlook.cost,
-        confidence=outlook.confidence,
-    )
-    reason = exports.sampling.keeps(facts)
-    if outlook.last_us < (exports.since_us or 0) or (outlook.ended and reason is None):
-        return Decision(Act.LEAVE_OUT)
-    if reason is None:
-        # What is remarkable about it may still come.
-        return Decision(Act.LOOK_AGAIN, now_us + round(exports.patience_s * 1_000_000))
-    return Decision(Act.SEND, whole=outlook.ended, reason=reason)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Parcel:
-    """What is to be sent of one workflow."""
-
-    waiting: Waiting
-    decision: Decision
-    spans: Sequence[Span]
 
 
 class Noting:
@@ -181,7 +105,7 @@ class Exporter(Noting):
         sender: Sender,
         *,
         names: Names,
-        exports: Exports = Exports(),
+        exports: Exports,
         clock: Callable[[], int] = now_us,
         heard: Callable[[], int] = now_us,
     ) -> None:
@@ -229,14 +153,14 @@ class Exporter(Noting):
             return False
         with Index.opened(self._path) as index:
             # One request after the other, so that no more is in memory than one, and the workflow that comes next.
-            for parcels in _requests(self._parcels(index, some)):
+            for parcels in requests(self._parcels(index, some)):
                 if not await _to_its_end(self._send(parcels)):
                     break
         return True
 
     # -- what is to be sent -------------------------------------------------
 
-    def _parcels(self, index: Index, some: Sequence[Waiting]) -> Iterator[_Parcel]:
+    def _parcels(self, index: Index, some: Sequence[Waiting]) -> Iterator[Parcel]:
         now = self._clock()
         outlooks = index.outlooks([one.workflow for one in some])
         looks: dict[bytes, int] = {}
@@ -274,11 +198,11 @@ class Exporter(Noting):
                 workflow, names=self._names, relation=self._exports.relation, content=self._exports.content
             )
             fresh = [span for span in found if span.id not in sent and span.id not in held]
-            yield _Parcel(one, decision._replace(whole=whole), fresh)
+            yield Parcel(one, decision._replace(whole=whole), fresh)
 
     # -- sending ------------------------------------------------------------
 
-    async def _send(self, parcels: Sequence[_Parcel]) -> bool:
+    async def _send(self, parcels: Sequence[Parcel]) -> bool:
         spans = [span for parcel in parcels for span in parcel.spans]
         taken = await asyncio.to_thread(self._sender.send, spans) if spans else Taken(ok=True)
         now = self._clock()
@@ -297,7 +221,7 @@ class Exporter(Noting):
         self._settle([parcel for parcel in parcels if parcel.decision.act is Act.SEND], now)
         return True
 
-    def _settle(self, parcels: Sequence[_Parcel], now: int) -> None:
+    def _settle(self, parcels: Sequence[Parcel], now: int) -> None:
         """Note of workflows of which all there is was sent what they wait for now."""
         whole = [parcel for parcel in parcels if parcel.decision.whole]
         self._ledger.done([parcel.waiting for parcel in whole])
@@ -335,43 +259,6 @@ class Exporter(Noting):
         with Index.opened(self._path) as index:
             known = index.outlooks(some)
         self._ledger.forget(one for one in some if one not in known)
-
-
-def _requests(parcels: Iterable[_Parcel]) -> Iterator[Sequence[_Parcel]]:
-    """Yield what goes into one request each: several small workflows, or a part of a large one."""
-    held: list[_Parcel] = []
-    room = _ROOM
-    for parcel in parcels:
-        parts = [*_parts(parcel.spans)]
-        for part in parts:
-            size = sum(map(_size, part))
-            if size > room and held:
-                yield held
-                held, room = [], _ROOM
-            # What is left to do about a workflow is known when its last part is sent.
-            decision = parcel.decision if part is parts[-1] else Decision(Act.LOOK_AGAIN)
-            held.append(_Parcel(parcel.waiting, decision, part))
-            room -= size
-    if held:
-        yield held
-
-
-def _parts(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
-    """Cut *spans* where one request could not hold them; one that could not alone goes alone."""
-    start, room = 0, _ROOM
-    for end, span in enumerate(spans):
-        size = _size(span)
-        if size > room and end > start:
-            yield spans[start:end]
-            start, room = end, _ROOM
-        room -= size
-    yield spans[start:]
-
-
-def _size(span: Span) -> int:
-    """Return about how many bytes a span takes: the data of events and tracebacks may be long."""
-    texts = [span.attributes, *(moment.attributes for moment in span.moments)]
-    return _PLAIN + sum(len(it) for attributes in texts for it in attributes.values() if isinstance(it, str))
 
 
 async def _to_its_end(act: Coroutine[Any, Any, bool]) -> bool:

@@ -333,11 +333,19 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
     if state == "failed":
-        return shown
+        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+        if not dead:
+            return [(f"antiphon replay run {id}", "here, on this input"), *shown]
+        agent = dead[0]
+        return [
+            (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
+            (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),
+            *shown,
+        ]
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

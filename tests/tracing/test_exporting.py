@@ -118,7 +118,7 @@ async def test_an_endpoint_that_is_down_loses_nothing(world: World, caplog: pyte
             0,
         )
         assert [record.message for record in caplog.records] == [
-            "nothing can be exported; what is due waits, and is sent later"
+            "the endpoint takes nothing; what is due waits, and is sent later"
         ]
     with world.tracing():
         world.endpoint.takes = lambda _: True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,17 @@ def points(metric: metrics_pb2.Metric) -> dict[tuple[tuple[str, str], ...], Any]
         assert all(sum(point.bucket_counts) == point.count for point in found)
         return {key_of(plain(point.attributes)): (point.count, round(point.sum, 9)) for point in found}
     return {key_of(plain(point.attributes)): getattr(point, point.WhichOneof("value")) for point in found}
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_what_cannot_be_written_is_refused(protocol: Protocol) -> None:
+    """A text that is none, say: it counts as if the endpoint had not taken it, and what can be sent goes on."""
+    with COLLECTORS[protocol]() as collector:
+        sender = OtlpSender(collector.url, protocol)
+        odd = dataclasses.replace(ONE, name="\ud800", attributes={"odd": "\ud800"})
+        assert not sender.send([odd]).ok
+        assert sender.send([ONE]).ok
+        sender.close()
 
 
 def test_one_that_takes_its_time_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -217,7 +217,11 @@ class Exporter(Noting):
         if spans:
             self._taken_us = now
             self.counts.spans += len(spans)
-            self._ledger.taken({p.waiting.workflow: [span.id for span in p.spans] for p in parcels if p.spans})
+            taken_of: defaultdict[bytes, list[str]] = defaultdict(list)
+            for parcel in parcels:
+                if parcel.spans:
+                    taken_of[parcel.waiting.workflow] += [span.id for span in parcel.spans]
+            self._ledger.taken(taken_of)
         self._settle([parcel for parcel in parcels if parcel.decision.act is Act.SEND], now)
         return True
 
@@ -250,7 +254,8 @@ class Exporter(Noting):
             return
         self.counts.failures += 1
         if was_up:
-            log.warning("nothing can be exported; what is due waits, and is sent later", extra={"reason": taken.reason})
+            told = {"reason": taken.reason}
+            log.warning("the endpoint takes nothing; what is due waits, and is sent later", extra=told)
 
     def _sweep(self) -> None:
         """Forget what was sent of workflows that the index has forgotten, some at a time."""

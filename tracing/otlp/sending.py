@@ -57,7 +57,11 @@ class OtlpSender:
 
     def send(self, spans: Sequence[Span]) -> Taken:
         self._said.first = ""
-        result = self._exporter.export([readable(span, self._namespace) for span in spans])
+        try:
+            result = self._exporter.export([readable(span, self._namespace) for span in spans])
+        except Exception as error:
+            # What cannot be sent must not hold up what can.
+            return Taken(ok=False, reason=f"{type(error).__name__}: {error}")
         return Taken(result is SpanExportResult.SUCCESS, self._said.first)
 
     def close(self) -> None:

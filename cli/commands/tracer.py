@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from antiphon.tracing.index.address import masked
 from antiphon.tracing.index.address import opened as opened_index
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Exports
+from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.sharing import Share
 from antiphon.tracing.spans.making import Relation
@@ -293,10 +293,20 @@ async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) 
         await asyncio.wait(tasks)
 
 
+@contextlib.contextmanager
+def _noting(place: Path | str) -> Generator[Listener | None]:
+    """Note for an exporter what a rebuild reads, where one stands beside the index."""
+    if not isinstance(place, Path):
+        yield None
+        return
+    with exports.noting(place) as listener:
+        yield listener
+
+
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
     place = place_of(settings)
-    with rebuilding(place) as database:
-        async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
+    with rebuilding(place) as database, _noting(place) as listener:
+        async with _tracer(settings, Writer(database), keeping, since_ms, listener=listener) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)
     counts = tracer.counts

@@ -114,10 +114,9 @@ async def _indexed(stage: Stage, folder: Path) -> dict[Figure, Pair]:
         traced = _best(lambda: index.workflow(mesh.deepest))
         chain = _best(lambda: index.workflow(mesh.longest))
         listed = _best(lambda: [*index.workflows(Search(failed=True, limit=_LIST))])
-        rows_s, chain_s = (
-            _best(lambda id=id: [_rows(reading.database, table, id) for table in ("events", "payloads")])
-            for id in (mesh.deepest, mesh.longest)
-        )
+        tables_of = ("events", "payloads")
+        rows_s = _best(lambda: [_rows(reading.database, table, mesh.deepest) for table in tables_of])
+        chain_s = _best(lambda: [_rows(reading.database, table, mesh.longest) for table in tables_of])
         count_s = _best(lambda: [*reading.database.rows("SELECT count(*) FROM workflows")])
         document = index.workflow(mesh.deepest)
     assert document is not None  # noqa: S101 - or nothing was measured

@@ -126,7 +126,7 @@ def _marked(event: BaseModel) -> tuple[set[str], set[str]]:
                 else:
                     todo.append(part)
         elif isinstance(value, Mapping):
-            todo += cast("Mapping[Any, Any]", value).values()
+            todo += cast("Mapping[object, object]", value).values()
         elif isinstance(value, list | tuple | set | frozenset):
             todo += cast("Iterable[Any]", value)
     return names, secrets - {""}
@@ -139,7 +139,7 @@ def _leaves(value: Any) -> Iterator[str]:
         if isinstance(one, BaseModel):
             todo += one.__dict__.values()
         elif isinstance(one, Mapping):
-            todo += cast("Mapping[Any, Any]", one).values()
+            todo += cast("Mapping[object, object]", one).values()
         elif isinstance(one, list | tuple | set | frozenset):
             todo += cast("Iterable[Any]", one)
         elif isinstance(one, bytes):

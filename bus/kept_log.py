@@ -82,9 +82,11 @@ class KeptLog:
                 value = value.replace(secret, MASK)
             return value
         if isinstance(value, dict):
-            return {self._masked(name): self._masked(part) for name, part in cast("dict[Any, Any]", value).items()}
+            return {
+                self._masked(name): self._masked(part) for name, part in cast("dict[object, object]", value).items()
+            }
         if isinstance(value, list):
-            return [self._masked(part) for part in cast("list[Any]", value)]
+            return [self._masked(part) for part in cast("list[object]", value)]
         return MASK if str(value) in self._secrets else value
 
 

@@ -7,6 +7,7 @@ deliveries to the record, as records are when they come from Kafka.
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import tempfile
@@ -198,11 +199,17 @@ def _bare(database: Sqlite, path: Path) -> float:
 
 
 def _best(act: Callable[[], Any]) -> float:
-    """Return the seconds of the second time: what is asked twice is what is asked."""
+    """Return the processor time of the second time, of programs started too: what is asked twice is what is asked."""
     act()
-    began = time.perf_counter()
+    began = _used_s()
     act()
-    return time.perf_counter() - began
+    return _used_s() - began
+
+
+def _used_s() -> float:
+    times = os.times()
+    # Finer than the ticks of `times` for what this process did itself.
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _run(*arguments: str) -> None:

@@ -6,6 +6,7 @@ BusError
 ├── MissingRightError           the broker does not allow what an agent needs
 ├── UnknownTopicError           a topic the cluster does not have
 ├── TopicCreationRefusedError   the broker will not create it
+├── RemovalRefusedError         the broker will not remove a topic, or say which groups there are
 ├── MissingTopicsError          topics lack, and this worker may not create them
 ├── PartitionCountError         a topic with another number of partitions than the mesh
 ├── CommitError                 a transaction did not become visible, or nobody knows
@@ -115,6 +116,18 @@ class TopicCreationRefusedError(BusError):
         super().__init__(
             f"expected to create {', '.join(sorted(topics))}, but the broker refused: {reason}. "
             "Have somebody who may run 'antiphon topics apply' with these agents, and set create_topics=false."
+        )
+
+
+class RemovalRefusedError(BusError):
+    """The broker will not remove a topic, or say which groups there are."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        self.reason = reason
+        super().__init__(
+            f"expected to remove {what}, but the broker refused: {reason}. "
+            "Have somebody remove it who may delete topics and groups there."
         )
 
 

@@ -286,6 +286,15 @@ class Bus(Protocol):
         """
         ...
 
+    async def remove(self, namespace: str) -> list[str]:
+        """Remove every topic and group under *namespace*, which nobody else uses, and return the topics' names.
+
+        A group whose members were killed has them until their session ends: it
+        stays then, and goes when asked again. Raises `BrokerUnreachableError`,
+        and `RemovalRefusedError` where the broker says no.
+        """
+        ...
+
     async def close(self) -> None:
         """Free sockets and threads; members are closed by whoever joined."""
         ...

@@ -26,10 +26,12 @@ from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
 from antiphon.tracing.chain import chain_to, in_words
+from antiphon.tracing.document import at_right_times
 
 LIMIT = 200
 _BAR = "▓" * 8
-_WARNINGS_SHOWN = 5
+_WARNINGS_SHOWN, _LINES_SHOWN = 5, 10
+_LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
@@ -92,7 +94,7 @@ class _Fitted:
 
 class _Drawing:
     def __init__(self, document: Json, *, width: int, payloads: bool, limit: int | None) -> None:
-        self.document = document
+        self.document = document = at_right_times(document)
         self.width = width
         self.payloads = payloads
         self.types: dict[str, str] = {event["id"]: event["type"] for event in document["events"]}
@@ -216,10 +218,25 @@ class _Drawing:
         before = f"{line.row.below}    "
         if hop.kind in (Kind.SET_ASIDE, Kind.OWED) and hop.attempts:
             yield from self._failure(hop.attempts[-1]["error"], hop.heard, before)
+        if hop.ordinal == 0:
+            yield from self._logs([*hop.attempts, *(hop.undo.attempts if hop.undo is not None else ())], before)
         if hop.undo is not None and hop.undo.set_aside:
             yield from self._failure(hop.undo.attempts[-1]["error"], hop.event, before)
         if self.payloads and hop.event is not None:
             yield Text.assemble((before, "dim"), (_data(hop.event), "dim"))
+
+    def _logs(self, attempts: Sequence[Json], before: str) -> Iterator[Text]:
+        lines = [line for attempt in attempts for line in attempt.get("logs", ())]
+        shown = lines if self.payloads else lines[-_LINES_SHOWN:]
+        if len(lines) > len(shown):
+            left_out = f"… {len(lines) - len(shown):,} earlier lines (all of them: --payloads)"
+            yield Text.assemble((before, "dim"), (left_out, "dim"))
+        for line in shown:
+            beside = " ".join(f"{inert(name)}={_json(value)}" for name, value in fields(line["fields"]).items())
+            text = Text.assemble((before, "dim"), (f"{line['time'][11:23]} ", "dim"))
+            text.append(f"{inert(line['level']):<8} ", _LEVELS.get(line["level"], "dim"))
+            text.append(inert(line["message"])).append(f"  {beside}" if beside else "", "dim")
+            yield text
 
     def _failure(self, error: Json | None, heard: Json | None, before: str) -> Iterator[Text]:
         if error is not None:
@@ -257,11 +274,21 @@ class _Drawing:
             )
         if parts:
             yield Text("  ".join(parts))
+        off = self.document.get("clocks", ())
+        if off:
+            named = ", ".join(_clock(clock) for clock in off[:_WARNINGS_SHOWN])
+            more = f" and {len(off) - _WARNINGS_SHOWN:,} more" if len(off) > _WARNINGS_SHOWN else ""
+            yield Text(f"clocks: {named}{more}. Times here are put right; --json has them as told.", "yellow")
         warnings = self.document["warnings"]
         for warning in warnings[:_WARNINGS_SHOWN]:
             yield Text.assemble(("warning: ", "yellow"), f"{warning['kind']}: {inert(warning['message'])}")
         if len(warnings) > _WARNINGS_SHOWN:
             yield Text(f"warning: {len(warnings) - _WARNINGS_SHOWN:,} more (all of them: --json)", style="yellow")
+
+
+def _clock(clock: Json) -> str:
+    ahead_us = round(clock["ahead_ms"] * 1_000)
+    return f"{inert(clock['producer'])} is {duration(abs(ahead_us))} {'fast' if ahead_us > 0 else 'slow'}"
 
 
 def duration(us: int) -> str:
@@ -331,11 +358,19 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
     if state == "failed":
-        return shown
+        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+        if not dead:
+            return [(f"antiphon replay run {id}", "here, on this input"), *shown]
+        agent = dead[0]
+        return [
+            (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
+            (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),
+            *shown,
+        ]
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

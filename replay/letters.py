@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 
 from antiphon.bus.claims import Claims
-from antiphon.bus.names import Names, dead_topic
+from antiphon.bus.names import Names, dead_topic, sandbox_of
 from antiphon.bus.port import Bus, Member, Membership, Transaction
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.bus.redrive import AS_IT_SAYS, Act, Allowance, note, redriven, unsettled
@@ -56,7 +56,9 @@ def agents_with_letters(topics: Iterable[str], names: Names) -> list[str]:
     """
     prefix = names.topic("")
     return sorted(
-        names.plain(topic).removesuffix(_DEAD) for topic in topics if topic.startswith(prefix) and topic.endswith(_DEAD)
+        names.plain(topic).removesuffix(_DEAD)
+        for topic in topics
+        if topic.startswith(prefix) and topic.endswith(_DEAD) and sandbox_of(names.plain(topic)) is None
     )
 
 

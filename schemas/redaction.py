@@ -35,16 +35,22 @@ REDACT: Final = Redact()
 """Marks a field, in its `Annotated`."""
 
 
-def is_marked(annotation: Any, metadata: Iterable[Any] = ()) -> bool:
-    """Say whether a field is marked, at any depth of its annotation: `Annotated[str, REDACT] | None` is too.
+def is_marked(annotation: Any, metadata: Iterable[Any] = (), *, by: type = Redact) -> bool:
+    """Say whether a field is marked *by* such a mark, at any depth of its annotation: `Annotated[str, REDACT] | None` is too.
 
     >>> is_marked(typing.Optional[typing.Annotated[str, REDACT]]), is_marked(str)
     (True, False)
     """
-    if any(isinstance(entry, Redact) for entry in metadata):
+    if any(isinstance(entry, by) for entry in metadata):
         return True
     marks = annotation.__metadata__ if typing.get_origin(annotation) is typing.Annotated else ()
-    return any(isinstance(entry, Redact) for entry in marks) or any(map(is_marked, typing.get_args(annotation)))
+    parts = typing.get_args(annotation)
+    return any(isinstance(entry, by) for entry in marks) or any(is_marked(part, by=by) for part in parts)
+
+
+def is_redacted(field: Any) -> bool:
+    """Say whether a field of a schema has the mark."""
+    return attribute(attribute(field, "antiphon"), "redact") is True
 
 
 def mask_of(schema: Any, names: Mapping[str, Any]) -> Mask | None:
@@ -91,7 +97,7 @@ class _Masks:
 
             self._records[name] = masked
             for field in self._names.get(name, node)["fields"]:
-                mask = _hidden if _is_marked(field) else self.of(field["type"])
+                mask = _hidden if is_redacted(field) else self.of(field["type"])
                 if mask is not None:
                     fields[field["name"]] = mask
         return self._records[name]
@@ -133,11 +139,7 @@ def _as_it_is(data: Any) -> Any:
 
 
 def _has_mark(node: Any) -> bool:
-    return any(_is_marked(field) for field in attribute(node, "fields") or ())
-
-
-def _is_marked(field: Any) -> bool:
-    return attribute(attribute(field, "antiphon"), "redact") is True
+    return any(is_redacted(field) for field in attribute(node, "fields") or ())
 
 
 def _hidden(data: Any) -> Any:

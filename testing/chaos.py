@@ -368,6 +368,9 @@ class _Edge:
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         return await self._bus.create(topics)
 
+    async def remove(self, namespace: str) -> list[str]:
+        return await self._bus.remove(namespace)
+
     async def close(self) -> None:
         await self._bus.close()
 

@@ -10,7 +10,7 @@ from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
 from antiphon.bus.errors import ClaimStoreError
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import Names, undo_topic
+from antiphon.bus.names import Names, sandbox_of, undo_topic
 from antiphon.bus.record import Record
 from antiphon.bus.redrive import origin_of
 from antiphon.bus.roll import between, decoded, read_agents
@@ -36,9 +36,13 @@ def event_topics(agents: Iterable[AgentSeen]) -> set[str]:
 
 
 def may_hold_events(names: Names, topic: str) -> bool:
-    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's."""
+    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's.
+
+    What stands in a sandbox happened before, and is no event of anybody's.
+    """
     inside = not names.namespace or topic.startswith(f"{names.namespace}.")
-    return inside and not _NO_EVENTS.search(names.plain(topic))
+    plain = names.plain(topic)
+    return inside and not _NO_EVENTS.search(plain) and sandbox_of(plain) is None
 
 
 def belongs(record: Record, correlation_id: str) -> bool:

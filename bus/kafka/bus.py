@@ -98,6 +98,11 @@ class KafkaBus:
         self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
 
+    async def remove(self, namespace: str) -> list[str]:
+        removed = await asyncio.to_thread(self._administration.remove, f"{namespace}.")
+        self._known.difference_update(removed)
+        return removed
+
     async def require(self, rights: Collection[Right]) -> None:
         lacking = await asyncio.to_thread(self._authorization.lacking, rights)
         if lacking:

@@ -44,6 +44,7 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "give_up": (120.0, "default"),
         "max_hops": (100, "default"),
         "unreadable": ("refuse", "default"),
+        "activity_logs": (0, "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),

@@ -42,6 +42,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "group_protocol": (None, "default"),
         "session_timeout": (10.0, "default"),
         "give_up": (120.0, "default"),
+        "max_hops": (100, "default"),
+        "unreadable": ("refuse", "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),
@@ -128,3 +130,17 @@ def test_a_name_that_is_no_setting_is_warned_of(
         "warning: ANTIPHON_BOOTSTRAP_SERVER names no setting; did you mean ANTIPHON_BOOTSTRAP_SERVERS?\n"
         "warning: partitons in [tool.antiphon] names no setting; did you mean partitions?\n"
     )
+
+
+def test_the_login_of_an_index_is_not_shown(antiphon: Antiphon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where it is, nor where it is nowhere; one that is no place is refused."""
+    monkeypatch.setenv("ANTIPHON_INDEX", "postgresql://me:se@cr/et@127.0.0.1:1/mesh?password=hidden")
+    shown = antiphon("config", "--json")
+    refused = antiphon("tracer", "status")
+    assert orjson.loads(shown.out)["index"]["value"] == "postgresql://***@127.0.0.1:1/mesh?password=***"
+    assert (refused.code, "***@127.0.0.1:1/mesh" in refused.err) == (1, True)
+    for said in (*shown[1:], *refused[1:]):
+        assert "cr/et" not in said
+        assert "hidden" not in said
+    monkeypatch.setenv("ANTIPHON_INDEX", "mysql://here")
+    assert "expected index to be a path, or postgresql://user@host/database" in antiphon("tracer", "status").err

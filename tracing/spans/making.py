@@ -80,14 +80,13 @@ class _Making:
         for delivery in workflow.deliveries:
             for emitted in delivery.emitted:
                 self._emitters[emitted.id].append(delivery)
-        # Its rank tells a delivery from every other; it is long, and needed for each span.
-        self._ranks = {id(delivery): span_id(delivery.rank()) for delivery in workflow.deliveries}
+        self._ranks = {id(delivery): span_id(*delivery.known_by) for delivery in workflow.deliveries}
         self._outer = _outer(workflow)
         self._trace = trace_id(workflow.correlation_id) if self._outer is None else self._outer.trace_id
         self._root = root_id(workflow.correlation_id)
 
     def spans(self) -> Iterator[Span]:
-        begun_us, last_us = self._workflow.span()
+        begun_us, last_us = self._workflow.extent
         if begun_us is None or last_us is None:
             return
         yield self._whole(begun_us, last_us)

@@ -67,6 +67,9 @@ soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--s
 truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
 	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
 
+interop: setup ## the demo's traces in Arize Phoenix, and back; INTEROP_PROTOCOL=grpc for the other protocol
+	@$(BIN)/python tests/interop/against_phoenix.py $(ARGS)
+
 bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
@@ -77,12 +80,13 @@ lock: setup ## pin what is asked for: for development, peers, images; ARGS=--upg
 	@$(PIP) install uv
 	@$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt $(ARGS)
 	@$(LOCK) benchmarks/peers.in --output-file benchmarks/peers.txt $(ARGS)
-	@$(LOCK) --constraint requirements/dev.txt --extra s3 pyproject.toml --output-file requirements/image.txt $(ARGS)
-	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra dev pyproject.toml --output-file requirements/demo.txt $(ARGS)
+	@$(LOCK) tests/interop/phoenix.in --output-file tests/interop/phoenix.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp pyproject.toml --output-file requirements/image.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra dev pyproject.toml --output-file requirements/demo.txt $(ARGS)
 	@$(LOCK) requirements/build.in --output-file requirements/build.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak truths bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak truths interop bench lock clean

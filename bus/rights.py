@@ -86,7 +86,8 @@ def rights_of(
     reads = dict.fromkeys(sorted(role.hears), "hears") | {redrive_topic(agent): "is given its dead letters again"}
     if role.undoes:
         reads[undo_topic(agent)] = "is asked to undo"
-    if role.follows:
+    if role.follows or says:
+        # Nothing is said that somebody could not read.
         reads[AGENTS] = "knows the other agents"
     writes = dict.fromkeys(sorted(says), "says") | {
         dead_topic(agent): "sets aside",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic_ns
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from antiphon.bus.consumer import Consumer
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError
+from antiphon.bus.guard import MAX_HOPS, over_limit
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.lanes import LaneQueue, Lanes
 from antiphon.bus.names import Names
@@ -52,8 +54,10 @@ class Runner:
         claims: Claims,
         committer: Committer,
         outbox: Outbox,
+        max_hops: int = MAX_HOPS,
     ) -> None:
         self._consumer = consumer
+        self._max_hops = max_hops or sys.maxsize
         self._names = names
         self._codec = codec
         self.claims = claims
@@ -213,6 +217,11 @@ class Runner:
         if job.envelope.deadline_us is not None and job.envelope.deadline_us <= job.started_us:
             self._settle(job, None, Outcome.EXPIRED)
             return None
+        if job.envelope.hops >= self._max_hops or job.envelope.budget is not None:
+            refusal = over_limit(job.envelope, job.spent, max_hops=self._max_hops)
+            if refusal is not None:
+                self._set_aside(job, None, refusal, refusal.reason)
+                return None
         try:
             value = job.record.value or await insisting(self.claims.value_of, job.record)
             try:
@@ -234,6 +243,7 @@ class Runner:
             attempt=job.attempt,
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
+            spent_before=job.spent,
             started_us=job.started_us,
         )
         current.set(delivery)
@@ -318,6 +328,7 @@ class Runner:
             "handler failed; will retry", exc_info=error, extra={**delivery.fields(), "delay_s": round(delay_s, 3)}
         )
         job.attempt += 1
+        job.spent += tuple(delivery.usage)
         return delay_s
 
     def _set_aside(self, job: Job, delivery: Delivery | None, error: BaseException, reason: str) -> None:

@@ -31,6 +31,7 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
+from antiphon.bus.guard import MAX_HOPS, Unreadable
 from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
 from antiphon.bus.security import Security, client_options, likely
@@ -103,6 +104,15 @@ class Settings(BaseSettings):
     )
     session_timeout: float = Field(
         default=10.0, ge=2, le=1_800, description="seconds until a silent worker's transaction, and place, are given up"
+    )
+    max_hops: int = Field(
+        default=MAX_HOPS,
+        ge=0,
+        description="agents that may lead to an event, one after the other, before it is set aside; 0: any number",
+    )
+    unreadable: Unreadable = Field(
+        default=Unreadable.REFUSE,
+        description="what becomes of events that agents of the mesh could not read: refuse, warn, publish",
     )
     give_up: float = Field(
         default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"

@@ -35,7 +35,7 @@ COMMANDS = {
     "saga": "Show which workflows are undone, and decide where a person has to.",
     "topology": "Show who says what to whom.",
     "topics": "Plan and make the topics that agents need.",
-    "schema": "Write Avro schemas from classes, and classes from schemas.",
+    "schema": "Say whom a deployment would break; schemas from classes, and back.",
     "doctor": "Say whether cluster, registry and settings are fit for the mesh.",
     "config": "Show each setting and where it comes from.",
 }

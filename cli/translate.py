@@ -30,14 +30,12 @@ def translated(error: Exception) -> CommandError | None:
         case BrokerUnreachableError():
             return UnreachableError(
                 str(error),
-                f"address from: {_origin('bootstrap_servers', '--bootstrap-servers or ANTIPHON_BOOTSTRAP_SERVERS')}",
+                _brokers(),
                 "try: antiphon dev        starts one on this machine",
                 "     antiphon doctor     looks closer",
             )
         case RegistryError():
-            return UnreachableError(
-                *_lines(error), f"registry from: {_origin('registry', '--registry or ANTIPHON_REGISTRY')}"
-            )
+            return UnreachableError(*_lines(error), _store())
         case BusError() | SchemaError() | ReplayError():
             return AnswerIsNoError(*_lines(error))
         case _:
@@ -46,6 +44,16 @@ def translated(error: Exception) -> CommandError | None:
 
 def _lines(error: Exception) -> tuple[str, ...]:
     return tuple(str(error).splitlines())
+
+
+def _brokers() -> str:
+    return f"address from: {_origin('bootstrap_servers', '--bootstrap-servers or ANTIPHON_BOOTSTRAP_SERVERS')}"
+
+
+def _store() -> str:
+    """Say where the schemas were looked for: without a registry it is the brokers that have them."""
+    origin = _origin("registry", "--registry or ANTIPHON_REGISTRY")
+    return _brokers() if origin.startswith("the default") else f"registry from: {origin}"
 
 
 def _origin(setting: str, names: str) -> str:

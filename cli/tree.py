@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from antiphon.bus.errors import BudgetSpentError, HopLimitError
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
@@ -24,6 +25,7 @@ from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
+from antiphon.tracing.chain import chain_to, in_words
 
 LIMIT = 200
 _BAR = "▓" * 8
@@ -31,6 +33,8 @@ _WARNINGS_SHOWN = 5
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
+_BY_CHAIN = frozenset({HopLimitError.__name__, BudgetSpentError.__name__})
+"""Errors about the way to an event rather than the event."""
 _UNDO_REQUESTED = UndoRequested.__event__.type
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(
@@ -229,6 +233,9 @@ class _Drawing:
                 text.append(inert(at), "bold")
             yield text
             yield from (Text.assemble((before, "dim"), (inert(rest), "red")) for rest in more)
+            if error["type"] in _BY_CHAIN and heard is not None:
+                chain = in_words(chain_to(heard["id"], self.document))
+                yield Text.assemble((before, "dim"), ("came by: ", "dim"), inert(chain))
         if heard is not None and not self.payloads:
             room = max(self.width - cell_len(before) - len("input: "), 20)
             yield Text.assemble((before, "dim"), ("input: ", "dim"), _data(heard, at_most=room))
@@ -326,11 +333,19 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
     if state == "failed":
-        return shown
+        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+        if not dead:
+            return [(f"antiphon replay run {id}", "here, on this input"), *shown]
+        agent = dead[0]
+        return [
+            (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
+            (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),
+            *shown,
+        ]
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

@@ -16,7 +16,7 @@ from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.undo import UndoRequested
 from antiphon.bus.verdict import SagaFailed, Told
 from antiphon.compensation.deadline import extended, noted, overran, passed
-from antiphon.compensation.forgetting import pruned, remainder
+from antiphon.compensation.forgetting import conducts, pruned, remainder
 from antiphon.compensation.holding import answered, released, withdrawn
 from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
 from antiphon.compensation.verdicts import verdicts
@@ -116,7 +116,9 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
     if has_ended(workflow, reasons, mesh):
         workflow, freed = released(workflow)
         return remainder(workflow), [*undos, *told, *freed]
-    if not (failures(workflow) or workflow.effects or workflow.wants or _may_have_effects(workflow, mesh)):
+    if not (failures(workflow) or workflow.effects or workflow.wants or conducts(workflow)) and not _may_have_effects(
+        workflow, mesh
+    ):
         return Workflow(), []
     return pruned(workflow, mesh), [*undos, *told, *freed]
 

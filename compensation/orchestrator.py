@@ -39,6 +39,7 @@ from antiphon.compensation.instance import (
 )
 from antiphon.compensation.orchestrate import advance, is_expected
 from antiphon.compensation.runs import Overdue, Runs
+from antiphon.schemas.budget import least
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.schemas.ids import caused_id
@@ -165,7 +166,7 @@ class _Turn:
             for name, step in run.steps.items():
                 plan = definition.steps[name]
                 if step.command == request.event_id and plan.undo is not None:
-                    if step.stage is Stage.REFUSED:
+                    if step.stage is Stage.REFUSED and not step.unsure:
                         return []
                     # Of the request's, since a command that comes late is undone a second time.
                     id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
@@ -240,7 +241,7 @@ class _Turn:
     def _sealed(self, event: Event, id: str, parents: Sequence[str], start: str, *, timed: bool = True) -> Event:
         """Put *event* in its place: below the event in hand and what else it builds on, and below its run's start.
 
-        What undoes is not *timed*: what is past its deadline is undone all the same.
+        What undoes is not *timed*, nor does it have a budget: what is past its deadline, or has spent all, is undone all the same.
         """
         cause = self._cause
         above = [parent for parent in dict.fromkeys((*parents, start)) if parent != cause.id]
@@ -248,6 +249,10 @@ class _Turn:
         inherited = {**self._runs.of(cause.correlation_id)[start]["inherited"]}
         if not timed:
             inherited.pop("deadline_us", None)
+            inherited.pop("budget", None)
+        elif (budget := least((cause.budget, inherited.get("budget")))) is not None:
+            # The start's own would give every step all of it again.
+            inherited["budget"] = budget
         return event.sealed(
             Envelope(
                 id=id,

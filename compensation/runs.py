@@ -137,6 +137,7 @@ class Runs:
             answer=self._said(kept["answer"]) if "answer" in kept else None,
             heard=tuple(kept.get("heard", ())),
             unknown=kept.get("unknown", False),
+            unsure=kept.get("unsure", False),
             problem=kept.get("problem", ""),
         )
 
@@ -156,6 +157,7 @@ def _kept_step(step: Progress) -> dict[str, Any]:
         "answer": None if step.answer is None else _kept(step.answer),
         "heard": [*step.heard],
         "unknown": step.unknown,
+        "unsure": step.unsure,
         "problem": step.problem,
     }
     return {"stage": step.stage.value} | {name: value for name, value in said.items() if value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
-from antiphon.bus.errors import TopicCreationRefusedError, missing_rights
+from antiphon.bus.errors import RemovalRefusedError, TopicCreationRefusedError, missing_rights
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
 from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, is_refused, unreachable
@@ -32,6 +33,9 @@ _ANSWER_S = 15.0
 # When to see first whether a broker has said why it lets nobody in.
 _LOOK_S = 0.5
 _LEADERS_S = 15.0
+# Of a leader that was killed the controller learns when its session is over (9 s by default), the others from the controller,
+# and this client when it asks again; a question that the dead one took along is waited for before.
+_MOVES_S = 60.0
 # Until every broker knows of a topic that one has made: some milliseconds, where none is overloaded.
 _SPREADS_S = 5.0
 _MOVING = {
@@ -115,6 +119,36 @@ class Administration:
                 self._await_leaders([spec.name for spec in wanted])
         return made
 
+    def remove(self, prefix: str) -> list[str]:
+        """Remove the topics and groups whose names begin with *prefix*; returns the topics' names."""
+        topics = [name for name in self.topics() if name.startswith(prefix)]
+        with self._lock:
+            client: Any = self._connected()  # Its futures are not typed.
+            self._made = {name: since for name, since in self._made.items() if name not in topics}
+            try:
+                listed = client.list_consumer_groups(request_timeout=_ANSWER_S).result().valid
+                groups = [group.group_id for group in listed if group.group_id.startswith(prefix)]
+                for future in (
+                    client.delete_consumer_groups(groups, request_timeout=_ANSWER_S).values() if groups else ()
+                ):
+                    # One whose members were killed has them still, until their session ends.
+                    with contextlib.suppress(KafkaException):
+                        future.result()
+            except KafkaException as exception:
+                self._refused(error_of(exception), prefix)
+            for name, future in client.delete_topics(topics, operation_timeout=_ANSWER_S).items() if topics else ():
+                try:
+                    future.result()
+                except KafkaException as exception:
+                    if error_of(exception).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        self._refused(error_of(exception), name)
+        return sorted(topics)
+
+    def _refused(self, error: KafkaError, what: str) -> None:
+        if error.code() in NO_ANSWER:
+            raise unreachable(self._config, _ANSWER_S, error)
+        raise RemovalRefusedError(what, f"{error.name()}: {error.str()}")
+
     def bounds(self, topics: Iterable[str], *, committed: bool) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end by partition: of what is committed, or of all that was written."""
         counts = self.topics()
@@ -169,7 +203,7 @@ class Administration:
         if not asked:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        deadline = time.monotonic() + _LEADERS_S
+        deadline = time.monotonic() + _MOVES_S
         while True:
             try:
                 return self._ask_offsets(asked, level)

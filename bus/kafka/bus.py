@@ -11,6 +11,7 @@ from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.authorization import Authorization
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.partitioner import partition_for
 from antiphon.bus.kafka.publishing import Publishing
 from antiphon.bus.kafka.reading import read
 from antiphon.bus.port import Features, Member, Membership, TopicSpec
@@ -87,12 +88,20 @@ class KafkaBus:
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         return await asyncio.to_thread(self._administration.identities, topics)
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return partition_for(key, partitions)
+
     async def topics(self) -> dict[str, int]:
         return await asyncio.to_thread(self._administration.topics)
 
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
+
+    async def remove(self, namespace: str) -> list[str]:
+        removed = await asyncio.to_thread(self._administration.remove, f"{namespace}.")
+        self._known.difference_update(removed)
+        return removed
 
     async def require(self, rights: Collection[Right]) -> None:
         lacking = await asyncio.to_thread(self._authorization.lacking, rights)

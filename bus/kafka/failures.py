@@ -60,7 +60,7 @@ class ReadFailedError(BusError):
 
     def __init__(self, error: KafkaError) -> None:
         self.reason = f"{error.name()}: {error.str()}"
-        super().__init__(f"expected to read, but the broker said: {self.reason}")
+        super().__init__(f"the broker does not let it be read, {self.reason}")
 
 
 def error_of(exception: KafkaException) -> KafkaError:

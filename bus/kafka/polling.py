@@ -104,6 +104,10 @@ class Polling(threading.Thread):
         """Void what was taken and begin every partition again where it is truly committed."""
         self._command(lambda: self._while_open(self._restart))
 
+    def again(self, partitions: frozenset[TopicPartition]) -> None:
+        """Void what was taken of *partitions* and begin them again where they are truly committed."""
+        self._command(lambda: self._while_open(lambda: self._begin_again(partitions)))
+
     def note(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Note that *offsets* are committed, by whomever."""
         self._held.committed.update({partition: committed.offset for partition, committed in offsets.items()})
@@ -401,12 +405,16 @@ class Polling(threading.Thread):
         self._client.fetch({partition: self._held.at[partition] for partition in partitions})
 
     def _restart(self) -> None:
-        told = frozenset(self._held.assigned - self._held.fresh)
-        self._ownership.end(told)
-        self._client.pause(self._held.assigned)
-        self._held.flowing.clear()
-        self._held.waning.clear()
         self._throttled = False
+        self._begin_again(frozenset(self._held.assigned))
+
+    def _begin_again(self, partitions: frozenset[TopicPartition]) -> None:
+        given = partitions & self._held.assigned
+        told = given - self._held.fresh
+        self._ownership.end(told)
+        self._client.pause(given)
+        self._held.flowing -= given
+        self._held.waning -= given
         self._held.fresh |= told
         self.inbox.void(told)
         if told:

@@ -11,7 +11,7 @@ import yaml
 
 from tests.cli.conftest import Antiphon
 
-READS = ["ticket.opened", "triage.redrive", "triage.state", "antiphon.schemas"]
+READS = ["ticket.opened", "triage.redrive", "antiphon.agents", "triage.state", "antiphon.schemas"]
 WRITES = ["ticket.triaged", "triage.dead", "antiphon.activity", "antiphon.agents", "triage.state", "antiphon.schemas"]
 
 
@@ -22,6 +22,7 @@ def test_for_people(antiphon: Antiphon, support: Path, monkeypatch: pytest.Monke
         "triage  User:triage",
         "  Read   topic             literal   box.ticket.opened      hears",
         "  Read   topic             literal   box.triage.redrive     is given its dead letters again",
+        "  Read   topic             literal   box.antiphon.agents    knows the other agents",
         "  Read   topic             literal   box.triage.state       keeps state",
         "  Read   topic             literal   box.antiphon.schemas   schemas",
         "  Write  topic             literal   box.ticket.triaged     says",

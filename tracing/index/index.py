@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -14,6 +14,7 @@ from antiphon.tracing.finding import Candidate
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Sqlite
 from antiphon.tracing.index.keys import id_of, key_of, ranges
+from antiphon.tracing.index.outlook import Outlook, outlooks
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
 from antiphon.tracing.state import State
@@ -94,11 +95,19 @@ class Index:
 
     def workflow(self, correlation_id: str, *, at_us: int | None = None) -> Workflow | None:
         """Return one workflow, stitched; None where nothing was read of it. *at_us* decides who is live: now."""
-        key = key_of(correlation_id)
-        events, deliveries = self._contents.events(key), self._contents.deliveries(key)
-        if not events and not deliveries:
-            return None
-        return weave(correlation_id, events, deliveries, self._mesh(at_us))
+        return next(self.stitched([key_of(correlation_id)], at_us=at_us), None)
+
+    def outlooks(self, keys: Sequence[bytes]) -> dict[bytes, Outlook | None]:
+        """Return how the workflows of *keys* stand, without stitching: see `outlook`."""
+        return outlooks(self._database, keys)
+
+    def stitched(self, keys: Iterable[bytes], *, at_us: int | None = None) -> Iterator[Workflow]:
+        """Yield the workflows of *keys*, stitched, of which anything was read."""
+        mesh = self._mesh(at_us)
+        for key in keys:
+            events, deliveries = self._contents.events(key), self._contents.deliveries(key)
+            if events or deliveries:
+                yield weave(id_of(key), events, deliveries, mesh)
 
     def workflows(self, wanted: Search, *, at_us: int | None = None) -> Iterator[Listed]:
         """Yield the workflows that are *wanted*, as they stood when the tracer last wrote."""

@@ -128,3 +128,11 @@ def test_a_name_that_is_no_setting_is_warned_of(
         "warning: ANTIPHON_BOOTSTRAP_SERVER names no setting; did you mean ANTIPHON_BOOTSTRAP_SERVERS?\n"
         "warning: partitons in [tool.antiphon] names no setting; did you mean partitions?\n"
     )
+
+
+def test_a_command_line_holds_no_login(antiphon: Antiphon) -> None:
+    """Everybody on the machine can read it."""
+    code, out, err = antiphon("config", "--registry", "https://me:hunter2@registry:8081")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: expected --registry without a login")
+    assert "hunter2" not in err

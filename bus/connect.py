@@ -12,7 +12,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.schema_topic import TopicStore
 from antiphon.bus.security import registry_options
-from antiphon.bus.settings import Settings
+from antiphon.bus.settings import Settings, masked
 from antiphon.schemas.store import SchemaStore
 
 
@@ -40,7 +40,11 @@ def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) ->
     if settings.registry:
         from antiphon.schemas.registry import RegistryStore  # noqa: PLC0415 - 0.3 s of every start, and few have one
 
-        return RegistryStore(settings.registry, options=registry_options(settings.security))
+        options = registry_options(settings.security)
+        if "basic.auth.user.info" in options and "@" in settings.registry:
+            expected = "an address without a login, as ANTIPHON_SECURITY_REGISTRY_USER is set"
+            raise SettingsError("registry", expected, masked("registry", settings.registry), "ANTIPHON_REGISTRY")
+        return RegistryStore(settings.registry, options=options)
     return TopicStore(bus, names, partitions=partitions)
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Protocol, cast
 
 import typer
 
+from antiphon.cli.errors import UsageError
+
 
 class Color(StrEnum):
     """When to write colours."""
@@ -31,7 +33,12 @@ class Given:
     verbose: bool = False
 
     def settings(self) -> dict[str, str]:
-        """Return what overrides the environment and the files."""
+        """Return what overrides the environment and the files; raises `UsageError` where a secret is among it."""
+        if "@" in (self.registry or ""):
+            raise UsageError(
+                "expected --registry without a login, as everybody on this machine can read a command line",
+                "set ANTIPHON_SECURITY_REGISTRY_USER, and ANTIPHON_SECURITY_REGISTRY_PASSWORD or its _FILE",
+            )
         said = {
             "bootstrap_servers": self.bootstrap_servers,
             "registry": self.registry,

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from certificates import Authority, Pair
 
-from antiphon.bus.connect import kafka_config
+from antiphon.bus.connect import kafka_config, schema_store
 from antiphon.bus.errors import SettingsError
+from antiphon.bus.memory import MemoryBus
+from antiphon.bus.names import Names
 from antiphon.bus.security import Identity, Mechanism, Protocol, Security, client_options, identity, registry_options
 from antiphon.bus.settings import Settings, explain, load
+from antiphon.schemas.errors import RegistryError
+from antiphon.testing.registry import RegistryServer
 
 SECRET = "hunter2"
 
@@ -78,6 +82,26 @@ def test_the_registry_has_a_login_of_its_own(authority: Authority) -> None:
         "ssl.ca.location": str(authority.certificate),
         "basic.auth.user.info": f"stock:{SECRET}",
     }
+
+
+async def test_the_registrys_login_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a wrong one is told apart from a registry that is down, without the secret."""
+    names = Names("")
+    with RegistryServer(credentials=f"stock:{SECRET}") as registry:
+        monkeypatch.setenv("ANTIPHON_REGISTRY", registry.url.replace(f"stock:{SECRET}@", ""))
+        monkeypatch.setenv("ANTIPHON_SECURITY_REGISTRY_USER", "stock")
+        monkeypatch.setenv("ANTIPHON_SECURITY_REGISTRY_PASSWORD", SECRET)
+        store = schema_store(load(), MemoryBus(), names, 1)
+        assert await store.types() == []
+        monkeypatch.setenv("ANTIPHON_SECURITY_REGISTRY_PASSWORD", "hunter3")
+        with pytest.raises(
+            RegistryError, match=r"HTTP 401. Set ANTIPHON_SECURITY_REGISTRY_USER and _PASSWORD"
+        ) as caught:
+            await schema_store(load(), MemoryBus(), names, 1).types()
+        monkeypatch.setenv("ANTIPHON_REGISTRY", registry.url)
+        with pytest.raises(SettingsError, match="expected registry to be an address without a login") as twice:
+            schema_store(load(), MemoryBus(), names, 1)
+    assert "hunter" not in f"{caught.value} {twice.value}"
 
 
 @pytest.mark.parametrize(

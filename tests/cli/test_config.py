@@ -146,3 +146,11 @@ def test_the_login_of_an_index_is_not_shown(antiphon: Antiphon, monkeypatch: pyt
         assert "hidden" not in said
     monkeypatch.setenv("ANTIPHON_INDEX", "mysql://here")
     assert "expected index to be a path, or postgresql://user@host/database" in antiphon("tracer", "status").err
+
+
+def test_a_command_line_holds_no_login(antiphon: Antiphon) -> None:
+    """Everybody on the machine can read it."""
+    code, out, err = antiphon("config", "--registry", "https://me:hunter2@registry:8081")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: expected --registry without a login")
+    assert "hunter2" not in err

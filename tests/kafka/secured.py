@@ -2,6 +2,7 @@
 
     LOGIN      TLS, SCRAM-SHA-512                     users, each with a password
     MUTUAL     TLS, a certificate from either side    the certificate's common name is the user
+    TOKENS     TLS, OAUTHBEARER                       whoever a token names; nobody signs these, see `tokens`
     EXPIRED    as LOGIN, its certificate has expired
     OPEN       plain text, for the broker's own use, and for the tests, who may do anything there
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +22,13 @@ from typing import Self
 
 from certificates import Authority
 from cluster import LOGS, QUICK, Node, fetch_jars, free_ports, new_cluster_id
+from tokens import issuing
 
-LISTENERS = ("OPEN", "LOGIN", "MUTUAL", "EXPIRED")
+LISTENERS = ("OPEN", "LOGIN", "MUTUAL", "TOKENS", "EXPIRED")
+_TOKENS = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+_UNSIGNED = (
+    "org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+)
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
@@ -32,9 +39,12 @@ class SecuredKafka(Node):
         self._parent = Path(tempfile.mkdtemp(prefix="antiphon-secured-"))
         super().__init__("secured", self._parent / "broker")
         self._users = users
-        self._ports = dict(zip([*LISTENERS, "CONTROLLER"], free_ports(5), strict=True))
+        self._ports = dict(zip([*LISTENERS, "CONTROLLER"], free_ports(6), strict=True))
         self.authority = Authority(self._parent / "certificates")
         self.stranger = Authority(self._parent / "certificates", "stranger")
+        self._beside = ExitStack()
+        self.token_url = ""
+        """Where a user gets a token, by its password."""
 
     def at(self, listener: str, host: str = "127.0.0.1") -> str:
         """Return the bootstrap servers of a listener."""
@@ -42,6 +52,7 @@ class SecuredKafka(Node):
 
     def __enter__(self) -> Self:
         fetch_jars()
+        self.token_url = self._beside.enter_context(issuing(self._users))
         self._configure()
         self.format(new_cluster_id(), (), users=self._users)
         self.start()
@@ -52,6 +63,7 @@ class SecuredKafka(Node):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
+        self._beside.close()
         if error is not None:
             self.keep_log(LOGS / self._parent.name)
         shutil.rmtree(self._parent, ignore_errors=True)
@@ -64,6 +76,7 @@ class SecuredKafka(Node):
             "CONTROLLER": "PLAINTEXT",
             "LOGIN": "SASL_SSL",
             "MUTUAL": "SSL",
+            "TOKENS": "SASL_SSL",
             "EXPIRED": "SASL_SSL",
         }
         properties = {
@@ -85,6 +98,9 @@ class SecuredKafka(Node):
             "listener.name.expired.ssl.keystore.type": "PEM",
             "listener.name.expired.ssl.keystore.location": str(expired),
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.tokens.sasl.enabled.mechanisms": "OAUTHBEARER",
+            "listener.name.tokens.oauthbearer.sasl.jaas.config": _TOKENS,
+            "listener.name.tokens.oauthbearer.sasl.server.callback.handler.class": _UNSIGNED,
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",

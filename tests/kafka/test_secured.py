@@ -1,6 +1,6 @@
 """A cluster that enforces who may do what: agents get on with exactly their rights, and what lacks is named.
 
-The broker is Apache Kafka's, with TLS, logins by SCRAM and by certificate, and
+The broker is Apache Kafka's, with TLS, logins by SCRAM, certificate and token, and
 its StandardAuthorizer. The agents are those of the example of an order, with
 the coordinator: what each may do is derived from its code.
 """
@@ -122,6 +122,10 @@ class Case:
     host: str = "127.0.0.1"
 
 
+def token(secured: SecuredKafka, user: str, secret: str) -> dict[str, object]:
+    return {"CA": secured.authority.certificate, "TOKEN_URL": secured.token_url, "USER": user, "PASSWORD": secret}
+
+
 def certificate(secured: SecuredKafka, name: str, valid_for: timedelta = timedelta(days=1)) -> dict[str, object]:
     pair = secured.authority.sign(name, valid_for=valid_for)
     return {"CA": secured.authority.certificate, "CERTIFICATE": pair.certificate, "KEY": pair.key}
@@ -135,6 +139,9 @@ def stray(secured: SecuredKafka) -> dict[str, object]:
 CASES = {
     "wrong password": Case(lambda at: login(at, "stock", PASSWORD="hunter3"), "wrong user or password"),
     "mechanism": Case(lambda at: login(at, "stock", MECHANISM="PLAIN"), "it does not take PLAIN, but SCRAM-SHA-512"),
+    "wrong secret for tokens": Case(
+        lambda at: token(at, "stock", "hunter3"), "no token to log in with", listener="TOKENS"
+    ),
     "no login": Case(lambda at: {"CA": at.authority.certificate}, "it wants a login"),
     "plain text": Case(lambda at: {}, "it speaks TLS at this address"),
     "TLS to plain text": Case(lambda at: login(at, "stock"), "it speaks no TLS at this address", listener="OPEN"),
@@ -175,6 +182,7 @@ async def test_f30_who_is_not_let_in(
 ENTRANCES: dict[str, Callable[[SecuredKafka], Mapping[str, object]]] = {
     "LOGIN": lambda at: login(at, "stock"),
     "MUTUAL": lambda at: certificate(at, "stock"),
+    "TOKENS": lambda at: token(at, "stock", PASSWORDS["stock"]),
 }
 
 
@@ -185,7 +193,7 @@ async def test_who_is_let_in(
     monkeypatch: pytest.MonkeyPatch,
     anything: Authorization,
 ) -> None:
-    """By password and by certificate alike, it is the same principal with the same rights."""
+    """By password, by certificate and by token alike, it is the same principal with the same rights."""
     settings = settings_of(monkeypatch, secured.at(listener), ENTRANCES[listener](secured))
     right = Right(Operation.READ, Resource.GROUP, f"of-{listener}")
     await allowed(anything, {"User:stock": [right]})

@@ -115,21 +115,47 @@ def test_ours_can_do_nothing_that_they_need_not(name: str) -> None:
     assert int(service["stop_grace_period"].removesuffix("s")) > float(service["environment"]["ANTIPHON_GRACE"])
 
 
+def of_compose(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose" / name).read_text())
+    return found
+
+
 def test_prometheus_asks_who_answers() -> None:
-    """At the port that the image opens."""
-    config = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
-    [job] = config["scrape_configs"]
-    [targets] = job["static_configs"]
+    """Agents at the port that the image opens, the collector at its own; and it knows the alerts."""
+    config = of_compose("prometheus.yml")
+    asked = {job["job_name"]: {*job["static_configs"][0]["targets"]} for job in config["scrape_configs"]}
     port = re.search(r"ANTIPHON_METRICS_PORT=(\d+)", (ROOT / "Dockerfile").read_text())
     assert port is not None
     answering = {name for name, service in OURS.items() if service["command"][0] in {"run", "tracer"}}
-    assert {*targets["targets"]} == {f"{name}:{port[1]}" for name in answering}
+    assert asked == {"antiphon": {f"{name}:{port[1]}" for name in answering}, "collector": {"collector:8889"}}
+    mounted = [str(volume).split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
+    assert {f"/etc/prometheus/{name}" for name in config["rule_files"]} <= {*mounted}
+
+
+def test_what_the_tracer_sends_arrives() -> None:
+    """At the collector, which hands traces to Jaeger and holds metrics for Prometheus."""
+    config = of_compose("collector.yml")
+    assert "http://collector:4318" in OURS["tracer"]["command"]
+    assert config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+    assert config["exporters"]["otlp/jaeger"]["endpoint"] == "jaeger:4317"
+    assert config["exporters"]["prometheus"]["endpoint"].endswith(":8889")
+    assert {"collector", "jaeger", "tracer"} <= {
+        name for name in SERVICES if "trace" in SERVICES[name].get("profiles", ())
+    }
+    used = {name for pipeline in config["service"]["pipelines"].values() for part in pipeline.values() for name in part}
+    assert used == {*config["receivers"], *config["processors"], *config["exporters"]}
+
+
+def test_grafana_finds_its_dashboard() -> None:
+    """In the folder that its provider looks into."""
+    [provider] = of_compose("dashboards.yml")["providers"]
+    mounted = [str(volume).split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
+    assert f"{provider['options']['path']}/antiphon.json" in mounted
 
 
 def test_grafana_asks_prometheus() -> None:
     """By its name and port."""
-    config = yaml.safe_load((ROOT / "deploy/compose/grafana.yml").read_text())
-    assert [source["url"] for source in config["datasources"]] == ["http://prometheus:9090"]
+    assert [source["url"] for source in of_compose("grafana.yml")["datasources"]] == ["http://prometheus:9090"]
     assert "localhost:9090" in str(SERVICES["prometheus"]["healthcheck"])
 
 

@@ -51,7 +51,6 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "claim_threshold": (900_000, "default"),
         "processes": (1, "default"),
         "linger": (86_400.0, "default"),
-        "activity_logs": (0, "default"),
         "index": (None, "default"),
         "state_dir": (None, "default"),
         "state_memory": (67_108_864, "default"),

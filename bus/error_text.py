@@ -12,6 +12,7 @@ import functools
 import linecache
 import traceback
 from types import TracebackType
+from typing import cast
 
 _LONGEST_TRACEBACK = 16_384
 _LONGEST_MESSAGE = 4_096
@@ -29,16 +30,13 @@ def message_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of *error* and of what it came from as text, its end kept where it is very long."""
-    told: list[str] = []
-    seen: set[int] = set()
-    rest: BaseException | None = error
-    while rest is not None:
-        seen.add(id(rest))
-        told.append(_alone(rest))
-        rest, link = _origin(rest)
-        if rest is None or id(rest) in seen:
-            break
-        told.append(link)
+    told = [_alone(error)]
+    seen = {id(error)}
+    origin, link = _origin(error)
+    while origin is not None and id(origin) not in seen:
+        seen.add(id(origin))
+        told += (link, _alone(origin))
+        origin, link = _origin(origin)
     return "".join(reversed(told))[-_LONGEST_TRACEBACK:]
 
 
@@ -50,7 +48,7 @@ def _origin(error: BaseException) -> tuple[BaseException | None, str]:
 
 def _alone(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
-        return _group(error)
+        return _group(cast("BaseExceptionGroup[BaseException]", error))
     said = "".join(traceback.format_exception_only(error))
     places = _places(error.__traceback__)
     return f"{_HEADING}{_lines(places)}{said}" if places else said

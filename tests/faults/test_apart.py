@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -57,7 +57,7 @@ class Load:
         return all(heard[name] >= self.intoned for name in SINGERS)
 
     @asynccontextmanager
-    async def meanwhile(self) -> AsyncIterator[None]:
+    async def meanwhile(self) -> AsyncGenerator[None]:
         """Keep them coming while the block does what it does, one lot at the least."""
         over = asyncio.Event()
 

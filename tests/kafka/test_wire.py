@@ -102,6 +102,8 @@ def test_confluent_framing(kafka: str, namespace: str, triage: Callable[..., Non
     opened, triaged, _ = topics(kafka, namespace)
     client: Any = SchemaRegistryClient({"url": registry})  # Its types are not complete, nor are the serializers'.
     avro: Any = confluent_avro
+    # It makes its topics before it tells its schemas.
+    until(lambda: f"{opened}-value" in client.get_subjects(), what="the agent's schemas")
     serialize = avro.AvroSerializer(client, client.get_latest_version(f"{opened}-value").schema.schema_str)
     value = serialize({"ticket_id": "T-7", "body": "hello"}, SerializationContext(opened, MessageField.VALUE))
     id = str(uuid.uuid4())

@@ -81,8 +81,8 @@ lock: setup ## pin what is asked for: for development, peers, images; ARGS=--upg
 	@$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt $(ARGS)
 	@$(LOCK) benchmarks/peers.in --output-file benchmarks/peers.txt $(ARGS)
 	@$(LOCK) tests/interop/phoenix.in --output-file tests/interop/phoenix.txt $(ARGS)
-	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp pyproject.toml --output-file requirements/image.txt $(ARGS)
-	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra dev pyproject.toml --output-file requirements/demo.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra postgres pyproject.toml --output-file requirements/image.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra postgres --extra dev pyproject.toml --output-file requirements/demo.txt $(ARGS)
 	@$(LOCK) requirements/build.in --output-file requirements/build.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too

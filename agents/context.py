@@ -173,7 +173,15 @@ class Context:
         if self._log is None:
             import structlog  # noqa: PLC0415 - 0.4 s of `import antiphon` otherwise
 
-            logger: FilteringBoundLogger = structlog.get_logger(f"antiphon.agents.{self._delivery.agent}")
+            name = f"antiphon.agents.{self._delivery.agent}"
+            logger: FilteringBoundLogger = structlog.get_logger(name)
+            if self._delivery.logs is not None:
+                said = structlog.get_config()
+                logger = structlog.wrap_logger(
+                    said["logger_factory"](name),
+                    processors=[_kept(self._delivery), *said["processors"]],
+                    wrapper_class=said["wrapper_class"],
+                )
             self._log = logger.bind(**self._delivery.fields())
         return self._log
 
@@ -210,6 +218,19 @@ class UserState(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+def _kept(delivery: Delivery) -> Callable[[Any, str, Any], Any]:
+    """Return what has each line taken along in the activity record."""
+    known = {*delivery.fields(), "event", "exc_info", "stack_info"}
+
+    def keep(_logger: Any, level: str, line: Any) -> Any:
+        if delivery.logs is not None:
+            fields = {name: value for name, value in line.items() if name not in known}
+            delivery.logs.add(level, str(line.get("event", "")), fields)
+        return line
+
+    return keep
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:

@@ -63,12 +63,24 @@ def joined(join: Join, call: Call) -> Handler:
         events = await gather(join, event, delivery)
         if events is None:
             return ()
+        if delivery.logs is not None:
+            for one in events:
+                delivery.logs.hide(one)
         produced = await call(*events)
         # After the call: a handler that raised is called again.
         fired(join, delivery)
         return produced
 
     return arrived
+
+
+async def _inside(event_class: type[Event], value: bytes) -> Event:
+    """Return the event that another one carries."""
+    delivery = current.get()
+    event = await delivery.services.decode(event_class, value)
+    if delivery.logs is not None:
+        delivery.logs.hide(event)
+    return event
 
 
 def undone(agent: str, undos: Mapping[str, tuple[type[Event], Call]]) -> Handler:
@@ -78,7 +90,7 @@ def undone(agent: str, undos: Mapping[str, tuple[type[Event], Call]]) -> Handler
         if not isinstance(event, UndoRequested) or event.event_type not in undos:
             raise UnknownUndoError(agent, getattr(event, "event_type", event.__event__.type), undos)
         event_class, call = undos[event.event_type]
-        return await call(await current.get().services.decode(event_class, event.value))
+        return await call(await _inside(event_class, event.value))
 
     return requested
 
@@ -113,7 +125,7 @@ def answered(agent: str, held: Mapping[str, tuple[type[Event], Call]]) -> Handle
         if not event.granted:
             return ()
         event_class, call = held[event.event_type]
-        return await call(await current.get().services.decode(event_class, event.value))
+        return await call(await _inside(event_class, event.value))
 
     return came
 

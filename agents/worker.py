@@ -288,6 +288,7 @@ class Worker:
             undoes=sorted(consumer.undoes),
             capacity=consumer.concurrency,
             in_flight=engine.in_flight(),
+            max_hops=self._max_hops,
             lag=None if lag is None else sum(lag.values()),
         )
         key = f"{consumer.name}/{self.instance}"

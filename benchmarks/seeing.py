@@ -7,6 +7,8 @@ deliveries to the record, as records are when they come from Kafka.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.tracer import Tracer
 from arrivals import arrivals, rate
 from feed import ANSWERED, Feed, asked
+from following import followed
 from hops import Answered, Asked
 from running import WorkerProcess
 from stage import PARTITIONS, Experiment, Stage
@@ -45,7 +48,7 @@ HOPS = 40_000
 _AT_ONCE = 20_000
 _WIDTH = 12
 _TOGETHER = 100
-_DEEP = 1_000
+_DEEP, _CHAIN = 1_000, 10_000
 _LIST = 20
 
 WRITE = Figure(
@@ -57,6 +60,24 @@ TRACE = Figure(
     "a workflow of 1,000 events out of 60,000 (10^6 with --long), against reading its rows",
     Unit.MILLISECONDS,
     "50 ms",
+)
+LONG_CHAIN = Figure(
+    "seeing",
+    "a workflow of 10,000 events, against reading its rows",
+    Unit.MILLISECONDS,
+    "",
+)
+COMMAND = Figure(
+    "seeing",
+    "`antiphon trace` of the one of 1,000, as a command, against an empty interpreter",
+    Unit.MILLISECONDS,
+    "400 ms",
+)
+FOLLOW = Figure(
+    "seeing",
+    "from an event's acknowledgement to its line in `antiphon trace --follow`, the longest of 20, against a bare reader",
+    Unit.MILLISECONDS,
+    "500 ms",
 )
 FAILED = Figure(
     "seeing",
@@ -71,36 +92,45 @@ async def once(stage: Stage) -> Mapping[Figure, Pair]:
     """Index records out of memory, then ask; and index from Kafka what a worker did."""
     with tempfile.TemporaryDirectory(dir=stage.folder) as folder:
         found = await _indexed(stage, Path(folder))
-    return {**found, KEEPS_UP: await _kept_up(stage)}
+    return {**found, FOLLOW: await followed(stage), KEEPS_UP: await _kept_up(stage)}
 
 
 async def _indexed(stage: Stage, folder: Path) -> dict[Figure, Pair]:
     stage.say("seeing: writing")
     mesh = _Mesh()
     await mesh.open()
-    reading = _Reading(folder / "index", mesh.codec)
+    place = folder / "index"
+    reading = _Reading(place, mesh.codec)
     wrote_s, events, size = reading.read(mesh.records(WORKFLOWS))
     ours = reading.bytes() / events
     bare_s = _bare(reading.database, folder / "bare")
     if stage.long:
         stage.say("seeing: many")
         reading.read(mesh.records(LONG - WORKFLOWS))
-    deep = mesh.deep()
-    reading.read(deep)
+    for id, count in ((mesh.deepest, _DEEP), (mesh.longest, _CHAIN)):
+        reading.read(mesh.deep(id, count))
     stage.say("seeing: asking")
-    with Index.opened(folder / "index") as index:
+    with Index.opened(place) as index:
         traced = _best(lambda: index.workflow(mesh.deepest))
+        chain = _best(lambda: index.workflow(mesh.longest))
         listed = _best(lambda: [*index.workflows(Search(failed=True, limit=_LIST))])
-        rows_s = _best(lambda: [_rows(reading.database, table, mesh.deepest) for table in ("events", "payloads")])
+        rows_s, chain_s = (
+            _best(lambda id=id: [_rows(reading.database, table, id) for table in ("events", "payloads")])
+            for id in (mesh.deepest, mesh.longest)
+        )
         count_s = _best(lambda: [*reading.database.rows("SELECT count(*) FROM workflows")])
         document = index.workflow(mesh.deepest)
     assert document is not None  # noqa: S101 - or nothing was measured
     assert len(document.events) == _DEEP  # noqa: S101 - likewise
+    command = _best(lambda: _run("-m", "antiphon.cli", "trace", mesh.deepest, "--from", "index", "--index", str(place)))
+    empty = _best(lambda: _run("-c", ""))
     reading.database.close()
     return {
         WRITE: (events / wrote_s, events / bare_s),
         SIZE: (ours, size / events),
         TRACE: (traced * 1_000, rows_s * 1_000),
+        LONG_CHAIN: (chain * 1_000, chain_s * 1_000),
+        COMMAND: (command * 1_000, empty * 1_000),
         FAILED: (listed * 1_000, count_s * 1_000),
     }
 
@@ -119,34 +149,35 @@ class _Reading:
         self._sources = {topic: self._writer.source(topic, "") for topic in topics}
 
     def read(self, records: Iterator[Record]) -> tuple[float, int, int]:
-        """Index *records*; return how long that took without making them, how many were events, and the bytes of all."""
+        """Index *records*; return the processor time without making them, how many were events, and the bytes of all."""
         seconds, events, size = 0.0, 0, 0
         while some := [*islice(records, _AT_ONCE)]:
             size += sum(map(size_of, some))
-            began = time.perf_counter()
+            began = time.process_time()
             rows = Reader(self._codec, self._sources, self._writer.numbers).rows(some)
             events += len(rows.events)
             last = some[-1]
             reached = [Position(self._sources[last.topic].no, last.partition, last.offset + 1)]
             self._writer.write(rows, reached, self._schemas)
-            seconds += time.perf_counter() - began
-        began = time.perf_counter()
+            seconds += time.process_time() - began
+        began = time.process_time()
         while self._writer.settle(now_us=now_us()):
             pass
-        return seconds + time.perf_counter() - began, events, size
+        return seconds + time.process_time() - began, events, size
 
     def bytes(self) -> int:
         return self.database.size()
 
 
 def _bare(database: Sqlite, path: Path) -> float:
-    """Write the rows of *database* to tables as it has them, by executemany; return how long that took."""
+    """Write the rows of *database* to tables as it has them, by executemany; return the processor time that took."""
     import sqlite3  # noqa: PLC0415 - here alone
 
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -65536", "wal_autocheckpoint = 8000"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.executescript(tables.FORMS[1])
+    for form in sorted(tables.FORMS):
+        connection.executescript(tables.FORMS[form])
     found: dict[str, tuple[str, list[Any]]] = {
         name: (statement, [*database.rows(f"SELECT * FROM {name}")])  # noqa: S608 - ours
         for name, statement in (
@@ -156,13 +187,13 @@ def _bare(database: Sqlite, path: Path) -> float:
             ("workflows", tables.WORKFLOWS),
         )
     }
-    began = time.perf_counter()
+    began = time.process_time()
     for statement, rows in found.values():
         for first in range(0, len(rows), _AT_ONCE):
             connection.execute("BEGIN")
             connection.executemany(statement, rows[first : first + _AT_ONCE])
             connection.execute("COMMIT")
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     connection.close()
     return seconds
 
@@ -175,6 +206,10 @@ def _best(act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def _rows(database: Sqlite, table: str, workflow: str) -> list[Any]:
     key = bytes.fromhex(workflow.replace("-", ""))
     return [*database.rows(f"SELECT * FROM {table} WHERE workflow = ?", (key,))]  # noqa: S608 - ours
@@ -185,7 +220,7 @@ class _Mesh:
 
     def __init__(self) -> None:
         self.codec = Codec(MemoryStore())
-        self.deepest = root_id()
+        self.deepest, self.longest = root_id(), root_id()
         self._offsets: dict[tuple[str, int], int] = {}
         self._pending: dict[tuple[str, int], list[Handled]] = {}
 
@@ -213,11 +248,11 @@ class _Mesh:
             yield from self._event(second, n, self._answer(n))
         yield from self._flushed(1)
 
-    def deep(self) -> Iterator[Record]:
+    def deep(self, id: str, count: int) -> Iterator[Record]:
         """Make the records of one workflow, each of whose events led to the next."""
-        envelope = Envelope.root(Asked.__event__.type, source="/benchmarks", id=self.deepest)
+        envelope = Envelope.root(Asked.__event__.type, source="/benchmarks", id=id)
         yield from self._event(envelope, 0, asked(0))
-        for n in range(1, _DEEP):
+        for n in range(1, count):
             caused = self._caused(envelope, "first")
             yield from self._handled(envelope, "first", caused, 0)
             yield from self._event(caused, 0, self._answer(n))
@@ -313,4 +348,4 @@ async def _kept_up(stage: Stage) -> Pair:
     return HOPS / seconds, rate(times)
 
 
-EXPERIMENT = Experiment((WRITE, SIZE, TRACE, FAILED, KEEPS_UP), once)
+EXPERIMENT = Experiment((WRITE, SIZE, TRACE, LONG_CHAIN, COMMAND, FAILED, FOLLOW, KEEPS_UP), once)

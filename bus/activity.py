@@ -47,6 +47,17 @@ class Spent(_Part):
     currency: str = "USD"
 
 
+class Logged(_Part):
+    """A line that was logged while a delivery was handled."""
+
+    time_us: int
+    level: str
+    """info, warning, error or critical."""
+    message: str
+    fields: str = ""
+    """What stood beside it, JSON; nothing where nothing did."""
+
+
 class Handled(_Part):
     """One delivery and how it ended. Times are microseconds."""
 
@@ -77,6 +88,8 @@ class Handled(_Part):
     """What the side effects of `context.once` returned, by name, JSON: so that the event can be handled again without them."""
     changed: bool = False
     """Records of the agent's state were written, with the event's id in their headers."""
+    logs: list[Logged] = []
+    """The newest lines, where workers keep any (`ANTIPHON_ACTIVITY_LOGS`)."""
 
 
 class Activity(Event, type="antiphon.activity.recorded", topic=ACTIVITY):

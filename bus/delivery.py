@@ -11,11 +11,14 @@ import dataclasses
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from antiphon.bus.record import Record
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event
+
+if TYPE_CHECKING:
+    from antiphon.bus.kept_log import KeptLog
 
 E = TypeVar("E", bound=Event)
 
@@ -105,6 +108,8 @@ class Delivery:
     """Results of side effects that ran for this event, by name; None where it was not asked for any."""
     started_us: int | None = None
     """When the attempt began; None where nobody took note."""
+    logs: KeptLog | None = None
+    """Takes what is logged meanwhile; None: nobody keeps that."""
 
     @property
     def state_key(self) -> str:

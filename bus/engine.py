@@ -125,6 +125,7 @@ class Engine:
             committer=self._committer,
             outbox=outbox,
             max_hops=settings.max_hops,
+            activity_logs=settings.activity_logs,
         )
         self._states = States(
             bus, consumer, topic=names.state(consumer.name), instance=settings.instance, settings=settings.state
@@ -405,6 +406,7 @@ class Engine:
                 extra={
                     "agent": self._consumer.name,
                     "events": sum(id(job.owned) in leaving for job in self._runner.running),
+                    "uncommitted": self._committer.uncommitted,
                 },
             )
         self._lose(partitions)

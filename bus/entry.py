@@ -15,7 +15,7 @@ from antiphon.schemas.primitives import END, NULL, SOME, array, blob, double, lo
 
 _NO_VALUES = NULL + NULL
 _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE = END + NULL + NULL
-_NO_EFFECTS = (END + b"\0", END + b"\1")
+_NO_EFFECTS_NO_LOGS = (END + b"\0" + END, END + b"\1" + END)
 
 
 def emitted(id: str, type: str, *, fails: bool, undo: bytes | None, told: bytes | None = None) -> bytes:
@@ -32,6 +32,11 @@ def _value(value: bytes | None) -> bytes:
 def failure(type: str, message: str, traceback: str) -> bytes:
     """Write `activity.Failure`."""
     return text(type) + text(message) + text(traceback)
+
+
+def logged(time_us: int, level: str, message: str, fields: str) -> bytes:
+    """Write `activity.Logged`."""
+    return long(time_us) + text(level) + text(message) + text(fields)
 
 
 def handled(  # noqa: PLR0913 - the record's fields, in its order
@@ -56,8 +61,9 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
     deadline_us: int | None = None,
     effects: Mapping[str, bytes] | None = None,
     changed: bool = False,
+    logs: Sequence[bytes] = (),
 ) -> bytes:
-    """Write `activity.Handled`; *emitted* and *error* are written already."""
+    """Write `activity.Handled`; *emitted*, *error* and *logs* are written already."""
     return b"".join(
         (
             text(event_id),
@@ -76,9 +82,11 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
             _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE
             if not usage and confidence is None and deadline_us is None
             else _spent(usage, confidence) + (NULL if deadline_us is None else SOME + long(deadline_us)),
-            _NO_EFFECTS[changed]
-            if not effects
-            else array([text(name) + blob(result) for name, result in effects.items()]) + bytes((changed,)),
+            _NO_EFFECTS_NO_LOGS[changed]
+            if not effects and not logs
+            else array([text(name) + blob(result) for name, result in (effects or {}).items()])
+            + bytes((changed,))
+            + array([*logs]),
         )
     )
 

@@ -15,6 +15,7 @@ BusError
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
 ├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
+├── ClusterRefusedError         the cluster will not do what an operator asks for (kafka.cluster)
 ├── ClaimStoreError             the store of large values does not answer
 ├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
 └── SettingsError               a setting that is not what it must be

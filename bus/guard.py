@@ -17,6 +17,11 @@ from antiphon.schemas.envelope import Envelope
 MAX_HOPS = 100
 """How many agents may lead to an event, one after the other, unless the settings say otherwise."""
 
+GUARD_ERRORS = frozenset(
+    error.__name__ for error in (GuardError, HopLimitError, BudgetSpentError, BudgetUnreadableError)
+)
+"""What activity says went wrong where a guard set an event aside: no handler was called with it then."""
+
 _OWN = "antiphon."
 
 

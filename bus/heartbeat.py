@@ -70,6 +70,8 @@ class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     undoes: list[str] = []
     capacity: int
     in_flight: list[InFlight] = []
+    max_hops: int | None = None
+    """How many agents may lead to an event that it handles; 0: any number. None: the worker is of an older release."""
     lag: int | None = None
     """Events not handled on the partitions that this worker owns; None: not known yet."""
 

@@ -162,6 +162,7 @@ class Outbox:
             deadline_us=envelope.deadline_us,
             effects=None if delivery is None or not delivery.effects else _told(delivery.effects),
             changed=changed,
+            logs=() if delivery is None or delivery.logs is None else delivery.logs.lines(),
         )
 
 

@@ -24,6 +24,8 @@ class Bounds:
     most_in_hand: int = 20_000
     """Records of all partitions; at least four times the concurrency."""
     most_in_hand_bytes: int = 128 * 1024 * 1024
+    activity_logs: int = 0
+    """Bytes of log lines that an attempt takes along in its activity record; 0: none."""
 
 
 class Pressure:

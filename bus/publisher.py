@@ -12,6 +12,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.readers import Readers
 from antiphon.bus.record import Outgoing
+from antiphon.bus.tracecontext import current_traceparent
 from antiphon.schemas.budget import Budget
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, to_headers
@@ -64,7 +65,7 @@ class Publisher:
 
         Each starts a workflow, unless *correlation_id* names the one it joins.
         With an *id* of the caller's own, publishing twice is recognised as once;
-        it names one event, so more raise `ValueError`.
+        it names one event, so more raise `ValueError`. What is published in a span of OpenTelemetry's belongs to its trace.
         *budget*, such as "1.50 USD", is what may be spent on the way to any event of the workflow.
         Raises `EncodeError` before anything is written, `TooLargeError` for instance, and `BreaksReadersError` where
         agents of the mesh could not read them; `ClaimStoreError` where a large one cannot be kept.
@@ -114,6 +115,7 @@ class Publisher:
     ) -> Envelope:
         envelope = Envelope.root(event.__event__.type, source=self._source, id=id, correlation_id=correlation_id)
         envelope.key = key if key is not None else key_of(event)
+        envelope.traceparent = current_traceparent()
         if deadline is not None:
             envelope.deadline_us = int(deadline.timestamp() * 1_000_000)
         return envelope

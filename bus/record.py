@@ -59,6 +59,8 @@ class Record:
     timestamp_ms: int
     size: int = dataclasses.field(default=0, compare=False)
     """Bytes, headers included, where whoever took it has counted them; see `size_of`."""
+    appended: bool = dataclasses.field(default=False, compare=False)
+    """The broker stamped it when it appended it; otherwise whoever wrote it did."""
 
 
 def size_of(record: Record) -> int:

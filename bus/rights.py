@@ -79,7 +79,7 @@ def rights_of(
     """Return what *role* needs: exactly that, each once, in an order made for reading.
 
     The coordinator speaks to *others*, and is allowed to speak to nobody else. With *creates*
-    agents make the topics that they lack; with a *registry* schemas are not on a topic.
+    agents make the topics that they lack; with a *registry* the schemas of values are not on a topic.
     """
     agent, topic = role.agent, names.topic
     says = _coordinators(others) if role.says is None and agent == COORDINATOR else role.says or frozenset()
@@ -94,11 +94,10 @@ def rights_of(
         ACTIVITY: "tells what was handled",
         AGENTS: "tells that it is there",
     }
-    both = {state_topic(agent): "keeps state"} | ({} if registry else {SCHEMAS: "schemas"})
+    # With a registry it is only for who asks whom a change would break.
+    both = {state_topic(agent): "keeps state", SCHEMAS: "what it reads and writes with" if registry else "schemas"}
     rights = [Right(Operation.READ, Resource.TOPIC, topic(name), why=why) for name, why in (reads | both).items()]
     rights += [Right(Operation.WRITE, Resource.TOPIC, topic(name), why=why) for name, why in (writes | both).items()]
-    if registry:
-        rights.append(Right(Operation.DESCRIBE, Resource.TOPIC, topic(SCHEMAS), why="is a topic of every mesh"))
     if creates:
         # The topics on which agents are asked are their own to make.
         made = {*reads, *writes, *both, SCHEMAS} - {name for other in others for name in other.asked - role.asked}

@@ -18,6 +18,7 @@ from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError
 from antiphon.bus.guard import MAX_HOPS, over_limit
 from antiphon.bus.job import Job, Owned
+from antiphon.bus.kept_log import KeptLog
 from antiphon.bus.lanes import LaneQueue, Lanes
 from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
@@ -55,6 +56,7 @@ class Runner:
         committer: Committer,
         outbox: Outbox,
         max_hops: int = MAX_HOPS,
+        activity_logs: int = 0,
     ) -> None:
         self._consumer = consumer
         self._max_hops = max_hops or sys.maxsize
@@ -63,6 +65,7 @@ class Runner:
         self.claims = claims
         self._committer = committer
         self._outbox = outbox
+        self._activity_logs = activity_logs
         self._lanes: Lanes[Job] = Lanes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
@@ -245,6 +248,7 @@ class Runner:
             services=_Services(self, self._committer, job),
             spent_before=job.spent,
             started_us=job.started_us,
+            logs=KeptLog(self._activity_logs, event) if self._activity_logs else None,
         )
         current.set(delivery)
         try:

@@ -34,6 +34,7 @@ from antiphon.bus.errors import SettingsError
 from antiphon.bus.guard import MAX_HOPS, Unreadable
 from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
+from antiphon.bus.secrets import without_login
 from antiphon.bus.security import Security, client_options, likely
 
 _PREFIX = "ANTIPHON_"
@@ -70,6 +71,13 @@ def _folder(path: str | None) -> str | None:
         message = "a path"
         raise ValueError(message)
     return path
+
+
+def _index(place: str | None) -> str | None:
+    if place is not None and "://" in place and not place.startswith(("postgresql://", "postgres://")):
+        message = "a path, or postgresql://user@host/database"
+        raise ValueError(message)
+    return place
 
 
 class Settings(BaseSettings):
@@ -145,8 +153,16 @@ class Settings(BaseSettings):
     state_memory: int = Field(
         default=64 * 1024 * 1024, ge=1_000_000, description="bytes of memory for state; what is more lies on disk alone"
     )
-    index: Annotated[str | None, AfterValidator(_folder)] = Field(
-        default=None, description="file of a tracer's index; unset: one for each mesh, with this user's other state"
+    activity_logs: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="bytes of log lines that each delivery takes along in its activity record",
+    )
+    index: Annotated[str | None, AfterValidator(_index)] = Field(
+        default=None,
+        repr=False,
+        description="a tracer's index: a file, or postgresql://; unset: a file for each mesh, with this user's other state",
     )
     security: Security = Field(
         default_factory=Security, repr=False, description="who every client is, and whom it trusts"
@@ -302,6 +318,8 @@ def masked(name: str, value: object) -> object:
         return value
     if _SECRET.search(name):
         return "***"
+    if name == "index":
+        return without_login(str(value))
     return _LOGIN.sub("***", value) if isinstance(value, str) else value
 
 

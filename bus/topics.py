@@ -11,6 +11,8 @@ from antiphon.bus.names import ACTIVITY, AGENTS, SCHEMAS, Names
 from antiphon.bus.port import Bus, TopicSpec
 
 DEFAULT_PARTITIONS = 12
+# When activity was appended by the broker's clock, beside when all of it happened by its workers', tells whose is off.
+_STAMPED = {"message.timestamp.type": "LogAppendTime"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ def plan(wanted: Mapping[str, bool], existing: Mapping[str, int], partitions: in
     """
     return TopicPlan(
         create=tuple(
-            TopicSpec(name, partitions, compact=compact)
+            TopicSpec(name, partitions, compact=compact, config=_STAMPED if name.endswith(ACTIVITY) else {})
             for name, compact in sorted(wanted.items())
             if name not in existing
         ),

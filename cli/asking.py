@@ -19,6 +19,7 @@ from antiphon.cli import output
 from antiphon.cli.options import given
 from antiphon.cli.when import span
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.index import address as index_address
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.errors import IndexFileError, NoIndexError
 from antiphon.tracing.index.index import AS_OF, Index
@@ -41,7 +42,9 @@ class From(StrEnum):
 Source: TypeAlias = Annotated[
     From, typer.Option("--from", help="Ask the index, the topics, or whichever there is.", metavar="WHERE")
 ]
-Place: TypeAlias = Annotated[str | None, typer.Option("--index", help="The tracer's index.", metavar="FILE")]
+Place: TypeAlias = Annotated[
+    str | None, typer.Option("--index", help="The tracer's index: a file, or postgresql://...", metavar="PLACE")
+]
 
 
 def settings_with(index: str | None, flags: Mapping[str, object] | None = None) -> Settings:
@@ -49,10 +52,10 @@ def settings_with(index: str | None, flags: Mapping[str, object] | None = None) 
     return load({**given().settings(), **({"index": index} if index is not None else {}), **(flags or {})})
 
 
-def place_of(settings: Settings) -> Path:
+def place_of(settings: Settings) -> index_address.Place:
     """Return where the index of the mesh that *settings* name is kept."""
     if settings.index is not None:
-        return Path(settings.index)
+        return settings.index if index_address.is_address(settings.index) else Path(settings.index)
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     mesh = "-".join(part for part in (settings.bootstrap_servers, settings.namespace) if part)
     return state / "antiphon" / f"{_NOT_PLAIN.sub('_', mesh)}.index"

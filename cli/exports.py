@@ -19,7 +19,8 @@ from antiphon.cli.when import moment_ms, seconds
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.legend import Legend
 from antiphon.tracing.index.rows import Numbers, Rows
-from antiphon.tracing.otlp.exporting import Exporter, Exports
+from antiphon.tracing.otlp.deciding import Exports
+from antiphon.tracing.otlp.exporting import Exporter, Noting
 from antiphon.tracing.otlp.ledger import Ledger
 from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.making import Relation
@@ -137,6 +138,22 @@ def _amount(text: str, *, option: str) -> float | None:
         raise UsageError(f"expected {option} to be a number or {_OFF!r}, got {text!r}", f"try: {option} 0.5") from None
 
 
+def ledger_of(index: Path) -> Path:
+    """Return where it stands what of *index* was exported."""
+    return index.with_name(index.name + ".exported")
+
+
+@contextlib.contextmanager
+def noting(index: Path) -> Generator[Noting | None]:
+    """Give what notes what is read while *index* is made again, if a tracer exports it: it may not have been sent."""
+    path = ledger_of(index)
+    if not path.exists():
+        yield None
+        return
+    with contextlib.closing(Ledger(path)) as ledger:
+        yield Noting(ledger)
+
+
 class Exporting:
     """What a tracer has beside it: hears what it reads, and sends it."""
 
@@ -178,7 +195,7 @@ def exporting(
 
     endpoint, protocol = wanted.endpoint, Protocol(wanted.protocol)
     with contextlib.ExitStack() as opened:
-        ledger = opened.enter_context(contextlib.closing(Ledger(index.with_name(index.name + ".exported"))))
+        ledger = opened.enter_context(contextlib.closing(Ledger(ledger_of(index))))
         sender = opened.enter_context(contextlib.closing(OtlpSender(endpoint, protocol, namespace=names.namespace)))
         exporter = Exporter(index, ledger, sender, names=names, exports=what, heard=heard)
         tally = Tally(Legend(numbers, database), names)

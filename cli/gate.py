@@ -45,7 +45,7 @@ async def _registered(
     cluster: Cluster, proposed: Contracts, live: Contracts, written: Mapping[str, Sequence[AvroSchema]]
 ) -> Contracts:
     """Return the newest registered schema of each type of which nobody has told anything, on the side that nobody is on."""
-    place = "the registry" if cluster.settings.registry else cluster.names.topic(SCHEMAS)
+    place = f"whoever goes by {'the registry' if cluster.settings.registry else cluster.names.topic(SCHEMAS)}"
     read = {one.type for one in live.reads if one.schema is not None}
     written_now = {one.type for one in live.writes if one.schema is not None} | written.keys()
     return Contracts(

@@ -26,7 +26,7 @@ COMMANDS = {
     "tail": "Show events as they happen.",
     "trace": "Show one workflow as a tree.",
     "workflows": "List workflows, and search for some.",
-    "agents": "Show who is up, and what each is working on.",
+    "agents": "Show who is up and on what; take one out of the mesh for good.",
     "cost": "Show what model calls cost.",
     "confidence": "Show which agents are unsure, and whether it gets worse.",
     "tracer": "Keep an index of all workflows up to date.",
@@ -90,4 +90,6 @@ def load(name: str) -> TyperCommand | TyperGroup:
     command.name = name
     for leaf in command.commands.values() if isinstance(command, TyperGroup) else [command]:
         add_common(leaf.params)
+    if getattr(command, "invoke_without_command", False):
+        add_common(command.params)
     return command

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from antiphon.bus.errors import BudgetSpentError, HopLimitError
+from antiphon.bus.guard import GUARD_ERRORS
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
@@ -26,15 +26,15 @@ from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
 from antiphon.tracing.chain import chain_to, in_words
+from antiphon.tracing.document import at_right_times
 
 LIMIT = 200
 _BAR = "▓" * 8
-_WARNINGS_SHOWN = 5
+_WARNINGS_SHOWN, _LINES_SHOWN = 5, 10
+_LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 _TEXT_WIDTH = 110
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
-_BY_CHAIN = frozenset({HopLimitError.__name__, BudgetSpentError.__name__})
-"""Errors about the way to an event rather than the event."""
 _UNDO_REQUESTED = UndoRequested.__event__.type
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(
@@ -94,7 +94,7 @@ class _Fitted:
 
 class _Drawing:
     def __init__(self, document: Json, *, width: int, payloads: bool, limit: int | None) -> None:
-        self.document = document
+        self.document = document = at_right_times(document)
         self.width = width
         self.payloads = payloads
         self.types: dict[str, str] = {event["id"]: event["type"] for event in document["events"]}
@@ -218,10 +218,25 @@ class _Drawing:
         before = f"{line.row.below}    "
         if hop.kind in (Kind.SET_ASIDE, Kind.OWED) and hop.attempts:
             yield from self._failure(hop.attempts[-1]["error"], hop.heard, before)
+        if hop.ordinal == 0:
+            yield from self._logs([*hop.attempts, *(hop.undo.attempts if hop.undo is not None else ())], before)
         if hop.undo is not None and hop.undo.set_aside:
             yield from self._failure(hop.undo.attempts[-1]["error"], hop.event, before)
         if self.payloads and hop.event is not None:
             yield Text.assemble((before, "dim"), (_data(hop.event), "dim"))
+
+    def _logs(self, attempts: Sequence[Json], before: str) -> Iterator[Text]:
+        lines = [line for attempt in attempts for line in attempt.get("logs", ())]
+        shown = lines if self.payloads else lines[-_LINES_SHOWN:]
+        if len(lines) > len(shown):
+            left_out = f"… {len(lines) - len(shown):,} earlier lines (all of them: --payloads)"
+            yield Text.assemble((before, "dim"), (left_out, "dim"))
+        for line in shown:
+            beside = " ".join(f"{inert(name)}={_json(value)}" for name, value in fields(line["fields"]).items())
+            text = Text.assemble((before, "dim"), (f"{line['time'][11:23]} ", "dim"))
+            text.append(f"{inert(line['level']):<8} ", _LEVELS.get(line["level"], "dim"))
+            text.append(inert(line["message"])).append(f"  {beside}" if beside else "", "dim")
+            yield text
 
     def _failure(self, error: Json | None, heard: Json | None, before: str) -> Iterator[Text]:
         if error is not None:
@@ -233,7 +248,7 @@ class _Drawing:
                 text.append(inert(at), "bold")
             yield text
             yield from (Text.assemble((before, "dim"), (inert(rest), "red")) for rest in more)
-            if error["type"] in _BY_CHAIN and heard is not None:
+            if error["type"] in GUARD_ERRORS and heard is not None:
                 chain = in_words(chain_to(heard["id"], self.document))
                 yield Text.assemble((before, "dim"), ("came by: ", "dim"), inert(chain))
         if heard is not None and not self.payloads:
@@ -259,11 +274,21 @@ class _Drawing:
             )
         if parts:
             yield Text("  ".join(parts))
+        off = self.document.get("clocks", ())
+        if off:
+            named = ", ".join(_clock(clock) for clock in off[:_WARNINGS_SHOWN])
+            more = f" and {len(off) - _WARNINGS_SHOWN:,} more" if len(off) > _WARNINGS_SHOWN else ""
+            yield Text(f"clocks: {named}{more}. Times here are put right; --json has them as told.", "yellow")
         warnings = self.document["warnings"]
         for warning in warnings[:_WARNINGS_SHOWN]:
             yield Text.assemble(("warning: ", "yellow"), f"{warning['kind']}: {inert(warning['message'])}")
         if len(warnings) > _WARNINGS_SHOWN:
             yield Text(f"warning: {len(warnings) - _WARNINGS_SHOWN:,} more (all of them: --json)", style="yellow")
+
+
+def _clock(clock: Json) -> str:
+    ahead_us = round(clock["ahead_ms"] * 1_000)
+    return f"{inert(clock['producer'])} is {duration(abs(ahead_us))} {'fast' if ahead_us > 0 else 'slow'}"
 
 
 def duration(us: int) -> str:
@@ -336,8 +361,8 @@ def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
-    if state == "failed":
-        dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+    dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+    if state == "failed" or (state == "compensated" and dead):
         if not dead:
             return [(f"antiphon replay run {id}", "here, on this input"), *shown]
         agent = dead[0]

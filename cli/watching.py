@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import TypeAlias
 
 from prometheus_client import ProcessCollector
@@ -22,6 +21,7 @@ from antiphon.agents.metrics import CONTENT_TYPE, exposition
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import is_live
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.index.address import Place, masked
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.spending import By
@@ -45,12 +45,12 @@ class Watching(Listening):
     written within a minute, JSON either way. `/metrics`: Prometheus' text format.
     """
 
-    def __init__(self, counts: Counts, path: Path, *, host: str, port: int, exported: Exported | None = None) -> None:
+    def __init__(self, counts: Counts, place: Place, *, host: str, port: int, exported: Exported | None = None) -> None:
         """*exported*: what an exporter beside the tracer has done; None where there is none."""
         super().__init__(host=host, port=port)
         self._exported = exported
         self._counts = counts
-        self._path = path
+        self._place = place
         self._process = ProcessCollector(registry=None)
         self._counting = threading.Lock()
         self._counted: Sequence[Metric] = ()
@@ -63,7 +63,7 @@ class Watching(Listening):
                 return Answer(HTTPStatus.OK, TEXT, b"ok\n")
             case "/readyz":
                 ready = now_us() - counts.as_of_us < _SILENT_US
-                body = json.dumps({"ready": ready, "behind": counts.behind, "index": str(self._path)})
+                body = json.dumps({"ready": ready, "behind": counts.behind, "index": masked(self._place)})
                 return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, JSON, body.encode() + b"\n")
             case "/metrics":
                 families = [*_own(counts), *_of_exporter(self._exported), *self._answers(), *self._process.collect()]
@@ -75,7 +75,7 @@ class Watching(Listening):
         with self._counting:
             if time.monotonic() - self._counted_at >= _KEPT_S:
                 try:
-                    with Index.opened(self._path) as index:
+                    with Index.opened(self._place) as index:
                         self._counted = [*_of_index(index)]
                 except IndexFileError:
                     self._counted = ()  # the tracer itself says what is wrong with it
@@ -138,6 +138,8 @@ def _of_index(index: Index) -> Iterator[Metric]:
         (one.of, one.currency): one.amount for one in index.cost(By.AGENT, since_us=day)
     }
     yield _gauge("cost_of_last_day", "what model calls of the last day cost", ("agent", "currency"), spent_lately)
+    off: dict[_Labels, float] = {(one.producer,): one.ahead_us / 1_000_000 for one in index.clocks()}
+    yield _gauge("clock_ahead_seconds", "of clocks that are off", ("producer",), off)
     for by in (By.AGENT, By.MODEL):
         spent = index.cost(by)
         amounts: dict[_Labels, float] = {(one.of, one.currency): one.amount for one in spent}

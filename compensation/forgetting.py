@@ -60,6 +60,8 @@ def _contracted(workflow: Workflow, needed: Callable[[str, Node], bool]) -> dict
         for id, node in workflow.events.items()
         if id in workflow.effects or node.aftermath or not node.parents or needed(id, node)
     }
+    if len(kept) == len(workflow.events):
+        return kept
     return {
         id: node._replace(parents=_nearest(workflow.events, id, kept)) if node.parents else node
         for id, node in kept.items()

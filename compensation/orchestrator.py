@@ -140,18 +140,16 @@ class _Turn:
         said: list[Event] = []
         for id, fact in self._facts(heard, parents):
             kept = self._kept.get(id)
-            definition = self._saga if kept is None else self._saga.versions.get(kept["version"])
-            if definition is None:
-                said += self._held(id, heard, parents)
+            if kept is not None and (problem := self._runs.misfit(kept)) is not None:
+                said += self._held(id, heard, parents, problem)
                 continue
+            definition = self._saga if kept is None else self._definition(kept)
             after, commands = advance(definition, None if kept is None else self._runs.read(kept), fact)
             self._runs.write(self._cause.correlation_id, after, start=self._cause if kept is None else None)
             said += self._said(definition, after, commands)
         return said
 
-    def _held(self, id: str, heard: Said, parents: tuple[str, ...]) -> list[Event]:
-        version = self._kept[id]["version"]
-        problem = f"it began under version {version}, which is not deployed: deploy it, or give it as previous=[...]"
+    def _held(self, id: str, heard: Said, parents: tuple[str, ...], problem: str) -> list[Event]:
         if not self._runs.hold(self._cause.correlation_id, id, heard, parents, problem):
             return []
         parked = SagaParked(
@@ -198,7 +196,7 @@ class _Turn:
     def _awaiting(self, fact: Answered) -> list[str]:
         """Return the run that waits for an answer: the one that asked, or the first that waits for its type."""
         asked = [id for id in self._kept if any(id in self._about(parent) for parent in fact.parents)]
-        known = [id for id, kept in self._kept.items() if kept["version"] in self._saga.versions]
+        known = [id for id, kept in self._kept.items() if self._runs.misfit(kept) is None]
         expecting = [
             id for id in known if is_expected(self._definition(self._kept[id]), self._runs.read(self._kept[id]), fact)
         ]
@@ -206,10 +204,9 @@ class _Turn:
         return [*(id for id in asked if id in expecting), *unknown, *expecting][:1]
 
     def _definition(self, kept: Mapping[str, Any]) -> Definition:
-        found = self._saga.versions.get(kept["version"])
-        if found is None:
-            raise UnknownSagaVersionError(self._saga.name, kept["version"], self._saga.versions)
-        return found
+        if (problem := self._runs.misfit(kept)) is not None:
+            raise UnknownSagaVersionError(self._saga.name, kept["version"], problem)
+        return self._saga.versions[kept["version"]]
 
     def _said(self, saga: Definition, run: Instance, commands: Iterable[Command]) -> list[Event]:
         said: list[Event] = []

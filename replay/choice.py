@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from antiphon.bus.activity import Handled
 from antiphon.bus.delivery import Outcome
+from antiphon.bus.guard import GUARD_ERRORS
 from antiphon.replay.recording import Handling
 from antiphon.schemas.condition import Condition
 
@@ -78,7 +80,7 @@ class Choice:
             handling
             for handling in handlings
             if handling.entry.correlation_id in workflows
-            and handling.entry.outcome in _HANDLED
+            and _was_called(handling.entry)
             and self._takes(handling, fitting)
             and (below is None or handling.entry.event_id in below)
         ]
@@ -104,3 +106,8 @@ def _following(event: str, handlings: Iterable[Handling]) -> set[str]:
         if id in found or id.startswith(event):
             found |= {id, *(emitted.id for emitted in handling.entry.emitted)}
     return found
+
+
+def _was_called(entry: Handled) -> bool:
+    """Say whether a handler was: not with an event that was past its deadline, or over a limit that travels with it."""
+    return entry.outcome in _HANDLED and (entry.error is None or entry.error.type not in GUARD_ERRORS)

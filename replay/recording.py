@@ -145,6 +145,17 @@ def states_before(handlings: Sequence[Handling], changes: Mapping[str, Sequence[
     return found
 
 
+def unknown_states(handlings: Sequence[Handling], states: States) -> tuple[int, int | None]:
+    """Return before how many of *handlings* the state is not known, and when those began from which on it is known of all.
+
+    The time is None where it is known of all, or of none at the end.
+    """
+    unknown = [number for number, one in enumerate(handlings) if not states.get(one.pair, UNKNOWN).known]
+    if not unknown or unknown[-1] + 1 == len(handlings):
+        return len(unknown), None
+    return len(unknown), handlings[unknown[-1] + 1].entry.started_us
+
+
 def _before_each(in_order: Sequence[Handling], changes: Sequence[Change]) -> States:
     found: dict[tuple[str, str], Before] = {}
     # State of a workflow's key begins with the workflow; that of a key field may be older than what is recorded.

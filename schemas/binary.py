@@ -26,6 +26,26 @@ def parse(schema: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     return parsed, names
 
 
+def untexted(schema: Any) -> Any:
+    """Return *schema* with bytes in the place of text, which Avro writes alike.
+
+    >>> untexted({"type": "record", "name": "A", "fields": [{"name": "string", "type": ["null", "string"]}]})
+    {'type': 'record', 'name': 'A', 'fields': [{'name': 'string', 'type': ['null', 'bytes']}]}
+    """
+    match schema:
+        case "string":
+            return "bytes"
+        case list():
+            return [untexted(branch) for branch in cast("list[object]", schema)]
+        case dict():
+            node = cast("dict[str, object]", schema)
+            parts = {name: untexted(node[name]) for name in ("type", "items", "values", "fields") if name in node}
+            # Defaults are for other readers, and may be text.
+            return {**{name: part for name, part in node.items() if name != "default"}, **parts}
+        case _:
+            return schema
+
+
 def _duration(micros: int, _writer: Any = None, _reader: Any = None) -> timedelta:
     return timedelta(microseconds=micros)
 

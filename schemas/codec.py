@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from io import BytesIO
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -140,6 +141,13 @@ class Codec:
             raise UnknownSchemaError(reference)
         return written.schema, written.read(value, named=False)
 
+    def read_raw(self, value: bytes) -> Any:
+        """Return the data that `read` does, with text as its UTF-8 bytes: for whoever reads much of it, and looks at little."""
+        written = self._schemas.get(reference_of(value))
+        if written is None:
+            raise UnknownSchemaError(reference_of(value))
+        return written.read(value, named=False, raw=True)
+
     def shown(self, value: bytes) -> Any:
         """Read *value* without a class, as `read` does, with `MASK` in place of what is not to be shown."""
         reference = reference_of(value)
@@ -215,8 +223,12 @@ class _Written:
                 type, [f"expected an Avro schema, got one that does not parse: {error}"], "Publish a legal one"
             ) from error
 
-    def read(self, value: bytes, *, named: bool, type: str | None = None) -> Any:
-        """Read the data behind the header. *named*: values of a union's named branches as (name, value)."""
+    @cached_property
+    def untexted(self) -> Any:
+        return binary.parse(binary.untexted(self.schema))[0]
+
+    def read(self, value: bytes, *, named: bool, raw: bool = False, type: str | None = None) -> Any:
+        """Read the data behind the header. *named*: values of a union's named branches as (name, value); *raw*: text as bytes."""
         if len(value) > self.limits.size:
             raise LimitError(type or self.type, "bytes in a value", self.limits.size, str(len(value)))
         start = _CONFLUENT if value[0] == 0 else _SINGLE_OBJECT
@@ -225,7 +237,7 @@ class _Written:
         stream = BytesIO(value)
         stream.seek(start)
         try:
-            data = binary.read(stream, self.parsed, None, return_named_type=named)
+            data = binary.read(stream, self.untexted if raw else self.parsed, None, return_named_type=named)
         except Exception as error:
             # The scan knows the field; fastavro does not.
             self.guard.scan(value, start)

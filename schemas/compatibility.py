@@ -211,7 +211,10 @@ def _unsure(kind: str, writer: Any, reader: Scalar) -> str | None:
         return None
     if reader.python in (int, float, str, bytes) or (written is None and reader.logical == "duration-micros"):
         return None
-    return f"it is written as {written or kind} and read as {reader.logical}, which not all of its values are"
+    if written is not None:
+        # Every value may be read, and as what it was not: a date as a moment soon after 1970.
+        return f"it is written as {written} and read as {reader.logical}, which means something else"
+    return f"it is written as {kind} and read as {reader.logical}, which not all of its values are"
 
 
 def _digits(precision: int, scale: int) -> str:

@@ -24,6 +24,7 @@ from antiphon.schemas.errors import SchemaError, UnsupportedSchemaError
 from antiphon.schemas.event import Event
 from antiphon.schemas.limits import Limits, measure_schema
 from antiphon.schemas.nodes import RECORDS, attribute, kind_of, parts_of
+from antiphon.schemas.redaction import REDACT, is_redacted
 from antiphon.schemas.shape import BARE_DECIMAL, DURATION, LEGAL_NAME, As, literal_name
 from antiphon.schemas.source import source_of
 from antiphon.schemas.store import AvroSchema, type_of
@@ -144,6 +145,8 @@ class _Classes:
         if not LEGAL_NAME.fullmatch(name) or keyword.iskeyword(name) or name.startswith("_") or hasattr(base, name):
             raise UnsupportedSchemaError(place, "a name that a pydantic field can have", repr(name), _RENAME)
         annotation = self.annotation(field["type"], record, name)
+        if is_redacted(field):
+            annotation = Annotated[annotation, REDACT]
         settings: dict[str, Any] = {**_constraints(field)}
         if "doc" in field:
             settings["description"] = field["doc"]

@@ -48,6 +48,11 @@ def is_marked(annotation: Any, metadata: Iterable[Any] = (), *, by: type = Redac
     return any(isinstance(entry, by) for entry in marks) or any(is_marked(part, by=by) for part in parts)
 
 
+def is_redacted(field: Any) -> bool:
+    """Say whether a field of a schema has the mark."""
+    return attribute(attribute(field, "antiphon"), "redact") is True
+
+
 def mask_of(schema: Any, names: Mapping[str, Any]) -> Mask | None:
     """Return what takes the marked fields out of data of *schema*; None where nothing is marked.
 
@@ -92,7 +97,7 @@ class _Masks:
 
             self._records[name] = masked
             for field in self._names.get(name, node)["fields"]:
-                mask = _hidden if _is_marked(field) else self.of(field["type"])
+                mask = _hidden if is_redacted(field) else self.of(field["type"])
                 if mask is not None:
                     fields[field["name"]] = mask
         return self._records[name]
@@ -134,11 +139,7 @@ def _as_it_is(data: Any) -> Any:
 
 
 def _has_mark(node: Any) -> bool:
-    return any(_is_marked(field) for field in attribute(node, "fields") or ())
-
-
-def _is_marked(field: Any) -> bool:
-    return attribute(attribute(field, "antiphon"), "redact") is True
+    return any(is_redacted(field) for field in attribute(node, "fields") or ())
 
 
 def _hidden(data: Any) -> Any:

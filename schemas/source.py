@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from antiphon.schemas.errors import UnsupportedSchemaError
 from antiphon.schemas.event import Event, event_type
+from antiphon.schemas.redaction import is_marked
 from antiphon.schemas.shape import (
     BARE_DECIMAL,
     NULL,
@@ -47,6 +48,7 @@ _MODULES: Mapping[str, str] = {
     "UUID": "uuid",
     "Event": "antiphon",
     "As": "antiphon.schemas.shape",
+    "REDACT": "antiphon.schemas.redaction",
     "AliasChoices": "pydantic",
     "BaseModel": "pydantic",
     "ConfigDict": "pydantic",
@@ -162,6 +164,8 @@ class _Writing:
 
     def field(self, field: Field) -> str:
         annotation = self.annotation(_none_last(field))
+        if is_marked(field.info.annotation, field.info.metadata):
+            annotation = self.redacted(annotation, field)
         settings = [f"{name}={_number_or_text(value)}" for name, value in field.constraints.items()]
         if field.info.description is not None:
             settings.append(f"description={_quoted(field.info.description)}")
@@ -180,6 +184,12 @@ class _Writing:
         return _wrapped(f"{field.name}: {annotation} = {self.use('Field')}(", settings, ")", "    ")
 
     # -- annotations
+
+    def redacted(self, annotation: str, field: Field) -> str:
+        inner = annotation
+        if annotation.startswith("Annotated[") and not isinstance(bare(field.shape), Alternatives):
+            inner = annotation.removeprefix("Annotated[").removesuffix("]")
+        return f"{self.use('Annotated')}[{inner}, {self.use('REDACT')}]"
 
     def annotation(self, shape: Shape) -> str:
         if isinstance(shape, Constrained):

@@ -19,6 +19,7 @@ from antiphon.schemas.event import Event
 from antiphon.testing.ending import Invariant, ModelEnd, broken, listed, problems
 from antiphon.testing.model import Choice, Mishap, Model, Position
 from antiphon.testing.model.choosing import OPERATOR, TOO_EARLY
+from antiphon.testing.model.position import is_due
 from antiphon.testing.outside import Outside
 from antiphon.testing.retelling import story
 from antiphon.testing.virtual import run_virtually
@@ -174,8 +175,8 @@ def given(*agents: object, outside: Sequence[object] = ()) -> Scenario:
 
 
 def _choice(model: Model, position: Position, options: Sequence[Choice], waiting: list[tuple[str, Mishap]]) -> Choice:
-    """Return the first that goes well, unless a mishap waits for that agent."""
-    first = options[0]
+    """Return the first that goes well, unless a mishap waits for that agent. That a time has come is heard before all else."""
+    first = next((one for one in options if one.lane >= 0 and is_due(position.due[one.lane].event)), options[0])
     turn = position.due[first.lane].agent if first.lane >= 0 else ""
     for place, (agent, mishap) in enumerate(waiting):
         wanted = TOO_EARLY if mishap is Mishap.LATE else Choice(first.lane, mishap)

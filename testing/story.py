@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Logged, Spent
 from antiphon.bus.heartbeat import AgentSeen, Heard, Said
 from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.envelope import Envelope
@@ -82,6 +82,7 @@ class Story:
         usage: Sequence[Spent] = (),
         confidence: float | None = None,
         version: str = "1",
+        logs: Sequence[Logged] = (),
     ) -> list[SeenEvent]:
         """*agent* is through with *event* (and, in a join, *also* with others), and says what it says."""
         started_us = _us(self.now_ms if at_ms is None else at_ms)
@@ -121,6 +122,7 @@ class Story:
             error=error,
             usage=[*usage],
             confidence=confidence,
+            logs=[*logs],
         )
         self.activity.append(Activity(agent=agent, version=version, instance=f"{agent}-1", deliveries=[handled]))
         self.now_ms = (ended_us - START_US) / 1_000

@@ -13,6 +13,9 @@ import pytest
 from cluster import KafkaCluster, NoKafkaError, start
 
 from antiphon.bus.kafka.embedded import EmbeddedBroker
+from tests.postgres import server, shared
+
+__all__ = ["server", "shared"]
 
 
 @pytest.hookimpl(tryfirst=True)

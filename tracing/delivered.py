@@ -1,11 +1,16 @@
-"""Deliveries, as activity records tell them: flat, each once, in a fixed order."""
+"""Deliveries, as activity records tell them: flat, each once, in a fixed order.
+
+An attempt is known by what it says of itself, not by where that stands: a record
+may be written twice, or copied to another cluster. A handler that really ran
+twice did so at two times, or in two workers, and what it spent was spent twice.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
 
-from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Logged, Spent
 from antiphon.bus.delivery import Outcome
 
 DONE = frozenset({Outcome.COMPLETED, Outcome.SKIPPED})
@@ -32,6 +37,7 @@ class Delivered:
     error: Failure | None = None
     usage: tuple[Spent, ...] = ()
     confidence: float | None = None
+    logs: tuple[Logged, ...] = ()
 
     @property
     def ended_us(self) -> int:
@@ -41,6 +47,11 @@ class Delivered:
     def pair(self) -> tuple[str, str]:
         """Who owed what: the event's id and the agent."""
         return (self.event_id, self.agent)
+
+    @property
+    def known_by(self) -> tuple[object, ...]:
+        """What tells one attempt from every other."""
+        return (self.event_id, self.agent, self.started_us, self.instance, self.attempt)
 
     def rank(self) -> tuple[object, ...]:
         """Return what deliveries are sorted by: time, agent, attempt, then whatever still tells two apart."""
@@ -55,13 +66,17 @@ class Delivered:
 
 def deliveries_of(correlation_id: str, activity: Iterable[Activity]) -> list[Delivered]:
     """Return the deliveries of one workflow, each once however often its record was read, in order."""
-    found = {
+    found = [
         _delivered(record, handled)
         for record in activity
         for handled in record.deliveries
         if handled.correlation_id == correlation_id
-    }
-    return sorted(found, key=Delivered.rank)
+    ]
+    found.sort(key=Delivered.rank)
+    once: dict[tuple[object, ...], Delivered] = {}
+    for delivery in found:
+        once.setdefault(delivery.known_by, delivery)
+    return [*once.values()]
 
 
 def _delivered(record: Activity, handled: Handled) -> Delivered:
@@ -80,4 +95,5 @@ def _delivered(record: Activity, handled: Handled) -> Delivered:
         error=handled.error,
         usage=tuple(handled.usage),
         confidence=handled.confidence,
+        logs=tuple(handled.logs),
     )

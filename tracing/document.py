@@ -5,6 +5,8 @@ Beyond the shape that the command line promises:
 - an event has `fails`: whether its type says that the workflow has failed;
 - `cost` has `amounts` (a list of `{"amount", "currency"}`) where calls were paid
   in several currencies; `amount` and `currency` are then null, for they cannot be added up;
+- `clocks` has the clocks that are off, by `producer` (`agent/instance`, or an event's source) and `ahead_ms`. Times are as those clocks told
+  them; `started`, `ended`, `duration_ms` and `critical_path` are as right clocks would have it. `at_right_times` puts all of it right;
 - `ended` is null while something is outstanding. `duration_ms` then counts to the last thing seen.
 """
 
@@ -12,11 +14,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from antiphon.bus.activity import Failure, Spent
-from antiphon.schemas.envelope import format_time
+import orjson
+
+from antiphon.bus.activity import Failure, Logged, Spent
+from antiphon.schemas.envelope import format_time, parse_time
+from antiphon.tracing.clocks import producer_of
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.seen import SeenEvent
 
@@ -58,11 +63,20 @@ def delivery_item(delivery: Delivered) -> dict[str, Any]:
         "error": _error(delivery.error),
         "usage": [_usage(spent) for spent in delivery.usage],
         "confidence": delivery.confidence,
+        "logs": [_logged(line) for line in delivery.logs],
     }
 
 
 def _error(error: Failure | None) -> dict[str, str] | None:
     return None if error is None else {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+def _logged(line: Logged) -> dict[str, Any]:
+    try:
+        fields: Any = orjson.loads(line.fields or "{}")
+    except orjson.JSONDecodeError:
+        fields = {"fields": line.fields}
+    return {"time": format_time(line.time_us), "level": line.level, "message": line.message, "fields": fields}
 
 
 def _usage(spent: Spent) -> dict[str, Any]:
@@ -90,3 +104,27 @@ def total(calls: Iterable[Spent]) -> dict[str, Any]:
 def milliseconds(us: int) -> float:
     """Return microseconds as the document writes durations."""
     return round(us / 1_000, 3)
+
+
+def at_right_times(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a workflow document with the times that right clocks would have told, for whoever draws it."""
+    ahead = {clock["producer"]: round(clock["ahead_ms"] * 1_000) for clock in document.get("clocks", ())}
+    if not ahead:
+        return document
+    told_by: dict[str, str] = {}
+    for delivery in document["deliveries"]:
+        worker = producer_of(delivery["agent"], delivery["instance"])
+        told_by.update((id, worker) for id in delivery["emitted"] if id not in told_by)
+    events = [
+        {**event, "time": _righted(event["time"], ahead.get(told_by.get(event["id"], event["source"]), 0))}
+        for event in document["events"]
+    ]
+    deliveries = [
+        {**one, "started": _righted(one["started"], ahead.get(producer_of(one["agent"], one["instance"]), 0))}
+        for one in document["deliveries"]
+    ]
+    return {**document, "events": events, "deliveries": deliveries}
+
+
+def _righted(time: str, ahead_us: int) -> str:
+    return format_time(parse_time(time) - ahead_us)

@@ -27,6 +27,7 @@ def oddities(
         yield from _about_causes(event, events, graph)
         yield from _about_itself(event)
         yield from _about_declaration(event, mesh, versions.get(id))
+    yield from _about_deliveries(events, deliveries)
     named = {id for gone in graph.missing.values() for id in gone}
     for id in sorted(ghosts.keys() - named):
         yield TraceWarning(
@@ -48,6 +49,23 @@ def _about_causes(event: SeenEvent, events: Mapping[str, SeenEvent], graph: Grap
                 event.id,
                 f"{type} from {event.envelope.source} is {early_us / 1_000:.3f} ms earlier than its cause "
                 f"{events[cause].envelope.type} from {events[cause].envelope.source}: their clocks differ",
+            )
+
+
+def _about_deliveries(events: Mapping[str, SeenEvent], deliveries: Sequence[Delivered]) -> Iterator[TraceWarning]:
+    """Yield where an agent began with an event before it was made, unless what it then said tells of that."""
+    for delivery in deliveries:
+        event = events.get(delivery.event_id)
+        if event is None:
+            continue
+        made_us = event.envelope.time_us
+        said = (events[emitted.id] for emitted in delivery.emitted if emitted.id in events)
+        if delivery.started_us < made_us and not any(one.envelope.time_us < made_us for one in said):
+            yield TraceWarning(
+                Kind.CLOCK_SKEW,
+                event.id,
+                f"{delivery.agent} on {delivery.instance} began with {event.envelope.type} "
+                f"{(made_us - delivery.started_us) / 1_000:.3f} ms before {event.envelope.source} made it: their clocks differ",
             )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from antiphon.schemas.envelope import parse_time
+from antiphon.tracing.document import at_right_times
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -20,7 +21,8 @@ _SHOWN = ("event_id", "version", "instance", "attempt", "outcome", "queue_ms", "
 
 
 def perfetto(document: Json) -> dict[str, Any]:
-    """Return the trace of *document*; times are microseconds since 1970, as in the document."""
+    """Return the trace of *document*; times are microseconds since 1970, as right clocks would have them."""
+    document = at_right_times(document)
     tracks, names = _tracks(document["deliveries"])
     return {
         "displayTimeUnit": "ms",

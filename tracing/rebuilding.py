@@ -7,19 +7,38 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from antiphon.tracing.index.database import Sqlite, held
+from antiphon.tracing.index.address import Place
+from antiphon.tracing.index.database import Database, Sqlite, held
 from antiphon.tracing.index.errors import IndexDamagedError, IndexVersionError
 
 _BESIDE = ("-wal", "-shm")
 
 
 @contextlib.contextmanager
-def rebuilding(path: Path) -> Generator[Sqlite]:
-    """Give a database to fill; when the block ends without an error, it takes the place of *path*.
+def rebuilding(place: Place) -> Generator[Database]:
+    """Give a database to fill; when the block ends without an error, it takes the place of the one at *place*.
 
-    What a block that was ended half-way has left is taken up again. Raises
-    `IndexBusyError` where a tracer writes to *path*.
+    What a block that was ended half-way has left is taken up again, where it is a
+    file. Raises `IndexBusyError` where a tracer writes to the one at *place*.
     """
+    with _file(place) if isinstance(place, Path) else _schema(place) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def _schema(address: str) -> Generator[Database]:
+    from antiphon.tracing.index.postgres import Postgres  # noqa: PLC0415 - an extra
+
+    database = Postgres(address, writes=True, anew=True)
+    try:
+        yield database
+        database.replace()
+    finally:
+        database.close()
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Generator[Database]:
     new = path.with_name(path.name + ".new")
     with held(path):
         database = _taken_up(new)

@@ -13,6 +13,7 @@ from antiphon.schemas.envelope import Envelope
 AGENT_SOURCE = "/agents/"
 """What `ce_source` begins with where an agent said it; the agent's name follows."""
 UNDO_REQUESTED = UndoRequested.__event__.type
+_OURS = "antiphon."
 _REDRIVE_TOPIC = ".redrive"
 
 Content: TypeAlias = tuple[object, ...]
@@ -62,3 +63,8 @@ class SeenEvent:
         envelope = self.envelope
         data = orjson.dumps(self.data, option=orjson.OPT_SORT_KEYS)
         return (envelope.type, envelope.source, envelope.parent_id, envelope.causes, envelope.key, self.topic, data)
+
+
+def is_ours(type: str) -> bool:
+    """Say whether events of *type* are what the mesh itself says: the only ones whose data is more than data to it."""
+    return type.startswith(_OURS)

@@ -1,8 +1,9 @@
 """The tracer: reads a mesh's topics into an index, and keeps it up to date.
 
-It belongs to no consumer group. How far it has read stands in the index, and
+It moves no consumer group's offsets. How far it has read stands in the index, and
 changes in one transaction with what was read: after a crash it goes on where
-the index ends, and what it reads twice changes nothing.
+the index ends, and what it reads twice changes nothing. Where several share an
+index, a group deals the partitions out among them, and does no more.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import RegistryError, SchemaError, UnknownSchemaError
 from antiphon.schemas.store import AvroSchema, Reference
-from antiphon.tracing.index.errors import IndexBusyError, IndexFileError, IndexFullError
+from antiphon.tracing.index.errors import IndexAwayError, IndexBusyError, IndexFileError, IndexFullError
 from antiphon.tracing.index.index import AS_OF, BEHIND, CLUSTER
 from antiphon.tracing.index.rows import Reader, Rows, Source, prefix_of
 from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.records import event_topics
+from antiphon.tracing.sharing import Share
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ class Tracer:
     *kept* is neither read nor kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all from *keeping* on have a default
         self,
         bus: Bus,
         names: Names,
@@ -106,8 +108,12 @@ class Tracer:
         since_ms: int | None = None,
         cluster: str = "",
         listener: Listener | None = None,
+        share: Share | None = None,
     ) -> None:
-        """*since_ms*: what is older is not read; by default what would not be kept. *cluster* is noted in the index."""
+        """*since_ms*: what is older is not read; by default what would not be kept. *cluster* is noted in the index.
+
+        *share*: which partitions are for this one to read; None: all.
+        """
         self.counts = Counts()
         self._bus = bus
         self._names = names
@@ -118,6 +124,7 @@ class Tracer:
         self._since_ms = since_ms
         self._cluster = cluster
         self._listener = listener
+        self._share = share
         self._sources: dict[str, Source] = {}
         """By the topic's name on the cluster."""
         self._next: dict[TopicPartition, int] = {}
@@ -175,7 +182,7 @@ class Tracer:
         if not self._next:
             await asyncio.sleep(_LOOK_S)
             return
-        looked_at = time.monotonic()
+        looked_at, turns = time.monotonic(), self._turns
         async with contextlib.aclosing(self._bus.read_batches(dict(self._next))) as batches:
             coming = asyncio.ensure_future(anext(batches))
             try:
@@ -191,13 +198,17 @@ class Tracer:
                         return
                     if time.monotonic() - looked_at >= _LOOK_S:
                         self._tend()
-                        if await self._look():
+                        if await self._look() or self._turns != turns:
                             return
                         looked_at = time.monotonic()
             finally:
                 coming.cancel()
                 with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
                     await coming
+
+    @property
+    def _turns(self) -> int:
+        return 0 if self._share is None else self._share.turns
 
     async def _is_behind(self) -> bool:
         """Nothing came for a while: see whether that is all, or marks of transactions stand behind what was read."""
@@ -209,9 +220,14 @@ class Tracer:
 
     async def _look(self) -> bool:
         """See which topics there are to read; say whether there are others than before."""
+        if self._share is not None:
+            await self._share.join()
+            self._next = {place: next for place, next in self._next.items() if self._share.has(place.partition)}
         wanted = {self._names.topic(topic) for topic in self._topics()}
         asked_us = now_us()
         bounds = await self._bus.bounds(wanted)
+        if self._share is not None:
+            bounds = {place: ends for place, ends in bounds.items() if self._share.has(place.partition)}
         if self._is_told():
             agents = self._names.topic(AGENTS)
             self._told_us, self._told = asked_us, {at: end for at, (_, end) in bounds.items() if at.topic == agents}
@@ -365,7 +381,7 @@ class Tracer:
 
     def _note(self, behind: int) -> None:
         self.counts.behind, self.counts.as_of_us = behind, now_us()
-        with contextlib.suppress(IndexBusyError, IndexFullError):
+        with contextlib.suppress(IndexBusyError, IndexFullError, IndexAwayError):
             self._writer.note_all({AS_OF: str(self.counts.as_of_us), BEHIND: str(behind), CLUSTER: self._cluster})
 
     # -- going on -----------------------------------------------------------
@@ -376,7 +392,7 @@ class Tracer:
         while True:
             try:
                 return act() or 0
-            except (IndexFullError, IndexBusyError) as error:
+            except (IndexFullError, IndexBusyError, IndexAwayError) as error:
                 self.counts.waits += 1
                 log.error("the index takes nothing; nothing is lost, and nothing is read until it does", exc_info=error)
                 if isinstance(error, IndexFullError):
@@ -387,7 +403,7 @@ class Tracer:
     def _make_room(self) -> None:
         if self._keeping.most_bytes is None:
             return
-        with contextlib.suppress(IndexFullError, IndexBusyError):
+        with contextlib.suppress(IndexFullError, IndexBusyError, IndexAwayError):
             self.counts.forgotten += self._writer.forget(most_bytes=self._keeping.most_bytes * 9 // 10)
 
     async def _persist(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -396,6 +412,9 @@ class Tracer:
         while True:
             try:
                 await act()
+            except (IndexBusyError, IndexFullError, IndexAwayError) as error:
+                self.counts.waits += 1
+                log.error("the index takes nothing; nothing is lost, and nothing is read until it does", exc_info=error)
             except IndexFileError:
                 raise
             except (BusError, RegistryError) as error:

@@ -20,7 +20,7 @@ class Kind(StrEnum):
     UNDECLARED_EVENT = "UNDECLARED_EVENT"
     """An agent emitted a type that it does not declare."""
     CLOCK_SKEW = "CLOCK_SKEW"
-    """An event is earlier than its cause."""
+    """An event is earlier than its cause, or was handled before it was made."""
     LATE = "LATE"
     """An event was made after its deadline."""
     UNDECODABLE = "UNDECODABLE"

@@ -15,6 +15,7 @@ from antiphon.bus.activity import Activity
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import format_time
+from antiphon.tracing.clocks import NO_GAPS, Clock, Gaps, righted
 from antiphon.tracing.critical_path import critical_path, undo_events
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered, deliveries_of
 from antiphon.tracing.document import delivery_item, event_item, milliseconds, total
@@ -47,6 +48,10 @@ class Workflow:
     warnings: tuple[TraceWarning, ...]
     missing: frozenset[str]
     """Ids that are named and were not seen."""
+    clocks: tuple[Clock, ...] = ()
+    """Clocks that are off, of those that told times in it. Times are as they were told; what follows from them is not."""
+    extent: tuple[int | None, int | None] = (None, None)
+    """When the first thing and the last thing seen happened."""
 
     @property
     def ended(self) -> bool:
@@ -78,7 +83,7 @@ class Workflow:
 
     def document(self) -> dict[str, Any]:
         """Return the workflow document, its keys in the promised order."""
-        begun_us, last_us = self.span()
+        begun_us, last_us = self.extent
         return {
             "correlation_id": self.correlation_id,
             "type": self.type,
@@ -95,14 +100,8 @@ class Workflow:
                 {"kind": warning.kind.value, "event_id": warning.event_id, "message": warning.message}
                 for warning in self.warnings
             ],
+            "clocks": [{"producer": clock.producer, "ahead_ms": milliseconds(clock.ahead_us)} for clock in self.clocks],
         }
-
-    def span(self) -> tuple[int | None, int | None]:
-        """Return when the first thing and the last thing seen happened."""
-        times = [event.envelope.time_us for event in self.events]
-        begun = [*times, *(delivery.started_us for delivery in self.deliveries if not times)]
-        ended = [*times, *(delivery.ended_us for delivery in self.deliveries)]
-        return min(begun, default=None), max(ended, default=None)
 
     @property
     def type(self) -> str | None:
@@ -136,16 +135,27 @@ def stitch(
 
 
 def weave(
-    correlation_id: str, events: Iterable[SeenEvent], deliveries: Sequence[Delivered], mesh: Subscriptions
+    correlation_id: str,
+    events: Iterable[SeenEvent],
+    deliveries: Sequence[Delivered],
+    mesh: Subscriptions,
+    *,
+    known: Gaps = NO_GAPS,
 ) -> Workflow:
-    """Stitch one workflow of which *events* and *deliveries* are all, each delivery once and in the order of `rank`."""
+    """Stitch one workflow of which *events* and *deliveries* are all, each delivery once and in the order of `rank`.
+
+    *known*: what else is known of how its producers' clocks differ.
+    """
     sightings = _sightings(events)
-    seen = {id: places[0] for id, places in sightings.items()}
-    graph = arrange(seen)
+    told = {id: places[0] for id, places in sightings.items()}
+    graph = arrange(told)
+    clocks, seen, handled = righted(told, graph.parents, deliveries, known)
+    if clocks:
+        graph = arrange(seen)
     ordered = [seen[id] for id in graph.order]
     ghosts = _ghosts(seen, deliveries)
     undone = undo_events(graph, seen)
-    due = obligations(ordered, deliveries, mesh, ghosts=ghosts, undo_events=undone)
+    due = obligations(ordered, handled, mesh, ghosts=ghosts, undo_events=undone)
     missing = frozenset(ghosts).union(*graph.missing.values())
     facts = Facts(
         outstanding=bool(due.outstanding),
@@ -158,16 +168,25 @@ def weave(
     return Workflow(
         correlation_id=correlation_id,
         state=decide(facts),
-        events=tuple(ordered),
+        events=tuple(told[id] for id in graph.order),
         deliveries=tuple(deliveries),
         outstanding=due.outstanding,
         failures=due.failures,
         undoing=due.undoing,
         failing_types=_failing_types(ordered, deliveries, mesh.fails),
-        critical_path=critical_path(seen, graph, deliveries, leaving_out=undone),
-        warnings=_by_event(graph, [*conflicts(sightings), *oddities(seen, graph, deliveries, mesh, ghosts=ghosts)]),
+        critical_path=critical_path(seen, graph, handled, leaving_out=undone),
+        warnings=_by_event(graph, [*conflicts(sightings), *oddities(told, graph, deliveries, mesh, ghosts=ghosts)]),
         missing=missing,
+        clocks=clocks,
+        extent=_extent(ordered, handled),
     )
+
+
+def _extent(events: Sequence[SeenEvent], deliveries: Sequence[Delivered]) -> tuple[int | None, int | None]:
+    times = [event.envelope.time_us for event in events]
+    begun = [*times, *(delivery.started_us for delivery in deliveries if not times)]
+    ended = [*times, *(delivery.ended_us for delivery in deliveries)]
+    return min(begun, default=None), max(ended, default=None)
 
 
 def _only(found: Sequence[str], given: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ _EMBEDDED = "MkU3OEVBNTctOEUyRi00"
 # What a broker says that has no ids for topics: sixteen zero bytes.
 _NO_ID = "A" * 22
 _ANSWER_S = 15.0
+_API = re.compile(r"ApiKey (\w+) \(\d+\) Versions \d+\.\.(\d+)")
 # When to see first whether a broker has said why it lets nobody in.
 _LOOK_S = 0.5
 _LEADERS_S = 15.0
@@ -95,6 +97,11 @@ class Administration:
         if self._config.group_protocol is not None or not self._features.heard:
             return self._config.group_protocol
         return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
+
+    @property
+    def apis(self) -> dict[str, int]:
+        """The requests that brokers take, each with its highest version; empty as long as none has said."""
+        return dict(self._features.apis)
 
     def note_classic(self) -> None:
         """Note that the brokers have KIP-848's protocol switched off, though they know it."""
@@ -313,6 +320,7 @@ class _Features(logging.Filter):
         super().__init__()
         self.heard = False
         self.server_side = False
+        self.apis: dict[str, int] = {}
         self.trouble: KafkaError | None = None
         # Its own logger, so that what brokers can do is heard whatever level anybody has set; nothing of it is shown.
         self.logger = logging.Logger(library.name + ".admin", logging.DEBUG)  # noqa: LOG001 - outside the tree on purpose
@@ -324,6 +332,7 @@ class _Features(logging.Filter):
         text = record.getMessage()
         self.heard = self.heard or "ApiKey " in text
         self.server_side = self.server_side or "ApiKey ConsumerGroupHeartbeat " in text
+        self.apis |= {name: int(most) for name, most in _API.findall(text)}
         return False
 
     def on_error(self, error: KafkaError) -> None:

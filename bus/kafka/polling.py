@@ -27,6 +27,7 @@ from antiphon.bus.kafka.handshake import NOT_LET_IN
 from antiphon.bus.kafka.holdings import Holdings
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.jumps import Jumps
+from antiphon.bus.kafka.lasting import Lasting
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
@@ -81,6 +82,7 @@ class Polling(threading.Thread):
         self._client: GroupClient
         self._jumps: Jumps
         self._absence = Absence(config, membership)
+        self._unknown = Lasting()
         self._say_again: dict[TopicPartition, float] = {}
         """When to say once more that what stands next cannot be read."""
         self._most = min(_CAUTIOUS, config.batch)
@@ -341,8 +343,14 @@ class Polling(threading.Thread):
             error = error_of(exception)
             if error.code() in REFUSED:
                 raise
-            log.info("committed offsets are not known yet", extra={"reason": error.str()})
+            level, since_s = self._unknown.still(time.monotonic())
+            log.log(
+                level,
+                "committed offsets are not known yet",
+                extra={"group": self._membership.group, "reason": error.str(), "since_s": round(since_s, 1)},
+            )
             return
+        self._unknown.over()
         known = {
             TopicPartition(answer.topic, answer.partition): Committed(answer.offset, answer.metadata or "")
             if answer.offset >= 0

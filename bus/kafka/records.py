@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Producer
 from confluent_kafka import TopicPartition as Offset
 
 from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition
@@ -13,6 +13,7 @@ from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition
 
 def record_of(message: Any) -> Record:
     """Say a client's message as a record; one that carries an error is none."""
+    kind, timestamp_ms = message.timestamp()
     # The client's types say that everything of a message may be missing: in a record nothing is.
     return Record(
         message.topic(),
@@ -21,7 +22,9 @@ def record_of(message: Any) -> Record:
         message.key(),
         message.value(),
         message.headers() or [],
-        message.timestamp()[1],
+        timestamp_ms,
+        0,
+        kind == TIMESTAMP_LOG_APPEND_TIME,
     )
 
 

@@ -19,6 +19,7 @@ from antiphon.agents import garbage
 from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
+from antiphon.bus.kept_log import LogKeeping
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.pressure import Bounds
 from antiphon.bus.settings import Settings, load
@@ -108,6 +109,8 @@ def run(  # noqa: PLR0913 - an option each
     settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
     tags = {"instance": settings.instance} if supervisor is not None and settings.instance else {}
     logs.configure(verbose=given().verbose, **tags)
+    if settings.activity_logs:
+        logging.getLogger().addHandler(LogKeeping(logging.INFO))
     if settings.processes > 1:
         raise typer.Exit(asyncio.run(supervise_all(sys.argv[1:], settings, settings.instance or new_instance())))
     named = [*targets, COORDINATOR] if with_coordinator else targets
@@ -182,6 +185,7 @@ def _bounds(settings: Settings) -> Bounds:
         most_pending_bytes=settings.pending_bytes,
         most_in_hand=settings.in_hand,
         most_in_hand_bytes=settings.in_hand_bytes,
+        activity_logs=settings.activity_logs,
     )
 
 

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,11 +23,14 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import clock, moment_ms, seconds
 from antiphon.schemas.envelope import format_time
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.document import milliseconds
+from antiphon.tracing.index.address import masked
+from antiphon.tracing.index.address import opened as opened_index
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Exports
+from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.rebuilding import rebuilding
+from antiphon.tracing.sharing import Share
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.tracer import Counts, Keeping, Listener, Tracer
 
@@ -130,13 +134,13 @@ def status(*, index: Place = None) -> None:
     Example:
       antiphon tracer status
     """
-    path = place_of(settings_with(index))
-    with Index.opened(path) as found:
-        extent, states = found.extent(), found.states()
+    place = place_of(settings_with(index))
+    with Index.opened(place) as found:
+        extent, states, clocks = found.extent(), found.states(), found.clocks()
     if given().json:
         output.document(
             {
-                "index": str(path),
+                "index": masked(place),
                 "as_of": None if extent.as_of_us is None else format_time(extent.as_of_us),
                 "behind": extent.behind,
                 "cluster": extent.cluster,
@@ -146,12 +150,13 @@ def status(*, index: Place = None) -> None:
                 "deliveries": extent.deliveries,
                 "left": extent.left,
                 "bytes": extent.bytes,
+                "clocks": [{"producer": clock.producer, "ahead_ms": milliseconds(clock.ahead_us)} for clock in clocks],
             }
         )
         return
     counted = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     rows = [
-        ("index", str(path)),
+        ("index", masked(place)),
         ("of", extent.cluster or "?"),
         ("as of", "never" if extent.as_of_us is None else clock(extent.as_of_us)),
         ("behind", "?" if extent.behind is None else f"{extent.behind:,} offsets"),
@@ -160,6 +165,8 @@ def status(*, index: Place = None) -> None:
         ("deliveries", f"{extent.deliveries:,}"),
         ("size", f"{extent.bytes / (1 << 20):,.1f} MiB"),
     ]
+    off = ", ".join(f"{one.producer} {one.ahead_us / 1_000_000:+.3f} s" for one in clocks)
+    rows.append(("clocks off", off or "none that shows"))
     for line in output.columns([[output.inert(cell) for cell in row] for row in rows]):
         output.result(line)
     if extent.left:
@@ -187,9 +194,19 @@ def size(text: str, *, option: str) -> int:
 
 @contextlib.asynccontextmanager
 async def _tracer(
-    settings: Settings, writer: Writer, keeping: Keeping, since_ms: int | None = None, listener: Listener | None = None
+    settings: Settings,
+    writer: Writer,
+    keeping: Keeping,
+    since_ms: int | None = None,
+    *,
+    shared: bool = False,
+    listener: Listener | None = None,
 ) -> AsyncGenerator[Tracer]:
-    async with opened() as cluster:
+    async with opened() as cluster, contextlib.AsyncExitStack() as leaving:
+        share = None
+        if shared:
+            share = Share(cluster.bus, cluster.names, index=writer.identity(), instance=settings.instance)
+            leaving.push_async_callback(share.leave)
         yield Tracer(
             cluster.bus,
             cluster.names,
@@ -199,13 +216,18 @@ async def _tracer(
             keeping=keeping,
             since_ms=since_ms,
             cluster=settings.bootstrap_servers,
+            share=share,
             listener=listener,
         )
 
 
 async def _run(settings: Settings, keeping: Keeping, target: exports.Target | None, what: Exports) -> None:
-    path = place_of(settings)
-    database = Sqlite(path, writes=True)
+    place = place_of(settings)
+    if keeping.most_bytes is not None and not isinstance(place, Path):
+        raise UsageError(
+            "expected --max-size with a file alone: what a database takes is its own business", "try: --keep 30d"
+        )
+    database = opened_index(place, writes=True)
     try:
         writer, counts = Writer(database), Counts()
         async with contextlib.AsyncExitStack() as beside:
@@ -215,22 +237,26 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                     exports.exporting(
                         target,
                         what,
-                        index=path,
+                        index=_file(place),
                         names=settings.names,
                         numbers=writer.numbers,
                         database=database,
                         heard=lambda: counts.heard_us if counts.as_of_us else 0,
                     )
                 )
-            tracer = await beside.enter_async_context(_tracer(settings, writer, keeping, listener=exporting))
+            tracer = await beside.enter_async_context(
+                _tracer(settings, writer, keeping, shared=database.shared, listener=exporting)
+            )
             counts = tracer.counts
             if settings.metrics_port:
                 from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
 
                 host, port = settings.metrics_host, settings.metrics_port
                 exported = None if exporting is None else exporting.exporter.counts
-                await beside.enter_async_context(Watching(tracer.counts, path, host=host, port=port, exported=exported))
-            log.info("reading", extra={"index": str(path), "broker": settings.bootstrap_servers})
+                await beside.enter_async_context(
+                    Watching(tracer.counts, place, host=host, port=port, exported=exported)
+                )
+            log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
             garbage.settle()
             running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
@@ -241,6 +267,16 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
             log.info("stopped", extra={"events": tracer.counts.events})
     finally:
         database.close()
+
+
+def _file(place: Path | str) -> Path:
+    """Return the file of an index beside which an exporter keeps what it has sent."""
+    if not isinstance(place, Path):
+        raise UsageError(
+            "expected --otlp with an index in a file: beside that stands what was sent already",
+            "try: antiphon tracer run --index workflows.sqlite --otlp URL, one more tracer that exports alone",
+        )
+    return place
 
 
 async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
@@ -257,11 +293,21 @@ async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) 
         await asyncio.wait(tasks)
 
 
+@contextlib.contextmanager
+def _noting(place: Path | str) -> Generator[Listener | None]:
+    """Note for an exporter what a rebuild reads, where one stands beside the index."""
+    if not isinstance(place, Path):
+        yield None
+        return
+    with exports.noting(place) as listener:
+        yield listener
+
+
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
-    path = place_of(settings)
-    with rebuilding(path) as database:
-        async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
+    place = place_of(settings)
+    with rebuilding(place) as database, _noting(place) as listener:
+        async with _tracer(settings, Writer(database), keeping, since_ms, listener=listener) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)
     counts = tracer.counts
-    output.result(f"{path}: {counts.events:,} events, {counts.deliveries:,} deliveries read")
+    output.result(f"{masked(place)}: {counts.events:,} events, {counts.deliveries:,} deliveries read")

@@ -12,7 +12,7 @@ from antiphon.agents.agent import Agent
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
 from antiphon.cli.errors import CommandError, UsageError, did_you_mean
-from antiphon.cli.loading import load, module_of
+from antiphon.cli.loading import agents_in, load, module_of
 from antiphon.replay.candidates import Wanted
 from antiphon.replay.compare import Judge
 
@@ -66,7 +66,7 @@ def _agents_here() -> list[Agent]:
             continue
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                found += [agent for agent in load(path.name).agents if isinstance(agent, Agent)]
+                found += [agent for agent in agents_in(module_of(path.name)) if isinstance(agent, Agent)]
         except CommandError as error:
             output.remark(f"{path.name} was not looked into: {error.problem}")
     return found

@@ -10,7 +10,7 @@ from antiphon.cli import output
 from antiphon.cli.options import given
 from antiphon.replay.diff import BundleDiff
 from antiphon.replay.live import Again, Republished
-from antiphon.replay.recording import Handling, Recording
+from antiphon.replay.recording import Handling, Recording, states_before, unknown_states
 from antiphon.replay.report import Report, lines
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.document import total
@@ -22,6 +22,7 @@ def planned(recording: Recording, chosen: Sequence[Handling]) -> dict[str, Any]:
     """Return the plan as JSON says it, its keys in the promised order."""
     started = [handling.entry.started_us for handling in chosen]
     gone = {handling.pair for handling in recording.gone()}
+    unknown, known_from_us = unknown_states(chosen, states_before(recording.handlings, recording.changes))
     return {
         "handlings": len(chosen),
         "workflows": len({handling.entry.correlation_id for handling in chosen}),
@@ -32,6 +33,8 @@ def planned(recording: Recording, chosen: Sequence[Handling]) -> dict[str, Any]:
         "cost": total(spent for handling in chosen for spent in handling.entry.usage),
         "effects": sum(len(handling.entry.effects) for handling in chosen),
         "gone": [{"event_id": one.entry.event_id, "agent": one.agent} for one in chosen if one.pair in gone],
+        "state_unknown": unknown,
+        "state_known_from": None if known_from_us is None else format_time(known_from_us),
     }
 
 
@@ -64,6 +67,10 @@ def show_plan(document: Mapping[str, Any]) -> None:
     if document["gone"]:
         left = document["handlings"] - len(document["gone"])
         output.remark(f"what is there can be run: {output.counted(left, 'handling')}")
+    if document["state_unknown"]:
+        since = document["state_known_from"]
+        known = f"; it is from {since} on: --since {since}" if since else ""
+        output.remark(f"of {document['state_unknown']} the state before them is not recorded any more{known}")
     if document["effects"]:
         output.remark(f"{document['effects']} side effects have a record")
 
@@ -186,7 +193,8 @@ def _cost(cost: Mapping[str, Any], what: str) -> None:
 def _summary(document: Mapping[str, Any]) -> None:
     if document["state_unknown"]:
         output.remark(
-            f"of {document['state_unknown']} the state before them is not recorded any more; they ran on what came before them here"
+            f"of {document['state_unknown']} the state before them is not recorded any more; they ran on what came before "
+            "them here. antiphon replay plan says from when on it is"
         )
     output.result(f"{_of(document)}: {document['same']} the same, {document['different']} different")
     for name, unit in (("latency_ms", " ms"), ("confidence", "")):

@@ -14,11 +14,13 @@ import pytest
 # Before they are imported: their assertions shall say what they compared.
 pytest.register_assert_rewrite(
     "antiphon.testing.conformance.groups",
+    "antiphon.testing.conformance.index",
     "antiphon.testing.conformance.topics",
     "antiphon.testing.conformance.transactions",
 )
 
 from antiphon.testing.conformance.groups import GroupPromises  # noqa: E402 - see above
+from antiphon.testing.conformance.index import IndexSuite  # noqa: E402 - see above
 from antiphon.testing.conformance.topics import TopicPromises  # noqa: E402 - see above
 from antiphon.testing.conformance.transactions import TransactionPromises  # noqa: E402 - see above
 
@@ -27,4 +29,4 @@ class BusSuite(TopicPromises, GroupPromises, TransactionPromises):
     """Everything `antiphon.bus.port` promises. Override the fixture `bus`."""
 
 
-__all__ = ["BusSuite"]
+__all__ = ["BusSuite", "IndexSuite"]

@@ -43,7 +43,7 @@ class Due:
     def lane(self) -> tuple[str, str, str]:
         """What is handled one after the other: an agent takes the events of one topic and key in their order."""
         envelope, topic = envelope_of(self.event), self.event.__event__.topic
-        if isinstance(self.event, SagaTold) and self.event.what is Told.DUE:
+        if is_due(self.event):
             # The saga's own; whether it or the coordinator comes first to their topic is anybody's guess.
             topic = f"{topic} by itself"
         key = "" if self.agent == COORDINATOR else envelope.key or envelope.correlation_id
@@ -178,6 +178,11 @@ class Position:
         """Say whether a run of *saga* has named a time that is still to come."""
         value = self.states.get((saga, WORKFLOW))
         return value is not None and bool(conducting(value)[1])
+
+
+def is_due(event: Event) -> bool:
+    """Say whether a saga tells itself by *event* that a time has come."""
+    return isinstance(event, SagaTold) and event.what is Told.DUE
 
 
 def parents_of(event: Event) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from antiphon.bus.delivery import Outcome
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
-from antiphon.bus.verdict import SagaFailed, SagaTold, Told
+from antiphon.bus.verdict import SagaFailed, SagaTold
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.schemas.envelope import Envelope
@@ -27,7 +27,8 @@ from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.testing.chaos import SimulatedError
 from antiphon.testing.model.choosing import OPERATOR, TIME, TOO_EARLY, Choice, Mishap
 from antiphon.testing.model.crew import Crew, Ran
-from antiphon.testing.model.position import WORKFLOW, Attempt, Due, Known, Position, Step, by_lane, parents_of
+from antiphon.testing.model.keeping import changed, crashed, with_value
+from antiphon.testing.model.position import WORKFLOW, Due, Known, Position, Step, by_lane, is_due, parents_of
 from antiphon.testing.model.telling import entry_of, sentence
 from antiphon.testing.model.undoing import asked, is_judged, undone
 from antiphon.testing.outside import Outside
@@ -179,7 +180,7 @@ class Model:
             )
             left = dataclasses.replace(left, problem=problem)
         if choice.mishap is Mishap.CRASH:
-            return _crashed(left, due, number, ran)
+            return crashed(left, due, number, ran)
         outcome = Outcome.COMPLETED if ran.error is None else Outcome.DEAD_LETTERED
         return self._ended(left, due, choice, number, ran, outcome)
 
@@ -198,10 +199,10 @@ class Model:
         if entry is not None:
             pending = by_lane((*pending, Due(COORDINATOR, entry)))
         after = dataclasses.replace(
-            _changed(position, due.agent, ran),
+            changed(position, due.agent, ran),
             due=pending,
             events=events,
-            remembered=_with(position.remembered, (due.agent, envelope.id), None),
+            remembered=with_value(position.remembered, (due.agent, envelope.id), None),
             failed=failed,
             history=Step(position.history, number, sentence(due, choice.mishap, ran, outcome), entry, ran.emitted),
         )
@@ -215,7 +216,7 @@ class Model:
             now_us = max(position.now_us, position.alarms[saga] or 0)
             position = dataclasses.replace(position, now_us=now_us, alarms={**position.alarms, saga: None})
             ran = await self.crew.call(position, due)
-            position = _changed(position, saga, ran)
+            position = changed(position, saga, ran)
             saga = self.next_woken(position)
         assert due is not None  # noqa: S101 - or there was no such choice
         events, pending = self._put(position, ran.emitted, by=due.agent)
@@ -285,36 +286,11 @@ def _hears(position: Position, saga: str) -> bool:
     return any(
         due.agent == saga
         and not isinstance(due.event, UndoRequested)
-        and not (isinstance(due.event, SagaTold) and due.event.what is not Told.DUE)
+        and (is_due(due.event) or not isinstance(due.event, SagaTold))
         for due in position.due
     )
-
-
-def _crashed(position: Position, due: Due, number: int, ran: Ran) -> Position:
-    thrown = dataclasses.replace(due, thrown=Attempt(ran.found, ran.answer))
-    step = Step(position.history, number, sentence(due, Mishap.CRASH), None, ())
-    kept = _with(position.remembered, (due.agent, envelope_of(due.event).id), ran.remembered or None)
-    return dataclasses.replace(position, due=by_lane((thrown, *position.due)), remembered=kept, history=step)
-
-
-def _changed(position: Position, agent: str, ran: Ran) -> Position:
-    """Keep what a handler changed, and when it wants to be called again."""
-    states, alarms = position.states, position.alarms
-    for key, value in ran.changed.items():
-        states = _with(states, (agent, key), value)
-    if agent in alarms and ran.woken_us is not None:
-        alarms = {**alarms, agent: min(ran.woken_us, alarms[agent] or ran.woken_us)}
-    return dataclasses.replace(position, states=states, alarms=alarms)
 
 
 def _from_outside(event: Event, id: str) -> Event:
     envelope = Envelope.root(event.__event__.type, source="/apps/test", id=id, correlation_id=WORKFLOW)
     return event.sealed(dataclasses.replace(envelope, time_us=START_US, key=key_of(event)))
-
-
-def _with(
-    mapping: Mapping[tuple[str, str], bytes], key: tuple[str, str], value: bytes | None
-) -> Mapping[tuple[str, str], bytes]:
-    if value is None:
-        return mapping if key not in mapping else {at: kept for at, kept in mapping.items() if at != key}
-    return {**mapping, key: value}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.bus import entry
-from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Spent
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled, Logged, Spent
 from antiphon.bus.delivery import Usage
 from antiphon.schemas import binary
 from antiphon.schemas.avro import schema_of
@@ -50,6 +50,7 @@ handled = st.builds(
     deadline_us=st.none() | longs,
     effects=st.dictionaries(texts, st.binary(max_size=20), max_size=3),
     changed=st.booleans(),
+    logs=st.lists(st.builds(Logged, time_us=longs, level=texts, message=texts, fields=texts), max_size=3),
 )
 SCHEMA, _ = binary.parse(schema_of(Activity))
 
@@ -68,6 +69,7 @@ def written(delivery: Handled) -> bytes:
         )
         for call in delivery.usage
     ]
+    fields["logs"] = [entry.logged(line.time_us, line.level, line.message, line.fields) for line in delivery.logs]
     if delivery.error is not None:
         fields["error"] = entry.failure(delivery.error.type, delivery.error.message, delivery.error.traceback)
     return entry.handled(**fields)

@@ -92,10 +92,11 @@ def test_at_least_once_has_no_transactions() -> None:
 
 
 def test_a_registry_keeps_the_schemas() -> None:
-    """Then their topic is neither read nor written; that it is there is seen."""
+    """Those of values; on their topic agents still tell with which they read and write."""
     rights = rights_of(role_of(seats.consumer()), Names(), creates=False, registry=True)
     assert [str(right) for right in rights if right.name == "antiphon.schemas"] == [
-        "Describe on topic 'antiphon.schemas'"
+        "Read on topic 'antiphon.schemas'",
+        "Write on topic 'antiphon.schemas'",
     ]
 
 

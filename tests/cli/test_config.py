@@ -42,6 +42,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "group_protocol": (None, "default"),
         "session_timeout": (10.0, "default"),
         "give_up": (120.0, "default"),
+        "max_hops": (100, "default"),
+        "unreadable": ("refuse", "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),
@@ -51,6 +53,7 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "index": (None, "default"),
         "state_dir": (None, "default"),
         "state_memory": (67_108_864, "default"),
+        "activity_logs": (0, "default"),
     }
 
 
@@ -136,3 +139,17 @@ def test_a_command_line_holds_no_login(antiphon: Antiphon) -> None:
     assert (code, out) == (2, "")
     assert err.startswith("error: expected --registry without a login")
     assert "hunter2" not in err
+
+
+def test_the_login_of_an_index_is_not_shown(antiphon: Antiphon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where it is, nor where it is nowhere; one that is no place is refused."""
+    monkeypatch.setenv("ANTIPHON_INDEX", "postgresql://me:se@cr/et@127.0.0.1:1/mesh?password=hidden")
+    shown = antiphon("config", "--json")
+    refused = antiphon("tracer", "status")
+    assert orjson.loads(shown.out)["index"]["value"] == "postgresql://***@127.0.0.1:1/mesh?password=***"
+    assert (refused.code, "***@127.0.0.1:1/mesh" in refused.err) == (1, True)
+    for said in (*shown[1:], *refused[1:]):
+        assert "cr/et" not in said
+        assert "hidden" not in said
+    monkeypatch.setenv("ANTIPHON_INDEX", "mysql://here")
+    assert "expected index to be a path, or postgresql://user@host/database" in antiphon("tracer", "status").err

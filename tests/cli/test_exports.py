@@ -6,7 +6,7 @@ import pytest
 
 from antiphon.cli.errors import UsageError
 from antiphon.cli.exports import Target, exports, target
-from antiphon.tracing.otlp.exporting import Exports
+from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.spans.sampling import Sampling
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from antiphon.bus.connect import connect
 from antiphon.bus.settings import load
 from tests.cli.conftest import Antiphon, Served
+from tests.cli.process import Process
 from tests.cli.test_dead import CLAIMS, file
 
 pytestmark = pytest.mark.embedded
@@ -112,3 +115,53 @@ def test_events_are_chosen_by_place_and_by_what_they_say(mesh: Antiphon) -> None
 
     assert (told, dear == cheap) == ({"where": [dear], "dead": [dear], "cheap": [cheap]}, False)
     assert (nothing.code, "nothing was handled that fits" in nothing.err) == (1, True)
+
+
+def letters(mesh: Antiphon) -> Any:
+    return orjson.loads(mesh("dead", "list", "--json").out)
+
+
+SLOW = CLAIMS.replace(
+    "    if filed", '    print("paying", flush=True)\n    time.sleep(0.2)\n    await asyncio.sleep(600)\n    if filed'
+).replace("from pathlib", "import asyncio\nimport time\nfrom pathlib")
+INTERRUPTED: dict[str, tuple[tuple[str, ...], str | Callable[[Antiphon], bool]]] = {
+    "handler": (("replay", "run", "--last", "9", "--agent", "payer=slow.py:payer"), "paying"),
+    "sandbox": (("replay", "run", "--last", "9", "--agent", "payer=slow.py:payer", "--mode", "sandbox"), "paying"),
+    "live": (
+        ("replay", "run", "--last", "9", "--mode", "live", "--yes", "--rate", "0.01"),
+        lambda mesh: len(workflows(mesh)) > 2,
+    ),
+    "redrive": (("dead", "redrive", "--rate", "0.01"), lambda mesh: len(letters(mesh)) < 2),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_ctrl_c_ends_whatever_is_under_way(mesh: Antiphon, folder: Path, name: str) -> None:
+    """At once, with the exit code of that, no traceback, and no topic that was not there before."""
+    for amount in (500, 501):
+        file(mesh, f"dear {amount}", amount)
+    before = topics()
+    (folder / "mended").touch()
+    (folder / "slow.py").write_text(SLOW)
+    argv, begun = INTERRUPTED[name]
+    process = Process(*argv, cwd=folder)
+    try:
+        if isinstance(begun, str):
+            process.wait_for(begun)
+        else:
+            until(lambda: begun(mesh))
+        code = process.end(signal.SIGINT)
+        process.wait_for_end()
+    finally:
+        process.clean_up()
+    said = "".join(process.said)
+
+    assert (code, "Traceback" in said, topics()) == (130, False, before), said
+    assert ("stopped: 1 of 2" in said) == (name in ("live", "redrive")), said
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Ask until something *holds*; fails the test after a minute."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline

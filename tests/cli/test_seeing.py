@@ -216,3 +216,28 @@ def test_what_is_typed_wrongly(antiphon: Antiphon, argv: tuple[str, ...], says: 
     """It is said before anything is read."""
     ran = antiphon(*argv)
     assert (ran.code, says in ran.err) == (2, True), ran.err
+
+
+def test_two_tracers_share_an_index(mesh: Antiphon, folder: Path, shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands ask it as they ask a file; what a database cannot do is said; nobody makes it again while tracers write."""
+    monkeypatch.setenv("ANTIPHON_INDEX", shared.replace("tracer@", "tracer:secret@"))
+    tracers = [Process("tracer", "run", cwd=folder) for _ in range(2)]
+    try:
+        for tracer in tracers:
+            tracer.wait_for('"reading"')
+        ids = opened(mesh, "1", "bad one", "2")
+        expected = {ids["1"]: "completed", ids["bad one"]: "failed", ids["2"]: "completed"}
+        until(lambda: states(mesh, "--from", "index"), lambda found: found == expected)
+        assert "from the index" in mesh("trace", ids["bad one"]).err
+        busy, sized = mesh("tracer", "rebuild"), mesh("tracer", "run", "--max-size", "1G")
+        assert (busy.code, "a tracer writes to it" in busy.err) == (1, True)
+        assert (sized.code, "--keep 30d" in sized.err) == (2, True)
+        assert [tracer.end() for tracer in tracers] == [0, 0]
+    finally:
+        for tracer in tracers:
+            tracer.clean_up()
+    again = mesh("tracer", "rebuild")
+    status = asked(mesh, "tracer", "status")
+    assert (again.code, status["states"], status["events"]) == (0, {"completed": 2, "failed": 1}, 6)
+    for said in (again.out, status["index"], busy.err):
+        assert ("***@127.0.0.1" in said, "secret" in said) == (True, False)

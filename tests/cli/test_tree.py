@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import re
 import time
 from textwrap import dedent
@@ -9,7 +10,7 @@ from textwrap import dedent
 import pytest
 from rich.console import Console
 
-from antiphon.bus.activity import Failure, Spent
+from antiphon.bus.activity import Failure, Logged, Spent
 from antiphon.cli.hops import Json
 from antiphon.cli.tree import render, users_line
 from antiphon.schemas.envelope import Envelope
@@ -248,13 +249,44 @@ def test_what_events_say_cannot_steer_the_terminal() -> None:
     opened = story.published(f"a{evil}", {"name": evil})
     error = Failure(type=evil, message=evil, traceback=f'File "/x/{evil}.py", line 3')
     story.handled(f"agent{evil}", opened, Says(f"b{evil}", {"other": f"{evil}2"}))
-    story.handled(f"bad{evil}", opened, outcome="dead_lettered", error=error)
+    line = Logged(time_us=START_US, level=evil, message=evil, fields=json.dumps({evil: evil}))
+    story.handled(f"bad{evil}", opened, outcome="dead_lettered", error=error, logs=[line])
     story.seen(Envelope(id="u", type="u", source=evil, time_us=START_US, correlation_id=ROOT, parent_id=evil))
 
     text = screen(story, payloads=True)
 
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "a\\x1b[31m[bold]\\u202eevil\\r\\n[/bold]\\x9b" in text
+
+
+def test_what_was_logged_stands_below_who_logged_it() -> None:
+    """The newest lines; all of them with the payloads."""
+    story = Story()
+    lines = [
+        Logged(time_us=START_US + n * 1_000, level="warning" if n else "info", message=f"line {n}", fields='{"n": [1]}')
+        for n in range(12)
+    ]
+    story.handled("bank", story.published("card.wanted"), Says("card.charged"), logs=lines)
+
+    short, full = (screen(story, payloads=payloads).splitlines() for payloads in (False, True))
+
+    assert [line.strip() for line in short if "line" in line] == [
+        "… 2 earlier lines (all of them: --payloads)",
+        *(f"10:00:00.{n:03} warning  line {n}  n=[1]" for n in range(2, 12)),
+    ]
+    assert sum(" line " in line for line in full) == 12
+
+
+def test_clocks_that_are_off_are_named_and_put_right() -> None:
+    """Nothing takes minutes that did not; who is fast or slow stands below."""
+    story = Story()
+    wanted = story.published("card.wanted")
+    [charged] = story.handled("bank", wanted, Says("card.charged"), at_ms=-180_000, took_ms=40)
+    story.handled("shipping", charged, Says("card.shipped"), at_ms=50, took_ms=10)
+    text = screen(story)
+    assert "clocks: bank/bank-1 is 3 min 0 s slow. Times here are put right; --json has them as told." in text
+    assert "warning: CLOCK_SKEW" in text
+    assert "slowest: bank, 40 ms of 60 ms on the critical path." in text
 
 
 def test_colour_only_where_it_is_wanted() -> None:

@@ -62,6 +62,8 @@ async def test_what_it_answers_and_that_the_table_lists_it(tmp_path: Path) -> No
             assert got(f"{endpoint.url}/livez") == (200, b"ok\n")
             assert got(f"{endpoint.url}/readyz")[0] == 503
             await tracer.catch_up()
+            database.run("INSERT INTO names VALUES (901, 'a/1'), (902, 'b/1')")
+            database.run("INSERT INTO clocks VALUES (901, 902, 900000, -5000000)")
             status, body = got(f"{endpoint.url}/readyz")
             assert (status, orjson.loads(body)) == (200, {"ready": True, "behind": 0, "index": str(path)})
             text = got(f"{endpoint.url}/metrics")[1].decode()
@@ -76,6 +78,7 @@ async def test_what_it_answers_and_that_the_table_lists_it(tmp_path: Path) -> No
         (name, kind, tuple(sorted(labels))) for name, found in samples.items() for kind, labels, _ in found
     }
     assert samples["antiphon_cost_of_last_day"] == [("gauge", {"agent": "answer", "currency": "USD"}, 0.5)]
+    assert samples["antiphon_clock_ahead_seconds"] == [("gauge", {"producer": "b/1"}, -5.0)]
     assert samples["antiphon_cost_by_model"] == [("gauge", {"currency": "USD", "model": "m-1"}, 0.5)]
     assert [value for _, labels, value in samples["antiphon_workflows"] if labels["state"] == "completed"] == [1]
     assert samples["antiphon_confidence_mean"] == [("gauge", {"agent": "answer", "version": "3"}, 0.25)]

@@ -25,7 +25,7 @@ from touring import (
 )
 from voyage import VoyagePlanned
 
-from antiphon import Agent, Context, RetryPolicy, Saga, Step
+from antiphon import Agent, Context, Event, RetryPolicy, Saga, Step
 from antiphon.compensation import orchestrate, orchestrator
 from antiphon.compensation.definition import Definition
 from antiphon.compensation.instance import Answered, Command, Fact, Instance, Wake
@@ -33,6 +33,7 @@ from antiphon.testing.explorer import End, ExplorationError, Explored, Mishap, N
 
 COSTS = (FARE, RENT, PRICE, 0)
 ALL = frozenset(Mishap)
+ASKS = Step("seat", action=seat, done=SeatTaken, working=SeatAsked, kind="compensatable", retry=RetryPolicy(attempts=1))
 
 
 def explored(world: Tour, saga: Saga, planned: TourPlanned = PLANNED, **more: object) -> Explored:
@@ -66,6 +67,37 @@ def test_longer_sagas_are_drawn_from_seeds() -> None:
     """With any number of mishaps on a way."""
     drawn = explored(Tour(), tour(), steps=3, seeds=range(60))
     assert (drawn.steps, drawn.interleavings, drawn.exhaustive) == (4, 60, False)
+
+
+class TripWanted(Event):
+    to: str
+
+
+class TourDone(Event):
+    seat: str
+
+
+def trip(wanted: TripWanted) -> TourPlanned:
+    return TourPlanned(to=wanted.to)
+
+
+def done(taken: SeatTaken) -> TourDone:
+    return TourDone(seat=taken.seat)
+
+
+def test_a_saga_in_a_saga() -> None:
+    """The inner one's time-out, and all that both are told."""
+    world, asks = Tour(), dataclasses.replace(ASKS, working=(), timeout=5.0)
+    inner = Saga("inner", starts=TourPlanned, steps=[asks], ends=done)
+    outer = Saga("outer", starts=TripWanted, steps=[Step("tour", action=trip, done=TourDone, kind="compensatable")])
+
+    def paid_for_what_is_had(end: End) -> None:
+        assert world.bank.balance == (FARE if end.state == "completed" else 0)
+
+    explored = explore(
+        [outer, inner, world.agents[0]], TripWanted(to="Rome"), outside=[world.bank], invariant=paid_for_what_is_had
+    )
+    assert (explored.steps, explored.exhaustive, explored.interleavings > 1_000) == (1, True, True)
 
 
 # Planted bugs.
@@ -145,7 +177,7 @@ def test_a_saga_with_a_bug_is_found(
 
 def test_a_coordinator_that_forgets_a_timer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that names no new time when an agent says that it is still at it: its saga waits for ever."""
-    slow, asks = Agent("slow"), dataclasses.replace(tour_of_one, timeout=5.0)
+    slow, asks = Agent("slow"), dataclasses.replace(ASKS, timeout=5.0)
 
     @slow.on(TakeSeat)
     async def take(asked: TakeSeat) -> SeatAsked:
@@ -161,11 +193,6 @@ def test_a_coordinator_that_forgets_a_timer_is_found(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(orchestrator, "advance", forgetful)
     with pytest.raises(ExplorationError, match=r"it does not end: tour is running \(seat is running\)"):
         explore([saga, slow], PLANNED)
-
-
-tour_of_one = Step(
-    "seat", action=seat, done=SeatTaken, working=SeatAsked, kind="compensatable", retry=RetryPolicy(attempts=1)
-)
 
 
 def test_what_goes_by_a_clock_of_its_own_is_refused() -> None:

@@ -313,6 +313,18 @@ async def test_s41_a_parent_is_undone_while_a_saga_in_it_runs() -> None:
     assert sorted(agency.log) == sorted(["card waits", "train", "hotel", "card", "-card", "-hotel", "-train"])
 
 
+async def test_a_workflow_ends_though_other_sagas_are_there() -> None:
+    """None of them hears what this one is told, and all hear an operator; for neither is anybody waited."""
+    agency = Agency(VOYAGE, Saga("trip", starts=TripWanted, steps=[NESTED]), card="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPENSATED)
+        await agency.says(cancelled(), workflow)
+        await agency.eventually(SagaIntervened, count=1)
+        await agency.settled(workflow)
+        await agency.until(workflow, Phase.COMPENSATED)
+
+
 async def test_s44_a_step_without_a_kind_parks_its_saga() -> None:
     """Nobody can undo it, and nobody said that there is nothing to undo: a person decides, then the rest is undone."""
     silent = Step("card", action=charge, done=CardCharged)
@@ -415,6 +427,26 @@ async def test_s47_a_run_goes_on_under_the_version_it_began_with() -> None:
     async with agency.running(*agency.crew()):
         await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
         await agency.eventually(VoyagePaid, count=1)
+        await until(agency, Phase.COMPLETED)
+
+
+async def test_s47_a_definition_that_was_changed_under_its_version() -> None:
+    """What began with a step that is no more parks, with what to do, and goes on when that is done."""
+    other = Saga("voyage", version="1", starts=VoyagePlanned, steps=[dataclasses.replace(TRAIN, name="rails")])
+    agency = Agency(Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]))
+    async with agency.running(*agency.crew("hotel")):
+        workflow = await agency.plan()
+        await agency.eventually(ReserveTrain, count=1)
+    agency.sagas = (other,)
+    async with agency.running(*agency.crew("train")):
+        [parked] = await agency.eventually(SagaParked, count=1)
+    assert parked.problem == (
+        "it began under another version 1, with step 'train', which this one has not: "
+        "give this one a version= of its own, and that one as previous=[...]"
+    )
+    agency.sagas = (Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]),)
+    async with agency.running(*agency.crew("train")):
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
         await until(agency, Phase.COMPLETED)
 
 

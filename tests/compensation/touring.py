@@ -111,7 +111,10 @@ class Tour:
         self.bank.pay(context.id, PRICE)
 
     def gives_back_what_it_took(self, asked: ReturnMoney, context: Context) -> None:
-        self.bank.pay(context.id, -context.state.get("taken", 0))
+        # Before it was taken nothing is noted under the key: it may have been when this runs again. And once it is given back, it is.
+        if taken := context.state.get("taken"):
+            self.bank.pay(context.id, -taken)
+            context.state["taken"] = 0
 
     def _train(self) -> Agent:
         train = Agent("train")
@@ -149,7 +152,7 @@ class Tour:
             if asked.to == "nowhere":
                 return MoneyRefused(why="no money")
             self.charge(self, asked, context)
-            context.state["taken"] = PRICE
+            context.state.setdefault("taken", PRICE)
             return MoneyTaken(amount=PRICE)
 
         @card.on(ReturnMoney)

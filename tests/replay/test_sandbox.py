@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from antiphon import Agent, Context
+from antiphon import Agent, Context, Event
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import AGENTS as HEARTBEATS
 from antiphon.bus.names import Names
 from antiphon.bus.port import Membership, TopicSpec, Transaction
 from antiphon.bus.record import Committed, Outgoing, TopicPartition
+from antiphon.compensation.coordinator import coordinator
 from antiphon.replay.choice import Choice
 from antiphon.replay.compare import Kind, Rules
 from antiphon.replay.compared import Compared
@@ -22,10 +23,13 @@ from antiphon.replay.effects import Effects
 from antiphon.replay.errors import CandidateError, OutsideSandboxError, UnrecordedEffectError
 from antiphon.replay.fence import Fenced
 from antiphon.replay.leftovers import Leftover, leftovers, new_id, remove_leftovers, sandboxes
+from antiphon.replay.letters import agents_with_letters
 from antiphon.replay.recording import Recording
 from antiphon.replay.sandbox import Ground, SandboxReplay
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
+from antiphon.tracing.finding import find_workflows
+from antiphon.tracing.records import may_hold_events
 from tests.replay.claims import (
     AGENTS,
     ClaimClosed,
@@ -35,6 +39,7 @@ from tests.replay.claims import (
     everything,
     fired,
     pay,
+    payer,
     recorded,
     replayed,
     undone,
@@ -212,3 +217,44 @@ async def test_the_fence_lets_nothing_out(mesh: MemoryMesh) -> None:
 
     assert await everything(mesh) == before
     assert dataclasses.asdict(good)["topic"] == "replay.0199f2c100000001.claim.filed"
+
+
+class ClaimRefused(Event, fails=True):
+    claim: str
+
+
+async def test_what_fails_in_a_sandbox_undoes_nothing(mesh: MemoryMesh) -> None:
+    """A candidate says that a workflow has failed, while the mesh and its coordinator run: nobody there hears of it."""
+    other = Agent("checker")
+
+    @other.on(ClaimFiled)
+    async def refuse(filed: ClaimFiled) -> ClaimRefused:
+        return ClaimRefused(claim=filed.claim)
+
+    @other.on(ClaimPaid)
+    async def noted(paid: ClaimPaid) -> None: ...
+
+    async with mesh.running(*AGENTS, coordinator()):
+        compared = await in_sandbox(mesh, payer.consumer(), other.consumer())
+        # What comes behind it in the mesh is through as well: whoever had heard would have acted.
+        await mesh.publish(ClaimFiled(claim="last", amount=3))
+        await mesh.eventually(ClaimClosed, count=2)
+    refused = [found.type for one in compared for found in one.differences if found.kind is Kind.ADDED]
+
+    assert (refused, undone) == (["claim.refused"] * 3, [])
+    assert [record.topic for record in await mesh.records("payer.undo")] == []
+
+
+async def test_a_sandbox_is_no_part_of_the_mesh_for_anybody(mesh: MemoryMesh) -> None:
+    """While it is there: its copies are no second sighting of an event, its letters are nobody's."""
+    [first, *_] = await mesh.records("claim.filed")
+    inside = Names("replay.0199f2c100000001")
+    specs = [TopicSpec(inside.topic(topic), 2) for topic in ("claim.filed", "payer.dead", "antiphon.activity")]
+    before = await find_workflows(mesh.bus, mesh.names, ""), await mesh.handled()
+    await mesh.bus.create(specs)
+    await mesh.bus.publish([Outgoing(specs[0].name, first.key, first.value, first.headers, partition=0)])
+    topics = await mesh.bus.topics()
+
+    assert (await find_workflows(mesh.bus, mesh.names, ""), await mesh.handled()) == before
+    assert [topic for topic in topics if topic.startswith("replay.") and may_hold_events(mesh.names, topic)] == []
+    assert agents_with_letters(topics, mesh.names) == ["checker", "joined", "payer"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from random import Random
@@ -195,6 +196,19 @@ def test_every_place_is_told_with_its_path_and_its_remedy() -> None:
         "Give it a default, or list its former name in Field(validation_alias=AliasChoices(...))",
     )
     assert all(one.remedy for one in told)
+
+
+def test_what_is_read_as_something_else_is_told_though_nothing_fails() -> None:
+    """A number of days is a number of microseconds to Avro: each value is read, and none as what was written."""
+
+    class Older(Event, type="order.due"):
+        due: date
+
+    class Newer(Event, type="order.due"):
+        due: datetime
+
+    [told] = mismatches(schema_of(Older), Newer)
+    assert told.message == "it is written as date and read as timestamp-micros, which means something else"
 
 
 def test_topic_and_key_are_part_of_what_is_promised() -> None:

@@ -15,6 +15,7 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.errors import UnsupportedSchemaError
 from antiphon.schemas.event import Declaration
 from antiphon.schemas.generate import class_from_schema, source_from_schemas
+from antiphon.schemas.redaction import is_redacted
 from antiphon.schemas.store import AvroSchema, MemoryStore
 
 FOREIGN: AvroSchema = {
@@ -180,6 +181,35 @@ def test_what_the_class_line_said_comes_back() -> None:
 
 def record(name: str, *fields: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": [*fields], **more}
+
+
+def test_what_is_not_to_be_shown_stays_marked() -> None:
+    """In the class, at any depth, and in the source: whoever starts from a schema hides what its author hid."""
+
+    def text(*, hidden: bool) -> dict[str, Any]:
+        return {"antiphon": {"redact": True}} if hidden else {}
+
+    card = {"type": "record", "name": "Card", "fields": [{"name": "number", "type": "string", **text(hidden=True)}]}
+    schema = {
+        "type": "record",
+        "name": "OrderPlaced",
+        "fields": [
+            {"name": "order", "type": "string"},
+            {"name": "email", "type": ["null", "string"], "default": None, **text(hidden=True)},
+            {"name": "age", "type": "int", **text(hidden=True)},
+            {"name": "cards", "type": {"type": "array", "items": card}},
+        ],
+    }
+
+    def marks(event_class: Any) -> dict[str, bool]:
+        found = schema_of(event_class)["fields"]
+        return {field["name"]: is_redacted(field) for field in (*found, *found[3]["type"]["items"]["fields"])}
+
+    source = source_from_schemas([schema])
+    expected = {"order": False, "email": True, "age": True, "cards": False, "number": True}
+    assert marks(class_from_schema(schema)) == marks(imported(source).OrderPlaced) == expected
+    assert "    email: Annotated[str | None, REDACT] = None\n" in source
+    assert '    age: Annotated[int, As("int"), REDACT]\n' in source
 
 
 def test_schemas_that_share_a_record_share_its_class() -> None:

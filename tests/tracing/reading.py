@@ -10,7 +10,8 @@ from antiphon.bus.record import Record
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.errors import SchemaError
 from antiphon.schemas.store import AvroSchema, Reference
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.address import opened
+from antiphon.tracing.index.database import Database, Sqlite
 from antiphon.tracing.index.rows import Reader
 from antiphon.tracing.index.writing import Position, Writer
 
@@ -18,13 +19,13 @@ from antiphon.tracing.index.writing import Position, Writer
 class Read:
     """An index, and what writes to it."""
 
-    def __init__(self, path: Path | None, codec: Codec) -> None:
-        self.database = Sqlite(path, writes=True)
+    def __init__(self, place: Path | str | None, codec: Codec) -> None:
+        self.database: Database = Sqlite(None, writes=True) if place is None else opened(place, writes=True)
         self.writer = Writer(self.database)
         self.codec = codec
 
-    def take(self, records: Sequence[Record]) -> None:
-        sources = {topic: self.writer.source(topic, "") for topic in sorted({record.topic for record in records})}
+    def take(self, records: Sequence[Record], *, identity: str = "") -> None:
+        sources = {topic: self.writer.source(topic, identity) for topic in sorted({record.topic for record in records})}
         references = {record.value[2:10] for record in records if record.value}
         schemas: dict[Reference, AvroSchema] = {
             reference: schema for reference in references if (schema := self.codec.known(reference))

@@ -5,121 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from antiphon.bus.names import Names
-from antiphon.bus.record import Record
-from antiphon.schemas.codec import Codec
-from antiphon.schemas.envelope import to_headers
-from antiphon.schemas.store import MemoryStore
+from antiphon.bus.activity import Failure
 from antiphon.testing.story import START_US, Says, Story
 from antiphon.testing.waiting import eventually
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.outlook import Outlook
-from antiphon.tracing.index.rows import Reader, Rows
-from antiphon.tracing.index.writing import Writer
-from antiphon.tracing.otlp.exporting import Act, Exporter, Exports, Taken, decide
+from antiphon.tracing.otlp.deciding import Act, Exports, decide
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
 from antiphon.tracing.spans.sampling import Reason, Sampling
 from antiphon.tracing.spans.span import Span
 from antiphon.tracing.state import State
-
-S = 1_000_000
-ALL = Exports(since_us=0, patience_s=600)
-
-
-class Endpoint:
-    """Remembers what it took, and takes what it is told to."""
-
-    def __init__(self) -> None:
-        self.took: list[Span] = []
-        self.requests = 0
-        self.takes: Callable[[Sequence[Span]], bool] = lambda _: True
-
-    def send(self, spans: Sequence[Span]) -> Taken:
-        self.requests += 1
-        if not self.takes(spans):
-            return Taken(ok=False, reason="code: 400")
-        self.took += spans
-        return Taken(ok=True)
-
-    def close(self) -> None:
-        """Nothing waits."""
-
-    def names(self) -> Counter[str]:
-        return Counter(span.name for span in self.took)
-
-
-class World:
-    """An index that stories are read into, an exporter beside it, and a clock that stands."""
-
-    def __init__(self, folder: Path, exports: Exports = ALL) -> None:
-        self.folder = folder
-        self.exports = exports
-        self.endpoint = Endpoint()
-        self.now_us = START_US + 3_600 * S
-        self.codec = Codec(MemoryStore())
-        self.exporter: Exporter
-        self.places: Counter[str] = Counter()
-
-    @contextlib.contextmanager
-    def tracing(self) -> Generator[None]:
-        """A tracer that is up for the length of the block, and gone at its end as after kill -9."""
-        self.database = database = Sqlite(self.folder / "index", writes=True)
-        ledger = Ledger(self.folder / "index.export")
-        self.writer = Writer(database)
-        self.exporter = Exporter(
-            self.folder / "index",
-            ledger,
-            self.endpoint,
-            names=Names(),
-            exports=self.exports,
-            clock=lambda: self.now_us,
-            heard=lambda: self.now_us,
-        )
-        try:
-            yield
-        finally:
-            database.close()
-            ledger.close()
-
-    async def read(self, *stories: Story) -> None:
-        """Read the stories as a tracer does, and say how their workflows stand."""
-        rows = await self.rows(*stories)
-        self.exporter.writing(rows)
-        self.writer.write(rows)
-        while self.writer.settle(now_us=self.now_us):
-            pass
-
-    async def rows(self, *stories: Story) -> Rows:
-        records = [record for story in stories for record in await self.records(story)]
-        sources = {topic: self.writer.source(topic, "") for topic in sorted({record.topic for record in records})}
-        return Reader(self.codec, sources, self.writer.numbers).rows(records)
-
-    async def records(self, story: Story) -> list[Record]:
-        await self.codec.announce([type(one) for one in [*story.activity, *story.agents]])
-        found = [
-            self.record(event.topic, to_headers(event.envelope), None, event.envelope.correlation_id)
-            for event in story.events
-        ]
-        found += [self.record("antiphon.activity", [], self.codec.encode(one), "") for one in story.activity]
-        found += [self.record("antiphon.agents", [], self.codec.encode(one), one.instance) for one in story.agents]
-        return found
-
-    def record(self, topic: str, headers: list[tuple[str, bytes | None]], value: bytes | None, key: str) -> Record:
-        self.places[topic] += 1
-        return Record(topic, 0, self.places[topic], key.encode(), value, headers, 0)
-
-    async def send_all(self) -> None:
-        """Send what is due, time passing as it does."""
-        self.now_us += 6 * S
-        while await self.exporter.send_due():
-            self.now_us += 2 * S
+from tests.tracing.exporting import ALL, S, World
 
 
 @pytest.fixture
@@ -155,7 +57,7 @@ async def test_what_has_ended_is_sent_once(world: World) -> None:
     with world.tracing():
         await world.read(ticket())
         await world.send_all()
-        assert (world.endpoint.names(), world.exporter.counts.waiting) == (WHOLE, 0)
+        assert (world.endpoint.names(), world.ledger.waiting()) == (WHOLE, 0)
 
 
 async def test_what_was_read_and_not_sent_is_sent_after_a_restart(world: World) -> None:
@@ -202,8 +104,8 @@ async def test_one_that_goes_on_is_sent_as_far_as_it_has_come(world: World) -> N
     assert (whole.end_us, whole.attributes["antiphon.workflow.state"]) == (START_US + 5_001_000, "completed")
 
 
-async def test_an_endpoint_that_is_down_loses_nothing(world: World) -> None:
-    """It is asked again with what it refused, what is due waits, and all is there once when it is back."""
+async def test_an_endpoint_that_is_down_loses_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked again with what it refused, what is due waits, and all is there once when it is back; one line says so."""
     world.endpoint.takes = lambda _: False
     with world.tracing():
         await world.read(*(ticket(number) for number in range(70)))
@@ -215,6 +117,9 @@ async def test_an_endpoint_that_is_down_loses_nothing(world: World) -> None:
             10,
             0,
         )
+        assert [record.message for record in caplog.records] == [
+            "the endpoint takes nothing; what is due waits, and is sent later"
+        ]
     with world.tracing():
         world.endpoint.takes = lambda _: True
         await world.send_all()
@@ -241,7 +146,7 @@ async def test_a_large_one_goes_in_parts(world: World) -> None:
     """Those that were taken are not sent again where a later one is refused."""
     story = Story()
     opened = story.published("batch.read")
-    for item in story.handled("split", opened, *[Says("item.found") for _ in range(400)], at_ms=1):
+    for item in story.handled("split", opened, *[Says("item.found") for _ in range(900)], at_ms=1):
         story.handled("check", item, at_ms=2)
     sizes: list[int] = []
 
@@ -253,8 +158,29 @@ async def test_a_large_one_goes_in_parts(world: World) -> None:
     with world.tracing():
         await world.read(story)
         await world.send_all()
-    assert len(world.endpoint.took) == len({span.id for span in world.endpoint.took}) == 4 + 400 * 3
-    assert max(sizes) == 512
+    assert len(world.endpoint.took) == len({span.id for span in world.endpoint.took}) == 4 + 900 * 3
+    assert 500 < max(sizes) <= 1_024
+
+
+async def test_long_texts_make_a_request_of_fewer(tmp_path: Path) -> None:
+    """What an endpoint takes is bounded by bytes; one that is too long by itself goes alone, and is the endpoint's to judge."""
+    world = World(tmp_path, dataclasses.replace(ALL, content=True))
+    story = Story()
+    opened = story.published("ticket.opened")
+    for number, size in enumerate((400_000, 400_000, 400_000, 2_000_000, 10)):
+        story.handled("triage", opened, at_ms=number, outcome="retried", error=Failure(type="E", message="x" * size))
+    sizes: list[int] = []
+
+    def measured(spans: Sequence[Span]) -> bool:
+        sizes.append(sum(len(repr(span)) for span in spans))
+        return True
+
+    world.endpoint.takes = measured
+    with world.tracing():
+        await world.read(story)
+        await world.send_all()
+    assert [round(size / 1_000_000, 1) for size in sizes] == [0.8, 0.4, 2.0, 0.0]
+    assert len({span.id for span in world.endpoint.took}) == len(world.endpoint.took) == 12
 
 
 async def test_what_is_left_out(tmp_path: Path) -> None:

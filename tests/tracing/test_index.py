@@ -28,7 +28,8 @@ from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.database import Database
+from antiphon.tracing.index.rows import emitted_in
 from antiphon.tracing.reading import read_workflow
 from tests.tracing.reading import Read, learn, relevant
 
@@ -155,16 +156,21 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
 AT_US = now_us() + 10_000_000
 
 
-def content(database: Sqlite) -> dict[str, list[Any]]:
+def content(database: Database) -> dict[str, list[Any]]:
     """Every row of an index, with the numbers that stand for text spelt out."""
-    names: dict[Any, Any] = dict(database.rows("SELECT no, name FROM names"))
-    sources: dict[Any, Any] = dict(database.rows("SELECT no, topic FROM sources"))
+    names: Any = dict(database.rows("SELECT no, name FROM names")).__getitem__
+    sources: Any = dict(database.rows("SELECT no, topic FROM sources")).__getitem__
+
+    def emitted(packed: bytes | None) -> Any:
+        return packed and [(key, names(type), marks) for key, type, marks in emitted_in(packed)]
+
     found: dict[str, list[Any]] = {}
     spelt = {
         "events": {1: sources, 5: names, 6: names},
         "payloads": {1: sources},
-        "deliveries": {1: sources, 6: names, 7: names, 8: names, 9: names, 11: names},
-        "calls": {1: sources, 6: names, 7: names, 8: names},
+        "deliveries": {2: names, 4: names, 6: names, 7: names, 8: names, 12: emitted},
+        "calls": {2: names, 4: names, 7: names, 8: names},
+        "clocks": {0: names, 1: names},
         "positions": {0: sources},
         "workers": {1: sources},
         "workflows": {},
@@ -174,7 +180,7 @@ def content(database: Sqlite) -> dict[str, list[Any]]:
     }
     for table, columns in spelt.items():
         rows = [
-            tuple(columns[at][value] if at in columns else value for at, value in enumerate(row))
+            tuple(columns[at](value) if at in columns else value for at, value in enumerate(row))
             for row in database.rows(f"SELECT * FROM {table}")
         ]
         found[table] = sorted(rows, key=repr)

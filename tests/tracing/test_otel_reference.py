@@ -10,8 +10,8 @@ from antiphon.bus.activity import Failure, Spent
 from antiphon.testing.story import Says, Story
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Span
-from tests.tracing.test_otlp import METRICS
-from tests.tracing.test_spans import order, ticket
+from tests.tracing.exporting import METRICS
+from tests.tracing.workflows import order, ticket
 
 PAGE = Path(__file__).parents[2] / "docs/reference/opentelemetry.md"
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterator
-from concurrent import futures
-from contextlib import contextmanager
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -30,98 +20,9 @@ from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.ids import Context
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Kind, Moment, Service, Span
-from tests.tracing.test_exporting import World
-from tests.tracing.test_spans import order, ticket
-
-_TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-_METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-
-
-class Collector:
-    """Keeps the bytes of what is sent to it, and counts what it refuses: by HTTP it says *status*."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.got: list[tuple[str, bytes, dict[str, str]]] = []
-        self.status = 200
-        self.refused = 0
-
-    def spans(self) -> Iterator[tuple[dict[str, Any], trace_pb2.Span]]:
-        """Yield each span with its resource's attributes."""
-        for path, body, _ in self.got:
-            if path.endswith(("/v1/traces", "TraceService/Export")):
-                for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    assert [scope.scope.name for scope in of_resource.scope_spans] == ["antiphon"]
-                    for scope in of_resource.scope_spans:
-                        for span in scope.spans:
-                            yield plain(of_resource.resource.attributes), span
-
-
-def plain(attributes: Any) -> dict[str, Any]:
-    """The attributes of a span or a resource, as Python has them."""
-    return {one.key: value(one.value) for one in attributes}
-
-
-def value(any_value: Any) -> Any:
-    kind = any_value.WhichOneof("value")
-    found = getattr(any_value, kind)
-    return tuple(value(one) for one in found.values) if kind == "array_value" else found
-
-
-@contextmanager
-def by_http() -> Generator[Collector]:
-    """A collector that listens for OTLP over HTTP."""
-
-    class Taking(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if collector.status == HTTPStatus.OK:
-                collector.got.append((self.path, body, {name.lower(): text for name, text in self.headers.items()}))
-            else:
-                collector.refused += 1
-            self.send_response(collector.status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
-    collector = Collector(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield collector
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@contextmanager
-def by_grpc() -> Generator[Collector]:
-    """A collector that listens for OTLP over gRPC: bytes in, whatever a service answers that has nothing to say."""
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-
-    def taking(path: str) -> Any:
-        def take(body: bytes, context: Any) -> bytes:
-            told = {str(name): str(text) for name, text in context.invocation_metadata()}
-            collector.got.append((path, body, told))
-            return bytes(ExportTraceServiceResponse().SerializeToString())
-
-        handler: Any = grpc.unary_unary_rpc_method_handler(take)  # pyright: ignore[reportUnknownVariableType] - its own
-        return handler
-
-    for path in (_TRACES, _METRICS):
-        service, _, method = path[1:].partition("/")
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: taking(path)})])
-    port = server.add_insecure_port("127.0.0.1:0")
-    collector = Collector(f"http://127.0.0.1:{port}")
-    server.start()
-    try:
-        yield collector
-    finally:
-        server.stop(None).wait()
-
+from tests.tracing.collector import TRACES, by_grpc, by_http, plain
+from tests.tracing.exporting import METRICS, World
+from tests.tracing.workflows import order, ticket
 
 COLLECTORS = {Protocol.HTTP: by_http, Protocol.GRPC: by_grpc}
 KINDS = {
@@ -189,7 +90,7 @@ def test_the_environment_counts(protocol: Protocol, monkeypatch: pytest.MonkeyPa
         sender.close()
         [(path, _, headers)] = collector.got
         [(resource, _)] = collector.spans()
-    assert path == {Protocol.HTTP: "/v1/traces", Protocol.GRPC: _TRACES}[protocol]
+    assert path == {Protocol.HTTP: "/v1/traces", Protocol.GRPC: TRACES}[protocol]
     assert headers["x-tenant"] == "seven"
     assert (resource["service.name"], resource["deployment.environment.name"]) == ("shop", "test")
 
@@ -288,14 +189,24 @@ def points(metric: metrics_pb2.Metric) -> dict[tuple[tuple[str, str], ...], Any]
     return {key_of(plain(point.attributes)): getattr(point, point.WhichOneof("value")) for point in found}
 
 
-METRICS = {
-    "messaging.client.sent.messages": ("sum", "{message}"),
-    "messaging.client.consumed.messages": ("sum", "{message}"),
-    "messaging.process.duration": ("histogram", "s"),
-    "gen_ai.client.token.usage": ("histogram", "{token}"),
-    "antiphon.delivery.attempts": ("sum", "{attempt}"),
-    "antiphon.delivery.queue_wait": ("histogram", "s"),
-    "antiphon.cost": ("sum", ""),
-    "antiphon.saga.workflows": ("gauge", "{workflow}"),
-    "antiphon.lag": ("gauge", "{event}"),
-}
+@pytest.mark.parametrize("protocol", Protocol)
+def test_what_cannot_be_written_is_refused(protocol: Protocol) -> None:
+    """A text that is none, say: it counts as if the endpoint had not taken it, and what can be sent goes on."""
+    with COLLECTORS[protocol]() as collector:
+        sender = OtlpSender(collector.url, protocol)
+        odd = dataclasses.replace(ONE, name="\ud800", attributes={"odd": "\ud800"})
+        assert not sender.send([odd]).ok
+        assert sender.send([ONE]).ok
+        sender.close()
+
+
+def test_one_that_takes_its_time_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is over when the time-out that the environment sets is, whatever the collector does."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with by_http() as collector:
+        collector.answers.clear()
+        sender = OtlpSender(collector.url, Protocol.HTTP)
+        taken = sender.send([ONE])
+        assert (taken.ok, collector.got) == (False, [])
+        collector.answers.set()
+        sender.close()

@@ -71,6 +71,7 @@ def test_the_whole_document() -> None:
         "critical_path",
         "cost",
         "warnings",
+        "clocks",
     ]
     assert document == {
         "correlation_id": ROOT,
@@ -124,6 +125,7 @@ def test_the_whole_document() -> None:
                 "error": None,
                 "usage": [{"model": "m", "input_tokens": 10, "output_tokens": 2, "cost": 0.1, "currency": "USD"}],
                 "confidence": 0.9,
+                "logs": [],
             },
             {
                 "event_id": triaged.id,
@@ -139,6 +141,7 @@ def test_the_whole_document() -> None:
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
                 "confidence": None,
+                "logs": [],
             },
             {
                 "event_id": triaged.id,
@@ -154,12 +157,14 @@ def test_the_whole_document() -> None:
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
                 "confidence": None,
+                "logs": [],
             },
         ],
         "outstanding": [],
         "critical_path": [ROOT, triaged.id],
         "cost": {"amount": 0.1, "currency": "USD"},
         "warnings": [],
+        "clocks": [],
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from antiphon.bus.activity import Emitted, Failure, Spent
+from antiphon.bus.activity import Emitted, Failure, Logged, Spent
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.errors import SchemaError, UnknownSchemaError
@@ -15,7 +15,7 @@ from antiphon.schemas.store import MemoryStore, Reference
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
-from antiphon.tracing.index.rows import FAILS, TOLD, UNDO, Form
+from antiphon.tracing.index.rows import FAILS, TOLD, UNDO, Form, emitted_in
 from antiphon.tracing.seen import SeenEvent
 
 _EVENTS = """
@@ -25,13 +25,12 @@ ON p.workflow = e.workflow AND p.source = e.source AND p.part = e.part AND p.pla
 WHERE e.workflow = ?
 """
 _DELIVERIES = """
-SELECT source, part, place, entry, event, type, agent, version, instance, attempt, outcome, started_us, duration_us,
-       queue_us, confidence, emitted, more
+SELECT event, agent, started_us, instance, attempt, type, version, outcome, duration_us, queue_us, confidence, emitted, more
 FROM deliveries WHERE workflow = ?
 """
 _CALLS = """
-SELECT source, part, place, entry, model, input_tokens, output_tokens, cost, currency FROM calls
-WHERE workflow = ? ORDER BY source, part, place, entry, call
+SELECT event, agent, started_us, instance, attempt, model, input_tokens, output_tokens, cost, currency FROM calls
+WHERE workflow = ? ORDER BY event, agent, started_us, instance, attempt, call
 """
 _MARK = b"."  # where it counts only that something can be undone
 
@@ -57,18 +56,18 @@ class Contents:
             if self._codec.known(number) is None:
                 self._codec.know(number, orjson.loads(schema))
 
-    def events(self, workflow: bytes) -> list[SeenEvent]:
-        """Return the events of a workflow, one for each place at which one stands."""
+    def events(self, workflow: bytes, *, decoded: Callable[[str], bool] = lambda type: True) -> list[SeenEvent]:
+        """Return the events of a workflow, one for each place at which one stands; the data only of types that are to be *decoded*."""
         id = id_of(workflow)
         rows = [*self._database.rows(_EVENTS, (workflow,))]
         if any(row[0] not in self.topics or row[4] not in self.names or row[5] not in self.names for row in rows):
             self.refresh()
-        return [self._event(id, row) for row in rows]
+        return [self._event(id, row, decoded) for row in rows]
 
-    def _event(self, correlation_id: str, row: Row) -> SeenEvent:
+    def _event(self, correlation_id: str, row: Row, decoded: Callable[[str], bool]) -> SeenEvent:
         source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row
         rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
-        data, problem = self._data(form, content)
+        data, problem = self._data(form, content) if decoded(self.names[type]) else (None, None)
         topic, partition, offset = rest.get("origin", (self.topics[source], part, place))
         return SeenEvent(
             envelope=Envelope(
@@ -128,8 +127,8 @@ class Contents:
     def deliveries(self, workflow: bytes) -> list[Delivered]:
         """Return the deliveries of a workflow, each once, in order."""
         calls: dict[Row, list[Spent]] = {}
-        for *at, model, input_tokens, output_tokens, cost, currency in self._database.rows(_CALLS, (workflow,)):
-            calls.setdefault(tuple(at), []).append(
+        for *known_by, model, input_tokens, output_tokens, cost, currency in self._database.rows(_CALLS, (workflow,)):
+            calls.setdefault(tuple(known_by), []).append(
                 Spent(
                     model=self._name(model),
                     input_tokens=input_tokens,
@@ -138,13 +137,14 @@ class Contents:
                     currency=currency,
                 )
             )
-        found = {self._delivered(row, calls) for row in self._database.rows(_DELIVERIES, (workflow,))}
+        found = [self._delivered(row, calls) for row in self._database.rows(_DELIVERIES, (workflow,))]
         return sorted(found, key=Delivered.rank)
 
     def _delivered(self, row: Row, calls: Mapping[Row, list[Spent]]) -> Delivered:
-        *at, event, type, agent, version, instance, attempt, outcome = row[:11]
-        started_us, duration_us, queue_us, confidence, emitted, more = row[11:]
-        error = orjson.loads(more).get("error") if more is not None else None
+        event, agent, started_us, instance, attempt = known_by = row[:5]
+        type, version, outcome, duration_us, queue_us, confidence, emitted, more = row[5:]
+        rest: Mapping[str, Any] = orjson.loads(more) if more is not None else {}
+        error = rest.get("error")
         return Delivered(
             event_id=id_of(event),
             event_type=self._name(type),
@@ -156,10 +156,11 @@ class Contents:
             started_us=started_us,
             duration_us=duration_us,
             queue_us=queue_us,
-            emitted=tuple(_emitted(orjson.loads(emitted))) if emitted is not None else (),
+            emitted=tuple(self._emitted(emitted)) if emitted is not None else (),
             error=None if error is None else Failure(**error),
-            usage=tuple(calls.get(tuple(at), ())),
+            usage=tuple(calls.get(known_by, ())),
             confidence=confidence,
+            logs=tuple(Logged(**line) for line in rest.get("logs", ())),
         )
 
     def _name(self, number: int) -> str:
@@ -167,13 +168,12 @@ class Contents:
             self.refresh()
         return self.names[number]
 
-
-def _emitted(marked: Iterable[tuple[str, str, int]]) -> Iterator[Emitted]:
-    for id, type, marks in marked:
-        yield Emitted(
-            id=id,
-            type=type,
-            fails=bool(marks & FAILS),
-            undo=_MARK if marks & UNDO else None,
-            told=_MARK if marks & TOLD else None,
-        )
+    def _emitted(self, packed: bytes) -> Iterator[Emitted]:
+        for id, type, marks in emitted_in(packed):
+            yield Emitted(
+                id=id_of(id),
+                type=self._name(type),
+                fails=bool(marks & FAILS),
+                undo=_MARK if marks & UNDO else None,
+                told=_MARK if marks & TOLD else None,
+            )

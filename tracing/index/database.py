@@ -29,6 +29,7 @@ _BUSY_S = 5.0
 _TOGETHER = 100
 _CACHE_KIB = 64 * 1024
 _PAGES_BEFORE_CHECKPOINT = 8_000
+_EARLIER = "it is not finished, or of an earlier release"
 
 
 class Database(Protocol):
@@ -37,6 +38,11 @@ class Database(Protocol):
     @property
     def name(self) -> str:
         """What to call it in an error."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Others may write to it too, so that what was written is not all that there is."""
         ...
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
@@ -52,7 +58,10 @@ class Database(Protocol):
         ...
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """Make what is done inside visible together when it ends, or none of it where it raises."""
+        """Make what is done inside visible together when it ends, or none of it where it raises.
+
+        One at a time: what others write meanwhile is written before or after.
+        """
         ...
 
     def size(self) -> int:
@@ -68,6 +77,8 @@ class Sqlite:
     Readers see the last transaction while another is written (WAL). One process
     at a time writes: whoever opens it to write holds a lock beside it.
     """
+
+    shared = False
 
     def __init__(
         self,
@@ -138,13 +149,16 @@ class Sqlite:
                 [(page,)] = run("PRAGMA page_size")
                 run(f"PRAGMA max_page_count = {max(1, most_bytes // page)}")
         elif version < VERSION:
-            raise IndexDamagedError(self.name, "it is not finished, or of an older release")
+            raise IndexDamagedError(self.name, _EARLIER)
 
     def _bring_up(self, version: int) -> None:
         if version == VERSION:
             return
+        forms = [form for form in sorted(FORMS) if form > version]
+        if version and forms[0] > version + 1:
+            raise IndexDamagedError(self.name, _EARLIER)
         with self.transaction():
-            for form in range(version + 1, VERSION + 1):
+            for form in forms:
                 for statement in FORMS[form].strip().rstrip(";").split(";\n"):
                     self._connection.execute(statement)
             self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")

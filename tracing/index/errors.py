@@ -6,6 +6,7 @@ BusError
     ├── IndexVersionError   a newer release wrote it
     ├── IndexDamagedError   its file is not as it was written
     ├── IndexBusyError      another tracer writes to it
+    ├── IndexAwayError      its server does not answer
     └── IndexFullError      its disk, or the room it was given, is full
 """
 
@@ -56,6 +57,13 @@ class IndexBusyError(IndexFileError):
 
     def __init__(self, path: str, reason: str = "another tracer writes to it") -> None:
         super().__init__(path, reason, "stop that one, or give this one another --index")
+
+
+class IndexAwayError(IndexFileError):
+    """Its server does not answer."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason, "see to the server, its address and its password: ANTIPHON_INDEX")
 
 
 class IndexFullError(IndexFileError):

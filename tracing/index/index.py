@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.clocks import Clock, Gaps, ahead
 from antiphon.tracing.confidence import Confidence, Sure, confidences, quantile
 from antiphon.tracing.finding import Candidate
+from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.contents import Contents
-from antiphon.tracing.index.database import Database, Sqlite
+from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.keys import id_of, key_of, ranges
 from antiphon.tracing.index.outlook import Outlook, outlooks
+from antiphon.tracing.index.rows import HOUR_US
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
 from antiphon.tracing.state import State
@@ -60,7 +62,7 @@ class Index:
             for found in index.workflows(Search(failed=True, limit=10)):
                 print(found.correlation_id, found.failed_agent)
 
-    One thread at a time may ask. Whatever is wrong with the file raises `IndexFileError`.
+    One thread at a time may ask. Whatever is wrong with it raises `IndexFileError`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -68,9 +70,12 @@ class Index:
         self._contents = Contents(database)
 
     @classmethod
-    def opened(cls, path: Path) -> Self:
-        """Open an index that somebody else may be writing. Raises `NoIndexError` where there is none."""
-        return cls(Sqlite(path, writes=False))
+    def opened(cls, place: Place) -> Self:
+        """Open an index that somebody else may be writing: a file's path, or the address of a database.
+
+        Raises `NoIndexError` where there is none.
+        """
+        return cls(opened(place, writes=False))
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +112,21 @@ class Index:
         for key in keys:
             events, deliveries = self._contents.events(key), self._contents.deliveries(key)
             if events or deliveries:
-                yield weave(id_of(key), events, deliveries, mesh)
+                times = [*(event.envelope.time_us for event in events), *(one.started_us for one in deliveries)]
+                known = self._gaps(min(times) // HOUR_US, max(times) // HOUR_US)
+                yield weave(id_of(key), events, deliveries, mesh, known=known)
+
+    def _gaps(self, first: int, last: int) -> Gaps:
+        statement = (
+            "SELECT c.name, e.name, min(least_us) FROM clocks JOIN names c ON c.no = cause JOIN names e ON e.no = effect "
+            "WHERE hour BETWEEN ? AND ? GROUP BY c.name, e.name"
+        )
+        return {(cause, effect): gap for cause, effect, gap in self._database.rows(statement, (first, last))}
+
+    def clocks(self) -> list[Clock]:
+        """Return the clocks that were off in the last two hours of which something was read."""
+        [(last,)] = self._database.rows("SELECT max(hour) FROM clocks")
+        return [] if last is None else [Clock(*one) for one in ahead(self._gaps(last - 1, last)).items()]
 
     def workflows(self, wanted: Search, *, at_us: int | None = None) -> Iterator[Listed]:
         """Yield the workflows that are *wanted*, as they stood when the tracer last wrote."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, IntEnum
-from functools import lru_cache
 from operator import itemgetter
+from struct import Struct
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,11 +19,16 @@ from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope, from_headers, parse_time
 from antiphon.schemas.errors import NotAnEventError, SchemaError
 from antiphon.schemas.store import Reference
+from antiphon.tracing.clocks import BROKER, producer_of
 from antiphon.tracing.index.database import Row
-from antiphon.tracing.index.keys import key_of
+from antiphon.tracing.index.keys import Keys, key_of
 
 FAILS, UNDO, TOLD = 1, 2, 4
 """What is marked on an emitted event."""
+_EMITTED = Struct(">HIB")
+"""In front of an emitted event's key: how long that is, the number of its type, and what is marked."""
+MARKS, KEY, UUIDS = _EMITTED.size - 1, _EMITTED.size, _EMITTED.size + 16
+"""Where marks and key are where one event was emitted whose id is a UUID, and how long that is."""
 NO_VALUE = "the record has no value"
 
 _RARE = frozenset(
@@ -43,6 +48,15 @@ _of = itemgetter(
     "error",
     "usage",
 )
+
+
+_always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_time")
+# RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
+_MOST_SECONDS, _MOST_HOPS, _SHORT = 10_000, 1 << 31, 9
+_SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
+
+
+HOUR_US = 3_600_000_000
 
 
 class Holds(Enum):
@@ -72,19 +86,45 @@ class Source(NamedTuple):
 
 
 class Numbers(dict[str, int]):
-    """Text that recurs, as numbers. What is asked for and has none gets the next one."""
+    """Text that recurs, as numbers. What is asked for and has none gets the next one, or what *assign* gives it."""
 
-    def __init__(self, known: Mapping[str, int]) -> None:
+    def __init__(self, known: Mapping[str, int], assign: Callable[[str], int] | None = None) -> None:
         super().__init__(known)
+        self._assign = assign
         self.fresh: list[Row] = []
         """Those that are not written down yet."""
         self._next = max(known.values(), default=0) + 1
 
     def __missing__(self, name: str) -> int:
+        if self._assign is not None:
+            number = self[name] = self._assign(name)
+            return number
         number = self[name] = self._next
         self._next += 1
         self.fresh.append((number, name))
         return number
+
+
+class _Numbered(dict[bytes, int]):
+    """Numbers of text, as headers have it."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def __missing__(self, name: bytes) -> int:
+        number = self[name] = self._numbers[name.decode()]
+        return number
+
+
+class _Seconds(dict[bytes, int]):
+    """Seconds, as headers have them, in microseconds since 1970."""
+
+    def __missing__(self, second: bytes) -> int:
+        if len(self) >= _MOST_SECONDS:
+            self.clear()
+        us = self[second] = parse_time(second.decode() + "Z")
+        return us
 
 
 @dataclasses.dataclass
@@ -96,6 +136,8 @@ class Rows:
     deliveries: list[Row] = dataclasses.field(default_factory=list[Row])
     calls: list[Row] = dataclasses.field(default_factory=list[Row])
     workers: list[Row] = dataclasses.field(default_factory=list[Row])
+    gaps: dict[tuple[int, int, int], int] = dataclasses.field(default_factory=dict[Any, Any])
+    """By worker, broker and hour: by how much the broker appended what happened later than it did, at least."""
     topics: set[str] = dataclasses.field(default_factory=set[str])
     """Plain names of the topics on which stands what was handled."""
     unreadable: int = 0
@@ -123,7 +165,15 @@ class Reader:
     """Schemas that nobody has."""
     fetched: Mapping[tuple[str, int, int], bytes | str] = dataclasses.field(default_factory=dict[Any, Any])
     """By topic, partition and offset: large values that stand elsewhere, or why they cannot be had."""
-    _numbered: dict[bytes, int] = dataclasses.field(default_factory=dict[bytes, int])
+    _keys: Keys = dataclasses.field(default_factory=Keys)
+    _seconds: _Seconds = dataclasses.field(default_factory=_Seconds)
+    _as_it_is: bool = dataclasses.field(init=False)
+    _numbered: _Numbered = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        # What is looked up for every record, and found out once.
+        object.__setattr__(self, "_as_it_is", not self.masked and not self.unknown)
+        object.__setattr__(self, "_numbered", _Numbered(self.numbers))
 
     def rows(self, records: Iterable[Record]) -> Rows:
         """Return what *records* come to. The same record always gives the same rows."""
@@ -136,72 +186,67 @@ class Reader:
             if source.holds is Holds.EVENTS:
                 self._event(record, source.no, rows)
             elif source.holds is Holds.ACTIVITY:
-                self._activity(record, source.no, rows)
+                self._activity(record, rows)
             else:
                 self._worker(record, source.no, rows)
         return rows
 
     def _event(self, record: Record, source: int, rows: Rows) -> None:
-        found = dict(record.headers)
-        part, place = record.partition, record.offset
-        row = self._plain(found, record.key)
-        if row is None:
+        """Read an event's headers, and keep its value.
+
+        By hand where it has those that nearly all events have and no others, because there are
+        those of every event to read; a test holds it to `from_headers`.
+        """
+        found: dict[str, Any] = dict(record.headers)
+        key, part, place = record.key, record.partition, record.offset
+        parent, hops = found.get("ce_causationid"), found.get("ce_hops")
+        try:
+            correlation, id, type, sayer, time = _always(found)
+            if key != correlation or not (type and sayer) or not _RARE.isdisjoint(found):
+                raise ValueError
+            keys, numbered = self._keys, self._numbered
+            workflow = keys[correlation]
+            row = (
+                workflow,
+                source,
+                part,
+                place,
+                keys[id],
+                numbered[type],
+                numbered[sayer],
+                self._seconds[time[:_SECOND]] + int(time[20:26])
+                if len(time) == _OURS and time[26] == _Z and time[20:26].isdigit() and time[19] == _DOT
+                else parse_time(time.decode()),
+                None if parent is None else keys[parent],
+                0 if hops is None else int(hops) if len(hops) < _SHORT else _bounded(int(hops)),
+                None,
+            )
+        except (KeyError, AttributeError, TypeError, ValueError):
             try:
-                envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+                envelope = from_headers(record.headers, key=key, timestamp_ms=record.timestamp_ms)
             except NotAnEventError:
                 return
-            row = self._any(envelope, origin_of(record))
-        workflow = row[0]
-        rows.events.append((workflow, source, part, place, *row[1:]))
+            row = self._any(envelope, origin_of(record), (source, part, place))
+            workflow = row[0]
+        rows.events.append(row)
         value = record.value
-        if value and not self.masked and not self.unknown:
+        if value and self._as_it_is:
             rows.payloads.append((workflow, source, part, place, 0, value))
         else:
             form, content = self._content(record)
             rows.payloads.append((workflow, source, part, place, form.value, content))
 
-    def _plain(self, found: dict[str, bytes | None], key: bytes | None) -> Row | None:
-        """Read the headers that nearly all events have, and no others; None where there may be more to it.
-
-        By hand, because there are those of every event to read; a test holds it to `from_headers`.
-        """
-        if not _RARE.isdisjoint(found):
-            return None
-        try:
-            correlation, parent, time = found["ce_correlationid"], found.get("ce_causationid"), found["ce_time"]
-            if key != correlation:
-                return None
-            return (
-                _key(correlation),
-                _key(found["ce_id"]),
-                self._number(found["ce_type"]),  # type: ignore[arg-type]
-                self._number(found["ce_source"]),  # type: ignore[arg-type]
-                parse_time(time.decode()),  # type: ignore[union-attr]
-                None if parent is None else _key(parent),
-                int(found.get("ce_hops", b"0")),  # type: ignore[arg-type]
-                None,
-            )
-        except (KeyError, AttributeError, TypeError, ValueError):
-            return None
-
-    def _number(self, name: bytes) -> int:
-        number = self._numbered.get(name)
-        if number is None:
-            if not name:
-                raise ValueError
-            number = self._numbered[name] = self.numbers[name.decode()]
-        return number
-
-    def _any(self, envelope: Envelope, origin: Position | None) -> Row:
+    def _any(self, envelope: Envelope, origin: Position | None, at: tuple[int, int, int]) -> Row:
         parent = envelope.parent_id
         return (
             key_of(envelope.correlation_id),
+            *at,
             key_of(envelope.id),
             self.numbers[envelope.type],
             self.numbers[envelope.source],
             envelope.time_us,
             None if parent is None else key_of(parent),
-            envelope.hops,
+            _bounded(envelope.hops),
             _more(envelope, None if origin is None else origin._replace(topic=self.names.plain(origin.topic))),
         )
 
@@ -220,63 +265,77 @@ class Reader:
         except SchemaError as error:
             return Form.PROBLEM, str(error).encode()
 
-    def _activity(self, record: Record, source: int, rows: Rows) -> None:
+    def _activity(self, record: Record, rows: Rows) -> None:
         if record.value is None:
             return
         try:
-            data: dict[str, Any] = self.codec.read(record.value)[1]
-            numbers, topics, part, place = self.numbers, rows.topics, record.partition, record.offset
+            # Ids are text, and kept as bytes: they need not be text in between.
+            data: dict[str, Any] = self.codec.read_raw(record.value)
+            numbers, keys = self._numbered, self._keys
             agent, version, instance = numbers[data["agent"]], numbers[data["version"]], numbers[data["instance"]]
-            for entry, handled in enumerate(data["deliveries"]):
+            topics, last_us = set[bytes](), 0
+            for handled in data["deliveries"]:
                 event, type, of, topic, attempt, outcome, started_us, duration_us, queue_us, emitted, error, usage = (
                     _of(handled)
                 )
-                workflow = key_of(of)
+                workflow = keys[of]
                 topics.add(topic)
+                if started_us + duration_us > last_us:  # noqa: PLR1730 - a call for each delivery costs more
+                    last_us = started_us + duration_us
+                logs = handled.get("logs")
+                known_by = (workflow, keys[event], agent, started_us, instance, attempt)
                 rows.deliveries.append(
                     (
-                        workflow,
-                        source,
-                        part,
-                        place,
-                        entry,
-                        key_of(event),
+                        *known_by,
                         numbers[type],
-                        agent,
                         version,
-                        instance,
-                        attempt,
                         numbers[outcome],
-                        started_us,
                         duration_us,
                         queue_us,
                         handled.get("confidence"),
-                        _emitted(emitted) if emitted else None,
-                        None if error is None else orjson.dumps({"error": error}).decode(),
+                        self._emitted(emitted) if emitted else None,
+                        _told(error, logs) if error is not None or logs else None,
                     )
                 )
                 for call, spent in enumerate(usage):
                     rows.calls.append(
                         (
-                            workflow,
-                            source,
-                            part,
-                            place,
-                            entry,
+                            *known_by,
                             call,
-                            agent,
                             version,
                             numbers[spent["model"]],
-                            started_us,
                             spent["input_tokens"],
                             spent["output_tokens"],
                             spent["cost"],
-                            spent["currency"],
+                            spent["currency"].decode(),
                         )
                     )
-        except (SchemaError, KeyError, TypeError):
+            rows.topics.update(topic.decode() for topic in topics)
+            if record.appended and last_us:
+                worker = producer_of(data["agent"].decode(), data["instance"].decode())
+                at = (self.numbers[worker], self.numbers[BROKER], last_us // HOUR_US)
+                # The broker counts in milliseconds.
+                gap = record.timestamp_ms * 1_000 + 999 - last_us
+                rows.gaps[at] = min(gap, rows.gaps.get(at, gap))
+        except (SchemaError, KeyError, TypeError, AttributeError, ValueError):
             # Whoever wrote that is no worker of this mesh; its neighbours count all the same.
             rows.unreadable += 1
+
+    def _emitted(self, emitted: list[dict[str, Any]]) -> bytes:
+        keys, numbers = self._keys, self._numbered
+        return b"".join(
+            [
+                _EMITTED.pack(
+                    len(key := keys[one["id"]]),
+                    numbers[one["type"]],
+                    (FAILS if one.get("fails") else 0)
+                    | (0 if one.get("undo") is None else UNDO)
+                    | (0 if one.get("told") is None else TOLD),
+                )
+                + key
+                for one in emitted
+            ]
+        )
 
     def _worker(self, record: Record, source: int, rows: Rows) -> None:
         name = (record.key or b"").decode("utf-8", "replace")
@@ -289,11 +348,23 @@ class Reader:
         rows.workers.append((name, source, record.partition, record.offset, seen))
 
 
-@lru_cache(maxsize=65_536)
-def _key(id: bytes) -> bytes:
-    if not id:
-        raise ValueError
-    return key_of(id.decode())
+def _bounded(hops: int) -> int:
+    # Anybody can write any number into a header; no database can keep it.
+    return max(-_MOST_HOPS, min(hops, _MOST_HOPS))
+
+
+def _told(error: Mapping[str, bytes] | None, logs: Iterable[Mapping[str, Any]] | None) -> str:
+    """Return what few deliveries have, as JSON."""
+    found: dict[str, Any] = {}
+    if error is not None:
+        found["error"] = _texts(error)
+    if logs:
+        found["logs"] = [_texts(line) for line in logs]
+    return orjson.dumps(found).decode()
+
+
+def _texts(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in part.items()}
 
 
 def _more(envelope: Envelope, origin: Position | None) -> str | None:
@@ -315,18 +386,13 @@ def _more(envelope: Envelope, origin: Position | None) -> str | None:
     return orjson.dumps(found).decode() if found else None
 
 
-def _emitted(emitted: list[dict[str, Any]]) -> str:
-    marked = [
-        [
-            one["id"],
-            one["type"],
-            (FAILS if one.get("fails") else 0)
-            | (0 if one.get("undo") is None else UNDO)
-            | (0 if one.get("told") is None else TOLD),
-        ]
-        for one in emitted
-    ]
-    return orjson.dumps(marked).decode()
+def emitted_in(packed: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield key, type's number and marks of each event that a row of `deliveries` says was emitted."""
+    at = 0
+    while at < len(packed):
+        length, type, marks = _EMITTED.unpack_from(packed, at)
+        at += _EMITTED.size + length
+        yield packed[at - length : at], type, marks
 
 
 def prefix_of(value: bytes) -> Reference:

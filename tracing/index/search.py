@@ -92,6 +92,9 @@ def search(database: Database, contents: Contents, wanted: Search, live: Collect
     order = "last_us - begun_us DESC" if wanted.slowest_first else "begun_us DESC"
     found = 0
     statement = f"SELECT {_COLUMNS} FROM workflows WHERE {where} ORDER BY {order}, workflow"  # noqa: S608 - what comes from outside is bound
+    if wanted.limit is not None and not (wanted.states or wanted.agent or wanted.where):
+        # Nothing that is found is left out below.
+        statement += f" LIMIT {int(wanted.limit)}"
     for row in database.rows(statement, values):
         listed = _listed(row, live)
         if wanted.states and listed.state not in wanted.states:

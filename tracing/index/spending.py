@@ -40,7 +40,7 @@ class Spending:
         return {by.value: self.of, **{name: value for name, value in dataclasses.asdict(self).items() if name != "of"}}
 
 
-_COLUMN = {By.WORKFLOW: "workflow", By.AGENT: "agent", By.MODEL: "model", By.DAY: "time_us / 86400000000"}
+_COLUMN = {By.WORKFLOW: "workflow", By.AGENT: "agent", By.MODEL: "model", By.DAY: "started_us / 86400000000"}
 
 
 def spending(
@@ -50,7 +50,7 @@ def spending(
     # Added up here, and exactly: what the sum is must not depend on the order of the rows.
     amounts: defaultdict[tuple[Any, str], list[float]] = defaultdict(list)
     tokens: defaultdict[tuple[Any, str], list[int]] = defaultdict(lambda: [0, 0])
-    statement = f"SELECT {_COLUMN[by]}, currency, cost, input_tokens, output_tokens FROM calls WHERE time_us >= ?"  # noqa: S608 - what comes from outside is bound
+    statement = f"SELECT {_COLUMN[by]}, currency, cost, input_tokens, output_tokens FROM calls WHERE started_us >= ?"  # noqa: S608 - what comes from outside is bound
     values = [since_us if since_us is not None else -(1 << 62)]
     if agent is not None:
         statement += " AND agent = ?"

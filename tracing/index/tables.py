@@ -6,23 +6,25 @@
     events          one row for each place at which an event stands
     payloads        their data, beside them, so that lists need not pass over it
     schemas         by which that data was written
-    deliveries      one row for each entry of activity
+    deliveries      one row for each attempt of an agent at an event, as activity tells of it
     calls           what model calls cost
+    clocks          by how much effects came after their causes, by the clocks of two producers, at least in each hour
     workers         the last heartbeat of each worker
     workflows       what follows from the rows above, for lists; made again when they change
     touched         workflows of which that has still to be done
     notes           what else an index knows about itself
 
-A row of what was read is known by where it was read, so reading it again adds nothing. Those of one
+An event is known by where it was read, an attempt by what it says of itself: who, at which event, when, for the
+how-manieth time. So reading either again adds nothing, and an attempt that is told of twice is one. The rows of one
 workflow lie together, and workflows by time, as their ids do.
 
 The statements are those that SQLite and PostgreSQL both understand, but for the
-types and what stands behind the columns; `database` says which.
+types and what stands behind the columns; `postgres` says which.
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Of what follows. A change to it is a new entry of `FORMS`, and this number one higher."""
 
 _FIRST = """
@@ -46,20 +48,23 @@ CREATE TABLE payloads (
     PRIMARY KEY (workflow, source, part, place)
 ) WITHOUT ROWID;
 CREATE TABLE deliveries (
-    workflow BLOB NOT NULL, source INTEGER NOT NULL, part INTEGER NOT NULL, place BIGINT NOT NULL, entry INTEGER NOT NULL,
-    event BLOB NOT NULL, type INTEGER NOT NULL, agent INTEGER NOT NULL, version INTEGER NOT NULL,
-    instance INTEGER NOT NULL, attempt INTEGER NOT NULL, outcome INTEGER NOT NULL,
-    started_us BIGINT NOT NULL, duration_us BIGINT NOT NULL, queue_us BIGINT NOT NULL,
-    confidence DOUBLE PRECISION, emitted TEXT, more TEXT,
-    PRIMARY KEY (workflow, source, part, place, entry)
+    workflow BLOB NOT NULL, event BLOB NOT NULL, agent INTEGER NOT NULL, started_us BIGINT NOT NULL,
+    instance INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    type INTEGER NOT NULL, version INTEGER NOT NULL, outcome INTEGER NOT NULL,
+    duration_us BIGINT NOT NULL, queue_us BIGINT NOT NULL, confidence DOUBLE PRECISION, emitted BLOB, more TEXT,
+    PRIMARY KEY (workflow, event, agent, started_us, instance, attempt)
 ) WITHOUT ROWID;
 CREATE INDEX confident ON deliveries (agent, version, started_us, confidence) WHERE confidence IS NOT NULL;
 CREATE TABLE calls (
-    workflow BLOB NOT NULL, source INTEGER NOT NULL, part INTEGER NOT NULL, place BIGINT NOT NULL, entry INTEGER NOT NULL,
-    call INTEGER NOT NULL, agent INTEGER NOT NULL, version INTEGER NOT NULL, model INTEGER NOT NULL,
-    time_us BIGINT NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    workflow BLOB NOT NULL, event BLOB NOT NULL, agent INTEGER NOT NULL, started_us BIGINT NOT NULL,
+    instance INTEGER NOT NULL, attempt INTEGER NOT NULL, call INTEGER NOT NULL,
+    version INTEGER NOT NULL, model INTEGER NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cost DOUBLE PRECISION NOT NULL, currency TEXT NOT NULL,
-    PRIMARY KEY (workflow, source, part, place, entry, call)
+    PRIMARY KEY (workflow, event, agent, started_us, instance, attempt, call)
+) WITHOUT ROWID;
+CREATE TABLE clocks (
+    cause INTEGER NOT NULL, effect INTEGER NOT NULL, hour INTEGER NOT NULL, least_us BIGINT NOT NULL,
+    PRIMARY KEY (cause, effect, hour)
 ) WITHOUT ROWID;
 CREATE TABLE workers (
     name TEXT PRIMARY KEY, source INTEGER NOT NULL, part INTEGER NOT NULL, place BIGINT NOT NULL, seen TEXT
@@ -76,15 +81,17 @@ CREATE TABLE touched (workflow BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
-FORMS: dict[int, str] = {1: _FIRST}
-"""What makes each version out of the one before; an index of an older one is brought up by those it lacks."""
+FORMS: dict[int, str] = {2: _FIRST}
+"""What makes each version out of the one before. The first one stood in no release, and is made again."""
 
 EVENTS = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 PAYLOADS = "INSERT INTO payloads VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-DELIVERIES = (
-    "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
-CALLS = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+DELIVERIES = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+CALLS = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+CLOCKS = """
+INSERT INTO clocks VALUES (?, ?, ?, ?) ON CONFLICT (cause, effect, hour) DO UPDATE
+SET least_us = CASE WHEN excluded.least_us < clocks.least_us THEN excluded.least_us ELSE clocks.least_us END
+"""
 WORKERS = """
 INSERT INTO workers VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
 SET source = excluded.source, part = excluded.part, place = excluded.place, seen = excluded.seen

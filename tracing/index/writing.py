@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -17,18 +19,21 @@ from antiphon.tracing.index import tables
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
-from antiphon.tracing.index.rows import Holds, Numbers, Rows, Source, named
+from antiphon.tracing.index.rows import HOUR_US, Holds, Numbers, Rows, Source, named
 from antiphon.tracing.index.standing import Facts, Judge
-from antiphon.tracing.seen import SeenEvent
+from antiphon.tracing.seen import SeenEvent, is_ours
 
 _AT_ONCE = 1_000
 """Workflows whose rows are looked at in one transaction."""
 _REMEMBERED = 30_000
 """Workflows of which the facts are kept in memory."""
 _ASKED = 500
+_IDENTITY = "identity"
 _MOMENT_US = 500_000
 _KNOWN = "SELECT workflow FROM workflows WHERE workflow IN ({marks}) UNION ALL SELECT workflow FROM touched WHERE workflow IN ({marks})"
 _NOBODY = '{"heard": {}, "failing": [], "coordinated": false}'
+_SOURCES = "INSERT INTO sources SELECT coalesce(max(no), 0) + 1, ?, ?, ? FROM sources WHERE true ON CONFLICT DO NOTHING"
+_NAMES = "INSERT INTO names SELECT coalesce(max(no), 0) + 1, ? FROM names WHERE true ON CONFLICT DO NOTHING"
 _TOUCH_ALL = "INSERT INTO touched SELECT workflow FROM workflows WHERE true ON CONFLICT DO NOTHING"
 _TOUCH_TYPES = """
 INSERT INTO touched SELECT workflow FROM events WHERE type IN ({types})
@@ -55,7 +60,9 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.numbers = Numbers({name: no for no, name in database.rows("SELECT no, name FROM names")})
+        known = {name: no for no, name in database.rows("SELECT no, name FROM names")}
+        # Where others write too, a number is taken before it is used.
+        self.numbers = Numbers(known, self._assigned if database.shared else None)
         self._contents = Contents(database)
         self._schemas = {reference for (reference,) in database.rows("SELECT reference FROM schemas")}
         self._workers: dict[str, AgentSeen] | None = None
@@ -71,15 +78,21 @@ class Writer:
         database = self._database
         found = [*database.rows("SELECT no FROM sources WHERE topic = ? AND identity = ?", (topic, identity))]
         if not found:
+            number = self.numbers[topic]
             with database.transaction():
-                [(last,)] = database.rows("SELECT coalesce(max(no), 0) FROM sources")
-                number = self.numbers[topic]
                 self._write_names()
-                database.run("INSERT INTO sources VALUES (?, ?, ?, ?)", (last + 1, topic, number, identity))
+                database.run(_SOURCES, (topic, number, identity))
             self.numbers.fresh.clear()
             self._contents.refresh()
-            found = [(last + 1,)]
+            found = [*database.rows("SELECT no FROM sources WHERE topic = ? AND identity = ?", (topic, identity))]
         return Source(found[0][0], _HOLDS.get(topic, Holds.EVENTS))
+
+    def _assigned(self, name: str) -> int:
+        database = self._database
+        with database.transaction():
+            database.run(_NAMES, (name,))
+            [(number,)] = database.rows("SELECT no FROM names WHERE name = ?", (name,))
+        return int(number)
 
     def positions(self) -> dict[tuple[int, int], int]:
         """Return the offset that comes next, by source and partition."""
@@ -96,8 +109,8 @@ class Writer:
     ) -> None:
         """Write *rows*, and that everything before *positions* was read: both or neither. Again changes nothing."""
         database, touched = self._database, sorted(rows.touched())
-        topics = self._topics | rows.topics
-        begun = {workflow: Facts() for workflow in self._new(touched)}
+        # What others write belongs to a workflow too: then there is no telling that what is written here is all of it.
+        begun = {} if database.shared else {workflow: Facts() for workflow in self._new(touched)}
         lacking = {named(one): schema for one, schema in (schemas or {}).items() if named(one) not in self._schemas}
         with database.transaction():
             self._write_names()
@@ -114,9 +127,13 @@ class Writer:
                 database.many(statement, some)
             if rows.workers:
                 database.many(tables.WORKERS, rows.workers)
+            if rows.gaps:
+                database.many(tables.CLOCKS, [(*at, gap) for at, gap in sorted(rows.gaps.items())])
             database.many(tables.TOUCHED, [(workflow,) for workflow in touched])
             database.many(tables.POSITIONS, positions)
+            topics = self._topics | rows.topics
             if topics != self._topics:
+                topics |= {*orjson.loads(self.note("topics") or "[]")}
                 database.many(tables.NOTES, [("topics", orjson.dumps(sorted(topics)).decode())])
         self.numbers.fresh.clear()
         self._schemas |= lacking.keys()
@@ -140,10 +157,10 @@ class Writer:
         known |= begun
         for row in rows.events:
             if (facts := known.get(row[0])) is not None:
-                facts.see_event(row)
+                facts.events.append(row)
         for row in rows.deliveries:
             if (facts := known.get(row[0])) is not None:
-                facts.see_delivery(row)
+                facts.deliveries.append(row)
         for row in rows.calls:
             if (facts := known.get(row[0])) is not None:
                 facts.see_call(row)
@@ -155,12 +172,23 @@ class Writer:
 
     def topics(self) -> set[str]:
         """Return the plain names of the topics that activity names."""
+        if self._database.shared:
+            self._topics |= {*orjson.loads(self.note("topics") or "[]")}
         return {*self._topics}
 
     def note_all(self, notes: Mapping[str, str]) -> None:
         """Note something about the index itself."""
         with self._database.transaction():
             self._database.many(tables.NOTES, [*notes.items()])
+
+    def identity(self) -> str:
+        """Return what tells this index from every other; one that is made again is another."""
+        found = self.note(_IDENTITY)
+        if found is None:
+            with self._database.transaction():
+                found = self.note(_IDENTITY) or uuid.uuid4().hex[:12]
+                self._database.many(tables.NOTES, [(_IDENTITY, found)])
+        return found
 
     def _write_names(self) -> None:
         if self.numbers.fresh:
@@ -183,38 +211,56 @@ class Writer:
 
         *now_us* decides whose word counts for an agent: that of its live workers, where there are any.
         """
-        mesh = self._mesh_at(now_us)
         database = self._database
-        at_most = min(at_most or _AT_ONCE, _AT_ONCE)
-        found = [row[0] for row in database.rows("SELECT workflow FROM touched ORDER BY workflow LIMIT ?", (at_most,))]
-        if not found:
-            return 0
-        self._contents.refresh()
-        contents = self._contents
+        if database.shared:
+            # Others' too, and none that a transaction gave that came to nothing.
+            self.numbers.clear()
+            self.numbers.update({name: number for number, name in database.rows("SELECT no, name FROM names")})
+        mesh = self._mesh_at(now_us)
         # A mesh may name agents that have handled nothing yet.
         for agent in mesh.agents:
             self.numbers[agent]
-        names = contents.names | dict(cast("list[tuple[int, str]]", self.numbers.fresh))
-        judge = Judge(mesh, self.numbers, names, contents.topics, contents=self._stitched)
-        standings = [judge.standing(workflow, self._facts_of(workflow)) for workflow in found]
-        with database.transaction():
-            database.many(tables.WORKFLOWS, standings)
-            database.run("DELETE FROM touched WHERE workflow BETWEEN ? AND ?", (found[0], found[-1]))
+        at_most = min(at_most or _AT_ONCE, _AT_ONCE)
+        # Where others write too, nobody may between looking and saying how it stands.
+        with database.transaction() if database.shared else contextlib.nullcontext():
+            found = [
+                row[0] for row in database.rows("SELECT workflow FROM touched ORDER BY workflow LIMIT ?", (at_most,))
+            ]
+            if not found:
+                return 0
+            self._contents.refresh()
+            names = self._contents.names | dict(cast("list[tuple[int, str]]", self.numbers.fresh))
+            judge = Judge(mesh, self.numbers, names, self._contents.topics, contents=self._stitched)
+            facts = self._facts_of(found)
+            standings = [judge.standing(workflow, facts[workflow]) for workflow in found]
+            clocks = [
+                (self.numbers[cause], self.numbers[effect], hour, gap)
+                for (cause, effect, hour), gap in sorted(judge.gaps().items())
+            ]
+            with contextlib.nullcontext() if database.shared else database.transaction():
+                self._write_names()
+                database.many(tables.CLOCKS, clocks)
+                database.many(tables.WORKFLOWS, standings)
+                database.run("DELETE FROM touched WHERE workflow BETWEEN ? AND ?", (found[0], found[-1]))
+        self.numbers.fresh.clear()
         self._fade(found)
         return len(found)
 
-    def _facts_of(self, workflow: bytes) -> Facts:
-        facts = self._facts.get(workflow)
-        if facts is None:
-            facts = Facts()
+    def _facts_of(self, workflows: Sequence[bytes]) -> Mapping[bytes, Facts]:
+        """Return the rows of *workflows*: those that are remembered, and the others as they are kept."""
+        strange = [workflow for workflow in workflows if workflow not in self._facts]
+        found = {workflow: Facts() for workflow in strange}
+        for start in range(0, len(strange), _ASKED):
+            some = strange[start : start + _ASKED]
+            marks = ", ".join("?" * len(some))
             for table, see in (
-                ("events", facts.see_event),
-                ("deliveries", facts.see_delivery),
-                ("calls", facts.see_call),
+                ("events", Facts.see_event),
+                ("deliveries", Facts.see_delivery),
+                ("calls", Facts.see_call),
             ):
-                for row in self._database.rows(f"SELECT * FROM {table} WHERE workflow = ?", (workflow,)):  # noqa: S608 - what comes from outside is bound
-                    see(row)
-        return facts
+                for row in self._database.rows(f"SELECT * FROM {table} WHERE workflow IN ({marks})", some):  # noqa: S608 - what comes from outside is bound
+                    see(found[row[0]], row)
+        return {**found, **{workflow: self._facts[workflow] for workflow in workflows if workflow not in found}}
 
     def _fade(self, settled: Iterable[bytes]) -> None:
         """Forget facts of *settled* workflows while there are too many; they can be read again."""
@@ -224,7 +270,9 @@ class Writer:
             self._facts.pop(workflow, None)
 
     def _stitched(self, workflow: bytes) -> tuple[str, list[SeenEvent], list[Delivered]]:
-        return id_of(workflow), self._contents.events(workflow), self._contents.deliveries(workflow)
+        # How a workflow stands depends on the data of the mesh's own events, and of no others.
+        events = self._contents.events(workflow, decoded=is_ours)
+        return id_of(workflow), events, self._contents.deliveries(workflow)
 
     def workers(self) -> dict[str, AgentSeen]:
         """Return the last heartbeat of every worker, by its key."""
@@ -237,6 +285,8 @@ class Writer:
 
     def _mesh_at(self, now_us: int) -> Subscriptions:
         """Return the mesh as it is at *now_us*, or was a moment before; and have looked at what that changes."""
+        if self._database.shared and (self._seen is None or now_us - self._seen[0] >= _MOMENT_US):
+            self._workers, self._mesh = None, self.note("mesh")
         if self._workers is None or self._seen is None or not 0 <= now_us - self._seen[0] < _MOMENT_US:
             self._seen = now_us, subscriptions(self.workers().values(), now_us=now_us)
             self._touch_changed(self._seen[1])
@@ -259,8 +309,8 @@ class Writer:
         with self._database.transaction():
             if before["coordinated"] != now["coordinated"]:
                 self._database.run(_TOUCH_ALL)
-            types = ", ".join(str(self.numbers[type]) for type in changed if type in self.numbers)
-            self._database.run(_TOUCH_TYPES.format(types=types))
+            types = ", ".join(str(self.numbers[type]) for type in sorted(changed) if type in self.numbers)
+            self._database.run(_TOUCH_TYPES.format(types=types or "-1"))
             self._database.many(tables.NOTES, [("mesh", text)])
         self._mesh = text
 
@@ -273,6 +323,7 @@ class Writer:
         """
         gone = 0
         if before_us is not None:
+            self._database.run("DELETE FROM clocks WHERE hour < ?", (before_us // HOUR_US,))
             while some := self._oldest("last_us < ? AND owing = '[]'", (before_us,)):
                 gone += self._delete(some)
         while most_bytes is not None and self._database.size() > most_bytes:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from enum import Enum
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,11 +20,12 @@ from antiphon.bus.names import Names
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.keys import id_of, key_of
-from antiphon.tracing.index.outlook import Outlook
 from antiphon.tracing.index.rows import Rows
+from antiphon.tracing.otlp.deciding import Act, Decision, Exports, decide
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
-from antiphon.tracing.spans.making import Relation, root_id, spans_of
-from antiphon.tracing.spans.sampling import Facts, Reason, Sampling
+from antiphon.tracing.otlp.parcels import Parcel, requests
+from antiphon.tracing.spans.making import root_id, spans_of
+from antiphon.tracing.spans.sampling import Reason
 from antiphon.tracing.spans.span import Span
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,13 @@ SETTLING_US = 5_000_000
 """A worker that has just started tells within that of itself, and so of what it will have to do."""
 BACK_US = 3_600_000_000
 """What ended longer before the first export is not sent, unless asked for."""
-_SOON_US = 500_000
-_SPANS = 512
-"""Of one request: what a collector takes by default holds that many several times."""
 _WORKFLOWS = 64
 _IDLE_S = 0.5
 _HOLD_S, _LONGEST_S = 1.0, 60.0
 _TRIES = 5
 _FORGOTTEN_AT_ONCE = 500
 _TEND_S = 60.0
+_COUNT_S = 5.0
 
 
 class Taken(NamedTuple):
@@ -59,19 +57,6 @@ class Sender(Protocol):
     def send(self, spans: Sequence[Span]) -> Taken: ...
 
     def close(self) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Exports:
-    """What is exported of a mesh, and how."""
-
-    sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    relation: Relation = Relation.BOTH
-    content: bool = False
-    patience_s: float = 600.0
-    """Of a workflow that goes on for longer, what there is is sent; and again each time that it has gone on for as long."""
-    since_us: int | None = None
-    """What ended before is not sent; None: an hour before something was exported first."""
 
 
 @dataclasses.dataclass
@@ -94,91 +79,12 @@ class Exported:
     """The last request was taken."""
 
 
-class Act(Enum):
-    """What is to be done about a workflow that waits."""
+class Noting:
+    """Listens to one that reads, and notes in a ledger which workflows may have to be sent; sends nothing."""
 
-    LOOK_AGAIN = "look again"
-    LEAVE_OUT = "leave out"
-    SEND = "send"
-
-
-class Decision(NamedTuple):
-    """What is to be done about one workflow."""
-
-    act: Act
-    look_us: int = 0
-    """When to look at it again, where that is to be done."""
-    whole: bool = False
-    """It has ended."""
-    reason: Reason | None = None
-    """Why it is kept."""
-
-
-def decide(
-    workflow: str, waiting: Waiting, outlook: Outlook | None, exports: Exports, *, now_us: int, heard_us: int
-) -> Decision:
-    """Say what is to be done about a workflow: by what is known of it, never by how long it has been quiet.
-
-    No *outlook*: more of it was read than has been looked at. *heard_us*: by when who hears what is known; what
-    was read later may look finished only because nobody has told yet that he hears it.
-    """
-    if outlook is None or heard_us <= waiting.touched_us:
-        return Decision(Act.LOOK_AGAIN, now_us + _SOON_US)
-    patient_until_us = waiting.since_us + round(exports.patience_s * 1_000_000)
-    if not outlook.ended and now_us < patient_until_us:
-        return Decision(Act.LOOK_AGAIN, patient_until_us)
-    facts = Facts(
-        correlation_id=workflow,
-        state=outlook.state,
-        duration_us=outlook.last_us - outlook.begun_us,
-        cost=outlook.cost,
-        confidence=outlook.confidence,
-    )
-    reason = exports.sampling.keeps(facts)
-    if outlook.last_us < (exports.since_us or 0) or (outlook.ended and reason is None):
-        return Decision(Act.LEAVE_OUT)
-    if reason is None:
-        # What is remarkable about it may still come.
-        return Decision(Act.LOOK_AGAIN, now_us + round(exports.patience_s * 1_000_000))
-    return Decision(Act.SEND, whole=outlook.ended, reason=reason)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Parcel:
-    """What is to be sent of one workflow."""
-
-    waiting: Waiting
-    decision: Decision
-    spans: Sequence[Span]
-
-
-class Exporter:
-    """Sends what a tracer has read. Listens to one that reads; `run` sends until cancelled."""
-
-    def __init__(
-        self,
-        path: Path,
-        ledger: Ledger,
-        sender: Sender,
-        *,
-        names: Names,
-        exports: Exports = Exports(),
-        clock: Callable[[], int] = now_us,
-        heard: Callable[[], int] = now_us,
-    ) -> None:
-        """*path*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
-        self.counts = Exported()
-        self._path = path
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], int] = now_us) -> None:
         self._ledger = ledger
-        self._sender = sender
-        self._names = names
-        first = int(ledger.note("since_us", str(clock() - BACK_US)))
-        self._exports = dataclasses.replace(exports, since_us=first if exports.since_us is None else exports.since_us)
         self._clock = clock
-        self._heard = heard
-        self._hold_s = _HOLD_S
-        self._taken_us = 0
-        self._swept = b""
 
     def writing(self, rows: Rows) -> None:
         """Note that something of some workflows is about to be in the index. Raises `IndexFileError`."""
@@ -188,9 +94,37 @@ class Exporter:
     def written(self, rows: Rows) -> None:
         """It is in the index."""
 
+
+class Exporter(Noting):
+    """Sends what a tracer has read. Listens to one that reads; `run` sends until cancelled."""
+
+    def __init__(
+        self,
+        path: Path,
+        ledger: Ledger,
+        sender: Sender,
+        *,
+        names: Names,
+        exports: Exports,
+        clock: Callable[[], int] = now_us,
+        heard: Callable[[], int] = now_us,
+    ) -> None:
+        """*path*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
+        super().__init__(ledger, clock=clock)
+        self.counts = Exported()
+        self._path = path
+        self._sender = sender
+        self._names = names
+        first = int(ledger.note("since_us", str(clock() - BACK_US)))
+        self._exports = dataclasses.replace(exports, since_us=first if exports.since_us is None else exports.since_us)
+        self._heard = heard
+        self._hold_s = _HOLD_S
+        self._taken_us = 0
+        self._swept = b""
+
     async def run(self) -> None:
         """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often."""
-        tended_us = 0
+        tended_us = counted_us = 0
         while True:
             moved = False
             try:
@@ -198,7 +132,8 @@ class Exporter:
                 if self._heard() and self._clock() - tended_us > _TEND_S * 1_000_000:
                     self._sweep()
                     tended_us = self._clock()
-                self.counts.waiting = self._ledger.waiting()
+                if self._clock() - counted_us > _COUNT_S * 1_000_000:
+                    self.counts.waiting, counted_us = self._ledger.waiting(), self._clock()
             except Exception as error:
                 # Whatever it is: the tracer reads on, and what waits is in the ledger.
                 log.error("exporting is interrupted, and goes on where it was", exc_info=error)
@@ -217,15 +152,15 @@ class Exporter:
         if not some:
             return False
         with Index.opened(self._path) as index:
-            parcels = [*self._parcels(index, some)]
-        for parcel in _requests(parcels):
-            if not await _to_its_end(self._send(parcel)):
-                break
+            # One request after the other, so that no more is in memory than one, and the workflow that comes next.
+            for parcels in requests(self._parcels(index, some)):
+                if not await _to_its_end(self._send(parcels)):
+                    break
         return True
 
     # -- what is to be sent -------------------------------------------------
 
-    def _parcels(self, index: Index, some: Sequence[Waiting]) -> Iterator[_Parcel]:
+    def _parcels(self, index: Index, some: Sequence[Waiting]) -> Iterator[Parcel]:
         now = self._clock()
         outlooks = index.outlooks([one.workflow for one in some])
         looks: dict[bytes, int] = {}
@@ -256,15 +191,18 @@ class Exporter:
         for workflow in index.stitched(sending, at_us=now):
             one, decision = sending[key_of(workflow.correlation_id)]
             sent = self._ledger.sent(one.workflow)
-            held = {root_id(workflow.correlation_id)} if not (decision.whole and workflow.ended) else frozenset[str]()
+            # It may have come further since it was decided about.
+            whole = decision.whole and workflow.ended
+            held = frozenset[str]() if whole else {root_id(workflow.correlation_id)}
             found = spans_of(
                 workflow, names=self._names, relation=self._exports.relation, content=self._exports.content
             )
-            yield _Parcel(one, decision, [span for span in found if span.id not in sent and span.id not in held])
+            fresh = [span for span in found if span.id not in sent and span.id not in held]
+            yield Parcel(one, decision._replace(whole=whole), fresh)
 
     # -- sending ------------------------------------------------------------
 
-    async def _send(self, parcels: Sequence[_Parcel]) -> bool:
+    async def _send(self, parcels: Sequence[Parcel]) -> bool:
         spans = [span for parcel in parcels for span in parcel.spans]
         taken = await asyncio.to_thread(self._sender.send, spans) if spans else Taken(ok=True)
         now = self._clock()
@@ -279,11 +217,15 @@ class Exporter:
         if spans:
             self._taken_us = now
             self.counts.spans += len(spans)
-            self._ledger.taken({p.waiting.workflow: [span.id for span in p.spans] for p in parcels if p.spans})
+            taken_of: defaultdict[bytes, list[str]] = defaultdict(list)
+            for parcel in parcels:
+                if parcel.spans:
+                    taken_of[parcel.waiting.workflow] += [span.id for span in parcel.spans]
+            self._ledger.taken(taken_of)
         self._settle([parcel for parcel in parcels if parcel.decision.act is Act.SEND], now)
         return True
 
-    def _settle(self, parcels: Sequence[_Parcel], now: int) -> None:
+    def _settle(self, parcels: Sequence[Parcel], now: int) -> None:
         """Note of workflows of which all there is was sent what they wait for now."""
         whole = [parcel for parcel in parcels if parcel.decision.whole]
         self._ledger.done([parcel.waiting for parcel in whole])
@@ -312,7 +254,8 @@ class Exporter:
             return
         self.counts.failures += 1
         if was_up:
-            log.warning("nothing can be exported; what is due waits, and is sent later", extra={"reason": taken.reason})
+            told = {"reason": taken.reason}
+            log.warning("the endpoint takes nothing; what is due waits, and is sent later", extra=told)
 
     def _sweep(self) -> None:
         """Forget what was sent of workflows that the index has forgotten, some at a time."""
@@ -321,24 +264,6 @@ class Exporter:
         with Index.opened(self._path) as index:
             known = index.outlooks(some)
         self._ledger.forget(one for one in some if one not in known)
-
-
-def _requests(parcels: Iterable[_Parcel]) -> Iterator[Sequence[_Parcel]]:
-    """Yield what goes into one request each: several small workflows, or a part of a large one."""
-    held: list[_Parcel] = []
-    room = _SPANS
-    for parcel in parcels:
-        if len(parcel.spans) > room and held:
-            yield held
-            held, room = [], _SPANS
-        rest = parcel.spans
-        while len(rest) > _SPANS:
-            part, rest = rest[:_SPANS], rest[_SPANS:]
-            yield [_Parcel(parcel.waiting, Decision(Act.LOOK_AGAIN), part)]
-        held.append(_Parcel(parcel.waiting, parcel.decision, rest))
-        room -= len(rest)
-    if held:
-        yield held
 
 
 async def _to_its_end(act: Coroutine[Any, Any, bool]) -> bool:

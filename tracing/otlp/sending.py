@@ -56,9 +56,13 @@ class OtlpSender:
         self._namespace = namespace
 
     def send(self, spans: Sequence[Span]) -> Taken:
-        self._said.last = ""
-        result = self._exporter.export([readable(span, self._namespace) for span in spans])
-        return Taken(result is SpanExportResult.SUCCESS, self._said.last)
+        self._said.first = ""
+        try:
+            result = self._exporter.export([readable(span, self._namespace) for span in spans])
+        except Exception as error:
+            # What cannot be sent must not hold up what can.
+            return Taken(ok=False, reason=f"{type(error).__name__}: {error}")
+        return Taken(result is SpanExportResult.SUCCESS, self._said.first)
 
     def close(self) -> None:
         self._exporter.shutdown()
@@ -72,26 +76,29 @@ class OtlpMeter:
         self._exporter = _metric_exporter(endpoint, protocol)
 
     def send(self, metrics: MetricsData) -> Taken:
-        self._said.last = ""
+        self._said.first = ""
         result = self._exporter.export(metrics)  # pyright: ignore[reportUnknownMemberType] - the library's own types
-        return Taken(result is MetricExportResult.SUCCESS, self._said.last)
+        return Taken(result is MetricExportResult.SUCCESS, self._said.first)
 
     def close(self) -> None:
         self._exporter.shutdown()  # pyright: ignore[reportUnknownMemberType] - likewise
 
 
 class _Said(logging.Handler):
-    """What the exporters log: they say why they failed nowhere else. It is said once, by whoever asked for it."""
+    """What the exporters log: they say why they failed nowhere else. It is said once, by whoever asked for it.
+
+    The first thing that they say of a request is the reason; the last one, that it was tried often enough.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = ""
+        self.first = ""
         logger = logging.getLogger("opentelemetry.exporter.otlp")
         logger.propagate = False
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = str(masked("reason", record.getMessage()))
+        self.first = self.first or str(masked("reason", record.getMessage()))
 
 
 def protocol_of(environ: Mapping[str, str] = os.environ) -> Protocol:

@@ -77,20 +77,20 @@ class Tally:
         for (type, source), some in _grouped(rows.events, 5, 1).items():
             self._topics[type] = source
             self.sums[n.SENT_MESSAGES][_key(self._messaging(n.SEND, type))] += len(some)
-        for (type, agent, outcome), some in _grouped(rows.deliveries, 6, 7, 11).items():
+        for (type, agent, outcome), some in _grouped(rows.deliveries, 6, 2, 8).items():
             self._deliveries(type, self._name(agent), self._name(outcome), some)
-        for (model, agent, currency), some in _grouped(rows.calls, 8, 6, 13).items():
+        for (model, agent, currency), some in _grouped(rows.calls, 8, 2, 12).items():
             self._calls(self._name(model), self._name(agent), currency, some)
 
     def _deliveries(self, type: int, agent: str, outcome: str, some: Sequence[Row]) -> None:
         told = {**self._messaging(n.PROCESS, type), n.MESSAGING_GROUP: self._names.group(agent)}
-        first = [row for row in some if row[10] == 1]
+        first = [row for row in some if row[5] == 1]
         self.sums[n.CONSUMED_MESSAGES][_key(told)] += len(first)
         self.sums[n.DELIVERY_ATTEMPTS][_key({n.GEN_AI_AGENT: agent, n.OUTCOME: outcome})] += len(some)
         failed = {} if outcome in DONE else {n.ERROR_TYPE: outcome}
-        self._spread(n.PROCESS_DURATION, SECONDS, {**told, **failed}, (row[13] / 1_000_000 for row in some))
+        self._spread(n.PROCESS_DURATION, SECONDS, {**told, **failed}, (row[9] / 1_000_000 for row in some))
         # Clocks differ, and are set.
-        waits = (max(0, row[14]) / 1_000_000 for row in first)
+        waits = (max(0, row[10]) / 1_000_000 for row in first)
         self._spread(n.DELIVERY_QUEUE_WAIT, SECONDS, {n.GEN_AI_AGENT: agent}, waits)
 
     def _calls(self, model: str, agent: str, currency: str, some: Sequence[Row]) -> None:
@@ -98,9 +98,9 @@ class Tally:
         told = {n.GEN_AI_OPERATION: n.CHAT, n.GEN_AI_MODEL: model, n.GEN_AI_AGENT: agent}
         if provider is not None:
             told[n.GEN_AI_PROVIDER] = provider
-        for kind, column in (("input", 10), ("output", 11)):
+        for kind, column in (("input", 9), ("output", 10)):
             self._spread(n.TOKEN_USAGE, TOKENS, {**told, n.GEN_AI_TOKEN_TYPE: kind}, (row[column] for row in some))
-        self.sums[n.COST][_key({**told, n.CURRENCY: currency})] += sum(row[12] for row in some)
+        self.sums[n.COST][_key({**told, n.CURRENCY: currency})] += sum(row[11] for row in some)
 
     def _messaging(self, operation: str, type: int) -> dict[str, str]:
         source = self._topics.get(type)

@@ -19,24 +19,20 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from antiphon.bus.activity import Spent
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.names import Names
-from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
+from antiphon.tracing.delivered import DONE, Delivered
 from antiphon.tracing.seen import AGENT_SOURCE, SeenEvent
 from antiphon.tracing.spans import names as n
 from antiphon.tracing.spans.ids import Context, context_in, span_id, trace_id
 from antiphon.tracing.spans.providers import provider_of
+from antiphon.tracing.spans.saying import OUTSIDE, SUMMARY, confidence, exception, failure, messages, messaging
 from antiphon.tracing.spans.span import Kind, Moment, Service, Span, Value
-from antiphon.tracing.state import State
 from antiphon.tracing.workflow import Workflow
 
 _NOT_CALLED = frozenset({Outcome.EXPIRED, Outcome.SKIPPED})
 """Outcomes of deliveries whose handler was not called."""
-_ILL = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
-_OUTSIDE = "outside"
 _NO_NAMESPACE = Names()
 
 
@@ -84,14 +80,13 @@ class _Making:
         for delivery in workflow.deliveries:
             for emitted in delivery.emitted:
                 self._emitters[emitted.id].append(delivery)
-        # Its rank tells a delivery from every other; it is long, and needed for each span.
-        self._ranks = {id(delivery): span_id(delivery.rank()) for delivery in workflow.deliveries}
+        self._ranks = {id(delivery): span_id(*delivery.known_by) for delivery in workflow.deliveries}
         self._outer = _outer(workflow)
         self._trace = trace_id(workflow.correlation_id) if self._outer is None else self._outer.trace_id
         self._root = root_id(workflow.correlation_id)
 
     def spans(self) -> Iterator[Span]:
-        begun_us, last_us = self._workflow.span()
+        begun_us, last_us = self._workflow.extent
         if begun_us is None or last_us is None:
             return
         yield self._whole(begun_us, last_us)
@@ -104,7 +99,7 @@ class _Making:
 
     def _whole(self, begun_us: int, last_us: int) -> Span:
         workflow = self._workflow
-        failure = _failure(workflow)
+        failed = failure(workflow)
         attributes: dict[str, Value] = {
             n.GEN_AI_OPERATION: n.INVOKE_WORKFLOW,
             n.GEN_AI_CONVERSATION: workflow.correlation_id,
@@ -115,19 +110,19 @@ class _Making:
             attributes[n.GEN_AI_WORKFLOW] = workflow.type
         if workflow.warnings:
             attributes[n.WARNINGS] = tuple(sorted({warning.kind.value for warning in workflow.warnings}))
-        if failure is not None:
-            attributes[n.ERROR_TYPE] = failure[0]
+        if failed is not None:
+            attributes[n.ERROR_TYPE] = failed[0]
         first = self._events.get(workflow.correlation_id) or next(iter(workflow.events), None)
         return Span(
             context=Context(self._trace, self._root),
             parent=None if self._outer is None else self._outer.span_id,
             name=_named(n.INVOKE_WORKFLOW, workflow.type),
             kind=Kind.INTERNAL,
-            service=Service(_OUTSIDE) if first is None else self._sayer(first),
+            service=Service(OUTSIDE) if first is None else self._sayer(first),
             start_us=begun_us,
             end_us=last_us,
             attributes=attributes,
-            error=None if failure is None else failure[1],
+            error=None if failed is None else failed[1],
         )
 
     # -- events -------------------------------------------------------------
@@ -145,7 +140,7 @@ class _Making:
         emitter = self._emitter(event)
         if emitter is not None:
             return _service(emitter)
-        return Service(event.envelope.source.removeprefix(AGENT_SOURCE).strip("/").rpartition("/")[2] or _OUTSIDE)
+        return Service(event.envelope.source.removeprefix(AGENT_SOURCE).strip("/").rpartition("/")[2] or OUTSIDE)
 
     def _send(self, event: SeenEvent) -> Span:
         emitter = self._emitter(event)
@@ -169,24 +164,9 @@ class _Making:
             service=self._sayer(event),
             start_us=event.envelope.time_us,
             end_us=event.envelope.time_us,
-            attributes=self._messaging(n.SEND, event),
+            attributes=messaging(n.SEND, event, self._names),
             links=tuple(links),
         )
-
-    def _messaging(self, operation: str, event: SeenEvent) -> dict[str, Value]:
-        envelope = event.envelope
-        return {
-            n.MESSAGING_SYSTEM: n.KAFKA,
-            n.MESSAGING_OPERATION: operation,
-            n.MESSAGING_OPERATION_TYPE: operation,
-            n.MESSAGING_DESTINATION: self._names.topic(event.topic),
-            n.MESSAGING_PARTITION: str(event.partition),
-            n.MESSAGING_OFFSET: event.offset,
-            n.MESSAGING_KEY: envelope.key or envelope.correlation_id,
-            n.MESSAGING_ID: event.id,
-            n.MESSAGING_CONVERSATION: envelope.correlation_id,
-            n.EVENT_TYPE: envelope.type,
-        }
 
     # -- deliveries ---------------------------------------------------------
 
@@ -218,7 +198,7 @@ class _Making:
         }
         if event is not None:
             created = self._sent(event.id)
-            attributes = self._messaging(n.PROCESS, event)
+            attributes = messaging(n.PROCESS, event, self._names)
             parent = self._root if self._relation is Relation.LINK else created.span_id
             links += [] if self._relation is Relation.PARENT else [created]
         attributes |= {
@@ -235,7 +215,7 @@ class _Making:
             parent,
             attributes,
             links=(*links, *self._joined(delivery)),
-            moments=_exception(delivery) if delivery.outcome in _NOT_CALLED else (),
+            moments=exception(delivery) if delivery.outcome in _NOT_CALLED else (),
         )
 
     def _joined(self, delivery: Delivered) -> list[Context]:
@@ -256,10 +236,10 @@ class _Making:
             attributes[n.GEN_AI_WORKFLOW] = self._workflow.type
         if self._content:
             heard, said = self._data([delivery.event_id]), self._data(emitted.id for emitted in delivery.emitted)
-            attributes |= {n.GEN_AI_INPUT: _messages("user", heard)} if heard else {}
-            attributes |= {n.GEN_AI_OUTPUT: _messages("assistant", said)} if said else {}
+            attributes |= {n.GEN_AI_INPUT: messages("user", heard)} if heard else {}
+            attributes |= {n.GEN_AI_OUTPUT: messages("assistant", said)} if said else {}
         name, parent = _named(n.INVOKE_AGENT, delivery.agent), self._of(delivery, n.PROCESS)
-        moments = (*_exception(delivery), *_confidence(delivery))
+        moments = (*exception(delivery), *confidence(delivery))
         return self._done(delivery, n.INVOKE_AGENT, name, Kind.INTERNAL, parent, attributes, moments=moments)
 
     def _data(self, ids: Iterable[str]) -> list[Any]:
@@ -282,7 +262,7 @@ class _Making:
         error: str | None = None
         if delivery.outcome not in DONE:
             attributes[n.ERROR_TYPE] = delivery.outcome if delivery.error is None else delivery.error.type
-            error = delivery.outcome if delivery.error is None else delivery.error.message
+            error = delivery.outcome if delivery.error is None else delivery.error.message[:SUMMARY]
         return Span(
             context=Context(self._trace, self._of(delivery, doing)),
             parent=parent,
@@ -335,46 +315,8 @@ def _outer(workflow: Workflow) -> Context | None:
     return said.get(workflow.correlation_id) or next(iter(said.values()), None)
 
 
-def _failure(workflow: Workflow) -> tuple[str, str] | None:
-    """Return what failed the workflow, as a type and for a person; None where nothing has."""
-    if not workflow.failures:
-        return (workflow.state.value, workflow.state.value) if workflow.state in _ILL else None
-    first = workflow.failures[0]
-    who = workflow.failed_agent or _OUTSIDE
-    event = next((event for event in workflow.events if event.id == first), None)
-    aside = next((d for d in workflow.deliveries if d.event_id == first and d.outcome in SET_ASIDE), None)
-    if aside is not None and (event is None or event.envelope.type not in workflow.failing_types):
-        if aside.error is None:
-            return aside.outcome, f"{who}: {aside.outcome}"
-        return aside.error.type, f"{who}: {aside.error.message}"
-    type = State.FAILED.value if event is None else event.envelope.type
-    return type, f"{who}: {type}"
-
-
 def _service(delivery: Delivered) -> Service:
     return Service(delivery.agent, delivery.version or None, delivery.instance or None)
-
-
-def _exception(delivery: Delivered) -> tuple[Moment, ...]:
-    error = delivery.error
-    if error is None:
-        return ()
-    told: dict[str, Value] = {n.EXCEPTION_TYPE: error.type, n.EXCEPTION_MESSAGE: error.message}
-    if error.traceback:
-        told[n.EXCEPTION_STACKTRACE] = error.traceback
-    return (Moment(n.EXCEPTION, delivery.ended_us, told),)
-
-
-def _confidence(delivery: Delivered) -> tuple[Moment, ...]:
-    if delivery.confidence is None:
-        return ()
-    told: dict[str, Value] = {n.GEN_AI_EVALUATION: n.CONFIDENCE, n.GEN_AI_SCORE: delivery.confidence}
-    return (Moment(n.GEN_AI_EVALUATION_RESULT, delivery.ended_us, told),)
-
-
-def _messages(role: str, data: Iterable[Any]) -> str:
-    parts = [{"type": "text", "content": orjson.dumps(one).decode()} for one in data]
-    return orjson.dumps([{"role": role, "parts": parts}]).decode()
 
 
 def _named(doing: str, what: str | None) -> str:

@@ -12,10 +12,10 @@ import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 
+from antiphon.tracing.index.search import FAILED
 from antiphon.tracing.state import State
 
 _SPACE = 1 << 64
-_ILL = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
 
 
 class Reason(StrEnum):
@@ -55,7 +55,7 @@ class Sampling:
 
     def keeps(self, facts: Facts) -> Reason | None:
         """Say why a workflow is kept; None: it is not."""
-        if facts.state in _ILL:
+        if facts.state in FAILED:
             return Reason.FAILED
         if self.slow_s is not None and facts.duration_us > self.slow_s * 1_000_000:
             return Reason.SLOW

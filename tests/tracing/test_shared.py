@@ -1,0 +1,275 @@
+"""An index in PostgreSQL is what one in a file is, and several tracers may write it together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import Agent, Event
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.names import Names
+from antiphon.bus.schema_topic import TopicStore
+from antiphon.schemas.codec import Codec
+from antiphon.testing.conformance import IndexSuite
+from antiphon.testing.mesh import MemoryMesh
+from antiphon.testing.waiting import eventually
+from antiphon.tracing import By, Index, Search
+from antiphon.tracing.clocks import BROKER
+from antiphon.tracing.index import tables
+from antiphon.tracing.index.address import opened
+from antiphon.tracing.index.database import Database, Sqlite
+from antiphon.tracing.index.errors import (
+    IndexAwayError,
+    IndexBusyError,
+    IndexFileError,
+    IndexVersionError,
+    NoIndexError,
+)
+from antiphon.tracing.index.writing import Writer
+from antiphon.tracing.rebuilding import rebuilding
+from antiphon.tracing.sharing import Share
+from antiphon.tracing.tracer import Tracer
+from tests.tracing.reading import Read, relevant
+from tests.tracing.test_index import AT_US, content, corpus, in_order, states
+
+
+class TestSqlite(IndexSuite):
+    """In a file."""
+
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> Iterator[Database]:
+        database = Sqlite(tmp_path / "index", writes=True)
+        yield database
+        database.close()
+
+
+class TestPostgres(IndexSuite):
+    """In a schema of a database."""
+
+    @pytest.fixture
+    def database(self, shared: str) -> Iterator[Database]:
+        database = opened(shared, writes=True)
+        database.run("DELETE FROM notes")
+        yield database
+        database.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_that_write_make_the_index_of_one(seed: int, shared: str) -> None:
+    """Whoever of the two reads what, in whatever order and however often, and whoever says how workflows stand."""
+    mesh, _, records = corpus()
+    chance = random.Random(seed)
+    some = relevant(records)
+    some += chance.sample(some, chance.randrange(len(some)))
+    chance.shuffle(some)
+    both = [Read(shared, mesh.codec), Read(shared, mesh.codec)]
+    while some:
+        size, read = chance.choice((1, 20, 1_000)), chance.choice(both)
+        read.take(some[:size])
+        some = some[size:]
+        if chance.random() < 0.3:
+            chance.choice(both).settle(AT_US - chance.choice((0, 60_000_000)))
+    chance.choice(both).settle(AT_US + 1_000_000)
+    chance.choice(both).settle(AT_US + 2_000_000)
+    found, expected = content(both[0].database), in_order()
+    asked = states(Index(both[1].database))
+    for read in both:
+        read.database.close()
+    for table in expected:
+        if table != "notes":
+            assert found[table] == expected[table], table
+    assert sorted(asked.values()) == ["compensated"] * 2 + ["running"] * 4
+
+
+def test_a_file_and_a_database_answer_alike(shared: str) -> None:
+    """Every question that can be asked."""
+    mesh, ids, records = corpus()
+    answers: list[Any] = []
+    for place in (None, shared):
+        read = Read(place, mesh.codec)
+        read.take(relevant(records))
+        read.settle(AT_US)
+        index = Index(read.database)
+        found: list[Any] = [[*index.workflows(wanted, at_us=AT_US)] for wanted in _searches()]
+        found += [index.workflow(id, at_us=AT_US) for id in ids.values()]
+        found += [index.find(id[:9]) for id in ids.values()]
+        found += [index.find(event.id) for one in found if hasattr(one, "events") for event in one.events]
+        found += [index.cost(by) for by in By] + [index.confidence(threshold=0.5), index.durations()]
+        found += [index.states(at_us=AT_US), [*map(str, index.agents())], index.extent()._replace(bytes=0)]
+        answers.append(found)
+        read.database.close()
+    assert answers[0] == answers[1]
+
+
+def _searches() -> list[Search]:
+    return [
+        Search(),
+        Search(failed=True, limit=1),
+        Search(agent="card", slowest_first=True),
+        Search(type="order.placed", until_us=1 << 60, longer_than_us=0),
+    ]
+
+
+def test_there_is_none(shared: str) -> None:
+    """Nobody who only asks makes one."""
+    with pytest.raises(NoIndexError, match="antiphon tracer run"):
+        Index.opened(shared)
+
+
+def test_one_of_a_newer_release(shared: str) -> None:
+    """It says which form was expected, which came, and what to do."""
+    database = opened(shared, writes=True)
+    database.run("UPDATE notes SET value = ? WHERE name = 'form'", (str(tables.VERSION + 1),))
+    database.close()
+    for writes in (False, True):
+        with pytest.raises(IndexVersionError, match=f"form {tables.VERSION} or older, got form {tables.VERSION + 1}"):
+            opened(shared, writes=writes)
+
+
+def test_secrets_are_not_told(server: str) -> None:
+    """Neither the address's login nor a password behind it stands in an error."""
+    address = server.replace("tracer@", "me:se@cr/et@").replace("postgres?", "none?") + "?password=secret"
+    for place in (address, address.replace("/postgres", "/none"), address + "&schema=Ä"):
+        with pytest.raises(IndexFileError) as raised:
+            opened(place, writes=True)
+        assert ("***" in str(raised.value), "se@cr/et" in str(raised.value), "secret" in str(raised.value)) == (
+            True,
+            False,
+            False,
+        )
+
+
+def test_it_is_made_again_beside_the_old_one(shared: str) -> None:
+    """Which answers meanwhile; while a tracer writes to it nobody may; one that was given up is in nobody's way."""
+    mesh, ids, records = corpus()
+    old = Read(shared, mesh.codec)
+    with pytest.raises(IndexBusyError, match="a tracer writes to it"), rebuilding(shared):
+        pass
+    old.take(relevant(records)[:5])
+    before = Writer(old.database).identity()
+    old.database.close()
+    with contextlib.suppress(ZeroDivisionError), rebuilding(shared) as database:
+        _ = 1 / 0
+    with rebuilding(shared) as database:
+        new = Read.__new__(Read)
+        new.database, new.writer, new.codec = database, Writer(database), mesh.codec
+        new.take(relevant(records))
+        new.settle(AT_US)
+        with pytest.raises(IndexBusyError, match="made again"):
+            opened(shared, writes=True)
+        with Index.opened(shared) as index:
+            assert index.extent().workflows == 0
+    with Index.opened(shared) as index:
+        assert {*states(index)} == {*ids}
+    again = opened(shared, writes=True)
+    assert Writer(again).identity() != before
+    again.close()
+
+
+def test_a_connection_that_was_lost(shared: str) -> None:
+    """What was under way has changed nothing, and can be done again."""
+    database, other = opened(shared, writes=True), opened(shared, writes=True)
+    rows = [("a", "1")]
+
+    def cut() -> None:
+        other.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+    def lose() -> None:
+        with database.transaction():
+            database.many(tables.NOTES, rows)
+            cut()
+            database.many(tables.NOTES, rows)
+
+    with pytest.raises(IndexAwayError):
+        lose()
+    assert [*database.rows("SELECT value FROM notes WHERE name = 'a'")] == []
+    with database.transaction():
+        database.many(tables.NOTES, rows)
+    assert [*database.rows("SELECT value FROM notes WHERE name = 'a'")] == [("1",)]
+    database.close()
+    other.close()
+
+
+class Ordered(Event):
+    n: int
+
+
+class Packed(Event):
+    n: int
+
+
+pack = Agent("pack")
+ALL = frozenset(range(4))
+
+
+@pack.on(Ordered)
+async def packed(ordered: Ordered) -> Packed:
+    return Packed(n=ordered.n)
+
+
+@contextlib.asynccontextmanager
+async def tracing(mesh: MemoryMesh, place: str) -> AsyncGenerator[tuple[Tracer, Share]]:
+    """A tracer of those that share the index at *place*, gone when the block ends."""
+    database = opened(place, writes=True)
+    writer = Writer(database)
+    share = Share(mesh.bus, mesh.names, index=writer.identity())
+    tracer = Tracer(mesh.bus, mesh.names, Codec(mesh.store), writer, share=share)
+    running = asyncio.create_task(tracer.run())
+    try:
+        yield tracer, share
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await share.leave()
+        database.close()
+
+
+@pytest.mark.kafka
+async def test_two_tracers_in_one_group(kafka: str, namespace: str, shared: str) -> None:
+    """Each reads a part of the partitions; when one is gone the other goes on with all; nothing lacks, nothing is twice."""
+    names, bus = Names(namespace), KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+    mesh = MemoryMesh(4, bus=bus, names=names, store=TopicStore(bus, names, partitions=4))
+
+    def counted() -> tuple[dict[str, int], int, int]:
+        with Index.opened(shared) as index:
+            extent = index.extent()
+            return index.states(), extent.events, extent.deliveries
+
+    async def publish(count: int) -> None:
+        await mesh.publisher.publish([Ordered(n=n) for n in range(count)])
+
+    try:
+        async with mesh.running(pack), tracing(mesh, shared) as (one, its):
+            async with tracing(mesh, shared) as (two, others):
+
+                def dealt() -> bool:
+                    return (
+                        its.partitions | others.partitions == ALL
+                        and not its.partitions & others.partitions
+                        and bool(its.partitions and others.partitions)
+                    )
+
+                await eventually(dealt, 90, what="each to have partitions of its own")
+                await publish(400)
+                expected = ({"completed": 400}, 800, 400)
+                await eventually(lambda: counted() == expected, 90, what=f"{expected}")
+                assert one.counts.events > 0
+                assert two.counts.events > 0
+            await publish(100)
+            expected = ({"completed": 500}, 1_000, 500)
+            await eventually(lambda: counted() == expected, 90, what=f"{expected}")
+            assert its.partitions == ALL
+        # The broker's clock is one that workers are compared with; on one machine none is off.
+        with Index.opened(shared) as index:
+            assert BROKER in {effect for _, effect in index._gaps(0, 1 << 40)}  # noqa: SLF001 - all that is kept
+            assert index.clocks() == []
+    finally:
+        await bus.close()

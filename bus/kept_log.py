@@ -82,9 +82,11 @@ class KeptLog:
                 value = value.replace(secret, MASK)
             return value
         if isinstance(value, dict):
-            return {self._masked(name): self._masked(part) for name, part in cast("dict[Any, Any]", value).items()}
+            return {
+                self._masked(name): self._masked(part) for name, part in cast("dict[object, object]", value).items()
+            }
         if isinstance(value, list):
-            return [self._masked(part) for part in cast("list[Any]", value)]
+            return [self._masked(part) for part in cast("list[object]", value)]
         return MASK if str(value) in self._secrets else value
 
 
@@ -126,7 +128,7 @@ def _marked(event: BaseModel) -> tuple[set[str], set[str]]:
                 else:
                     todo.append(part)
         elif isinstance(value, Mapping):
-            todo += cast("Mapping[Any, Any]", value).values()
+            todo += cast("Mapping[object, object]", value).values()
         elif isinstance(value, list | tuple | set | frozenset):
             todo += cast("Iterable[Any]", value)
     return names, secrets - {""}
@@ -139,7 +141,7 @@ def _leaves(value: Any) -> Iterator[str]:
         if isinstance(one, BaseModel):
             todo += one.__dict__.values()
         elif isinstance(one, Mapping):
-            todo += cast("Mapping[Any, Any]", one).values()
+            todo += cast("Mapping[object, object]", one).values()
         elif isinstance(one, list | tuple | set | frozenset):
             todo += cast("Iterable[Any]", one)
         elif isinstance(one, bytes):

@@ -209,7 +209,7 @@ def _separate_joins(mesh: Collection[AgentNode]) -> Iterator[Finding]:
         origins = [
             {type} | {start for start, reached in leads_to.items() if type in reached} for type in sorted(agent.joins)
         ]
-        if origins and all(_sayers(mesh, type) for type in agent.joins) and not set.intersection(*origins):
+        if origins and all(_sayers(mesh, type) for type in agent.joins) and not origins[0].intersection(*origins[1:]):
             inputs = " and ".join(sorted(agent.joins))
             message = (
                 f"{agent.agent} joins {inputs}, and no event leads to all of them: they are of different workflows"

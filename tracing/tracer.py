@@ -225,6 +225,8 @@ class Tracer:
             self._next = {place: next for place, next in self._next.items() if self._share.has(place.partition)}
         wanted = {self._names.topic(topic) for topic in self._topics()}
         asked_us = now_us()
+        # Before the bounds: others that share the index go on, and nobody has read beyond an end that is asked for later.
+        kept = self._writer.positions()
         bounds = await self._bus.bounds(wanted)
         if self._share is not None:
             bounds = {place: ends for place, ends in bounds.items() if self._share.has(place.partition)}
@@ -234,7 +236,6 @@ class Tracer:
         there = {place.topic for place in bounds}
         identities = await self._bus.identities(there)
         news = False
-        kept = self._writer.positions()
         since = await self._since(bounds)
         for topic in sorted(there):
             news |= self._place(topic, identities.get(topic, ""), bounds, kept, since)

@@ -98,7 +98,7 @@ class ClusterAdministration:
         configs: dict[str, dict[str, str]] = {}
         for resource, answer in self._client.describe_configs(resources, request_timeout=_ANSWER_S).items():
             try:
-                found = self._answer(f"tell the settings of {resource.name!r}", answer) or {}
+                found: Mapping[str, Any] = self._answer(f"tell the settings of {resource.name!r}", answer)
             except ClusterRefusedError:
                 found = {}  # it may not be told to us
             configs[resource.name] = {name: entry.value for name, entry in found.items() if entry.value is not None}

@@ -44,6 +44,7 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "give_up": (120.0, "default"),
         "max_hops": (100, "default"),
         "unreadable": ("refuse", "default"),
+        "activity_logs": (0, "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),
@@ -53,7 +54,6 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "index": (None, "default"),
         "state_dir": (None, "default"),
         "state_memory": (67_108_864, "default"),
-        "activity_logs": (0, "default"),
     }
 
 
@@ -133,14 +133,6 @@ def test_a_name_that_is_no_setting_is_warned_of(
     )
 
 
-def test_a_command_line_holds_no_login(antiphon: Antiphon) -> None:
-    """Everybody on the machine can read it."""
-    code, out, err = antiphon("config", "--registry", "https://me:hunter2@registry:8081")
-    assert (code, out) == (2, "")
-    assert err.startswith("error: expected --registry without a login")
-    assert "hunter2" not in err
-
-
 def test_the_login_of_an_index_is_not_shown(antiphon: Antiphon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither where it is, nor where it is nowhere; one that is no place is refused."""
     monkeypatch.setenv("ANTIPHON_INDEX", "postgresql://me:se@cr/et@127.0.0.1:1/mesh?password=hidden")
@@ -153,3 +145,11 @@ def test_the_login_of_an_index_is_not_shown(antiphon: Antiphon, monkeypatch: pyt
         assert "hidden" not in said
     monkeypatch.setenv("ANTIPHON_INDEX", "mysql://here")
     assert "expected index to be a path, or postgresql://user@host/database" in antiphon("tracer", "status").err
+
+
+def test_a_command_line_holds_no_login(antiphon: Antiphon) -> None:
+    """Everybody on the machine can read it."""
+    code, out, err = antiphon("config", "--registry", "https://me:hunter2@registry:8081")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: expected --registry without a login")
+    assert "hunter2" not in err

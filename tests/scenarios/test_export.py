@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
@@ -19,6 +20,7 @@ from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.schema_topic import TopicStore
+from antiphon.schemas.redaction import MASK, REDACT
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
@@ -32,6 +34,7 @@ TICKETS = 40
 
 class TicketOpened(Event):
     n: int
+    email: Annotated[str, REDACT] = "me@example.org"
 
 
 class TicketTriaged(Event):
@@ -56,7 +59,8 @@ async def say(ticket: TicketTriaged) -> None:
 @contextlib.contextmanager
 def tracer(index: Path, collector: Collector, broker: str, namespace: str) -> Generator[subprocess.Popen[bytes]]:
     """`antiphon tracer run`, killed when the block ends if it has not ended by itself."""
-    command = [sys.executable, "-m", "antiphon.cli", "tracer", "run", "--index", str(index), "--otlp", collector.url]
+    command = [sys.executable, "-m", "antiphon.cli", "tracer", "run", "--index", str(index)]
+    command += ["--otlp", collector.url, "--otlp-content"]
     process = subprocess.Popen(
         command,
         env={
@@ -87,7 +91,7 @@ def whole(collector: Collector) -> set[str]:
 
 
 async def test_killed_again_and_again_it_sends_every_span(embedded: str, namespace: str, tmp_path: Path) -> None:
-    """What the collector refused is sent when it takes again; nothing is left out, and a clean stop or a rebuild repeats nothing."""
+    """What the collector refused is sent when it takes again; nothing is left out, a clean stop or a rebuild repeats nothing, and what is marked shows nowhere."""
     index, names, bus = tmp_path / "index", Names(namespace), KafkaBus(KafkaConfig(bootstrap_servers=embedded))
     mesh = MemoryMesh(4, bus=bus, names=names, store=TopicStore(bus, names, partitions=4))
     with by_http() as collector:
@@ -136,3 +140,5 @@ async def test_killed_again_and_again_it_sends_every_span(embedded: str, namespa
         assert {span.span_id.hex() for _, span in collector.spans()} == wanted
         kinds = Counter(span.name.partition(" ")[0] for _, span in collector.spans())
         assert kinds["chat"] >= TICKETS
+        bodies = b"".join(body for _, body, _ in collector.got)
+        assert (b"me@example.org" in bodies, MASK.encode() in bodies) == (False, True)

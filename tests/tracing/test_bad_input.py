@@ -46,7 +46,7 @@ def seen(path: Path) -> dict[str, str]:
         return {one.correlation_id: one.state.value for one in index.workflows(Search())}
 
 
-ODD = {
+ODD: dict[str, list[tuple[str, bytes | None]]] = {
     "a count that no database holds": [("ce_hops", b"9" * 30)],
     "a count below nothing": [("ce_hops", b"-" + b"9" * 30)],
     "a count of digits that no number has": [("ce_hops", b"9" * 5_000)],
@@ -109,8 +109,8 @@ async def test_an_index_that_is_damaged_while_it_is_written(tmp_path: Path) -> N
 
         with pytest.raises(IndexDamagedError, match="antiphon tracer rebuild"):
             await asyncio.wait_for(run(), 60)
-        with rebuilding(path) as database:
-            await Tracer(mesh.bus, mesh.names, mesh.codec, Writer(database)).catch_up()
+        with rebuilding(path) as again:
+            await Tracer(mesh.bus, mesh.names, mesh.codec, Writer(again)).catch_up()
     assert seen(path) == {one.correlation_id: "completed" for one in (*published, *later)}
 
 

@@ -29,7 +29,7 @@ from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
-from antiphon.tracing.index.rows import emitted_in
+from antiphon.tracing.index.emitted import emitted_in
 from antiphon.tracing.reading import read_workflow
 from tests.tracing.reading import Read, learn, relevant
 

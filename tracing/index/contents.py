@@ -14,8 +14,9 @@ from antiphon.schemas.errors import SchemaError, UnknownSchemaError
 from antiphon.schemas.store import MemoryStore, Reference
 from antiphon.tracing.delivered import Delivered
 from antiphon.tracing.index.database import Database, Row
+from antiphon.tracing.index.emitted import FAILS, TOLD, UNDO, emitted_in
 from antiphon.tracing.index.keys import id_of
-from antiphon.tracing.index.rows import FAILS, TOLD, UNDO, Form, emitted_in
+from antiphon.tracing.index.rows import Form
 from antiphon.tracing.seen import SeenEvent
 
 _EVENTS = """

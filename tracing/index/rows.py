@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, IntEnum
 from operator import itemgetter
-from struct import Struct
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,14 +20,10 @@ from antiphon.schemas.errors import NotAnEventError, SchemaError
 from antiphon.schemas.store import Reference
 from antiphon.tracing.clocks import BROKER, producer_of
 from antiphon.tracing.index.database import Row
+from antiphon.tracing.index.emitted import packed
 from antiphon.tracing.index.keys import Keys, key_of
+from antiphon.tracing.index.recurring import Numbered, Numbers, Seconds
 
-FAILS, UNDO, TOLD = 1, 2, 4
-"""What is marked on an emitted event."""
-_EMITTED = Struct(">HIB")
-"""In front of an emitted event's key: how long that is, the number of its type, and what is marked."""
-MARKS, KEY, UUIDS = _EMITTED.size - 1, _EMITTED.size, _EMITTED.size + 16
-"""Where marks and key are where one event was emitted whose id is a UUID, and how long that is."""
 NO_VALUE = "the record has no value"
 
 _RARE = frozenset(
@@ -52,7 +47,7 @@ _of = itemgetter(
 
 _always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_time")
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
-_MOST_SECONDS, _MOST_HOPS, _SHORT = 10_000, 1 << 31, 9
+_MOST_HOPS, _SHORT = 1 << 31, 9
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
 
 
@@ -83,48 +78,6 @@ class Source(NamedTuple):
 
     no: int
     holds: Holds
-
-
-class Numbers(dict[str, int]):
-    """Text that recurs, as numbers. What is asked for and has none gets the next one, or what *assign* gives it."""
-
-    def __init__(self, known: Mapping[str, int], assign: Callable[[str], int] | None = None) -> None:
-        super().__init__(known)
-        self._assign = assign
-        self.fresh: list[Row] = []
-        """Those that are not written down yet."""
-        self._next = max(known.values(), default=0) + 1
-
-    def __missing__(self, name: str) -> int:
-        if self._assign is not None:
-            number = self[name] = self._assign(name)
-            return number
-        number = self[name] = self._next
-        self._next += 1
-        self.fresh.append((number, name))
-        return number
-
-
-class _Numbered(dict[bytes, int]):
-    """Numbers of text, as headers have it."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        super().__init__()
-        self._numbers = numbers
-
-    def __missing__(self, name: bytes) -> int:
-        number = self[name] = self._numbers[name.decode()]
-        return number
-
-
-class _Seconds(dict[bytes, int]):
-    """Seconds, as headers have them, in microseconds since 1970."""
-
-    def __missing__(self, second: bytes) -> int:
-        if len(self) >= _MOST_SECONDS:
-            self.clear()
-        us = self[second] = parse_time(second.decode() + "Z")
-        return us
 
 
 @dataclasses.dataclass
@@ -166,14 +119,14 @@ class Reader:
     fetched: Mapping[tuple[str, int, int], bytes | str] = dataclasses.field(default_factory=dict[Any, Any])
     """By topic, partition and offset: large values that stand elsewhere, or why they cannot be had."""
     _keys: Keys = dataclasses.field(default_factory=Keys)
-    _seconds: _Seconds = dataclasses.field(default_factory=_Seconds)
+    _seconds: Seconds = dataclasses.field(default_factory=Seconds)
     _as_it_is: bool = dataclasses.field(init=False)
-    _numbered: _Numbered = dataclasses.field(init=False)
+    _numbered: Numbered = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # What is looked up for every record, and found out once.
         object.__setattr__(self, "_as_it_is", not self.masked and not self.unknown)
-        object.__setattr__(self, "_numbered", _Numbered(self.numbers))
+        object.__setattr__(self, "_numbered", Numbered(self.numbers))
 
     def rows(self, records: Iterable[Record]) -> Rows:
         """Return what *records* come to. The same record always gives the same rows."""
@@ -293,7 +246,7 @@ class Reader:
                         duration_us,
                         queue_us,
                         handled.get("confidence"),
-                        self._emitted(emitted) if emitted else None,
+                        packed(emitted, keys, numbers) if emitted else None,
                         _told(error, logs) if error is not None or logs else None,
                     )
                 )
@@ -320,22 +273,6 @@ class Reader:
         except (SchemaError, KeyError, TypeError, AttributeError, ValueError):
             # Whoever wrote that is no worker of this mesh; its neighbours count all the same.
             rows.unreadable += 1
-
-    def _emitted(self, emitted: list[dict[str, Any]]) -> bytes:
-        keys, numbers = self._keys, self._numbered
-        return b"".join(
-            [
-                _EMITTED.pack(
-                    len(key := keys[one["id"]]),
-                    numbers[one["type"]],
-                    (FAILS if one.get("fails") else 0)
-                    | (0 if one.get("undo") is None else UNDO)
-                    | (0 if one.get("told") is None else TOLD),
-                )
-                + key
-                for one in emitted
-            ]
-        )
 
     def _worker(self, record: Record, source: int, rows: Rows) -> None:
         name = (record.key or b"").decode("utf-8", "replace")
@@ -384,15 +321,6 @@ def _more(envelope: Envelope, origin: Position | None) -> str | None:
         if value not in (None, ())
     }
     return orjson.dumps(found).decode() if found else None
-
-
-def emitted_in(packed: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield key, type's number and marks of each event that a row of `deliveries` says was emitted."""
-    at = 0
-    while at < len(packed):
-        length, type, marks = _EMITTED.unpack_from(packed, at)
-        at += _EMITTED.size + length
-        yield packed[at - length : at], type, marks
 
 
 def prefix_of(value: bytes) -> Reference:

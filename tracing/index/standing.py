@@ -19,8 +19,9 @@ from antiphon.tracing.clocks import TOLERANCE_US, producer_of
 from antiphon.tracing.delivered import DONE, SET_ASIDE, Delivered
 from antiphon.tracing.document import total
 from antiphon.tracing.index.database import Row
+from antiphon.tracing.index.emitted import FAILS, KEY, MARKS, UUIDS, emitted_in
 from antiphon.tracing.index.keys import key_of
-from antiphon.tracing.index.rows import FAILS, HOUR_US, KEY, MARKS, UUIDS, emitted_in
+from antiphon.tracing.index.rows import HOUR_US
 from antiphon.tracing.seen import AGENT_SOURCE, UNDO_REQUESTED, SeenEvent
 from antiphon.tracing.state import State
 from antiphon.tracing.workflow import Workflow, weave

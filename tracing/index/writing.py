@@ -19,7 +19,8 @@ from antiphon.tracing.index import tables
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
-from antiphon.tracing.index.rows import HOUR_US, Holds, Numbers, Rows, Source, named
+from antiphon.tracing.index.recurring import Numbers
+from antiphon.tracing.index.rows import HOUR_US, Holds, Rows, Source, named
 from antiphon.tracing.index.standing import Facts, Judge
 from antiphon.tracing.seen import SeenEvent, is_ours
 

@@ -68,6 +68,10 @@ class Feed:
         """How many handlings somebody is at, or will be."""
         return self._ledger.owed
 
+    def only_owes(self, pairs: Set[tuple[str, str]]) -> bool:
+        """Say whether nobody is at anything, or will be, but for *pairs*."""
+        return self._ledger.all_in(pairs)
+
     def large(self) -> list[bytes]:
         """Return the values that are claimed."""
         every = (one.record for waiting in self._waiting.values() for one in waiting)

@@ -6,15 +6,29 @@ remove elsewhere is refused before anything of it is done.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from antiphon.bus.names import Names
-from antiphon.bus.port import Bus, Features, Member, Membership, Records, Taken, TopicSpec, Transaction
+from antiphon.bus.port import (
+    Assigned,
+    Bus,
+    Features,
+    Lost,
+    Member,
+    Membership,
+    Records,
+    Revoked,
+    Taken,
+    TopicSpec,
+    Transaction,
+)
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
 from antiphon.bus.right import Right
 from antiphon.replay.errors import OutsideSandboxError
+from antiphon.replay.ordering import Ordering
 
 Arriving: TypeAlias = Callable[[str, Record], Record]
 """Makes of a record what the agent of that name gets."""
@@ -23,10 +37,18 @@ Arriving: TypeAlias = Callable[[str, Record], Record]
 class Fenced:
     """A `Bus` that writes under the namespace of *names* alone. Everything else raises `OutsideSandboxError`."""
 
-    def __init__(self, bus: Bus, names: Names, *, arriving: Arriving = lambda _agent, record: record) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        names: Names,
+        *,
+        arriving: Arriving = lambda _agent, record: record,
+        ordering: Ordering | None = None,
+    ) -> None:
         self._bus = bus
         self._names = names
         self._arriving = arriving
+        self._ordering = ordering or Ordering([])
 
     @property
     def features(self) -> Features:
@@ -35,7 +57,7 @@ class Fenced:
     async def join(self, membership: Membership) -> Member:
         self._check([membership.group, *membership.topics])
         agent = self._names.plain(membership.group)
-        return _Member(await self._bus.join(membership), self._check, lambda record: self._arriving(agent, record))
+        return _Member(agent, await self._bus.join(membership), self._check, self._arriving, self._ordering)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
         self._check(record.topic for record in records)
@@ -95,15 +117,56 @@ class _Member:
     """A `Member` behind the fence."""
 
     def __init__(
-        self, member: Member, check: Callable[[Iterable[str]], None], arriving: Callable[[Record], Record]
+        self,
+        agent: str,
+        member: Member,
+        check: Callable[[Iterable[str]], None],
+        arriving: Arriving,
+        ordering: Ordering,
     ) -> None:
+        self._agent = agent
         self._member = member
         self._check = check
         self._arriving = arriving
+        self._ordering = ordering
+        self._due: list[Record] = []
+        self._news = asyncio.Event()
+        self._taking: asyncio.Future[Taken] | None = None
 
     async def take(self) -> Taken:
-        taken = await self._member.take()
-        return Records([self._arriving(record) for record in taken.records]) if isinstance(taken, Records) else taken
+        """Return what came next, or what was held back and is due."""
+        while True:
+            if self._due:
+                due, self._due = self._due, []
+                return Records(due)
+            if self._taking is None:
+                self._taking = asyncio.ensure_future(self._member.take())
+            self._news.clear()
+            news = asyncio.ensure_future(self._news.wait())
+            waiting: list[asyncio.Future[Any]] = [self._taking, news]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+            if not self._taking.done():
+                continue
+            taken, self._taking = self._taking.result(), None
+            if not isinstance(taken, Records):
+                self._forget(taken)
+                return taken
+            for record in taken.records:
+                self._ordering.arrived(self._agent, self._arriving(self._agent, record), self._hand_over)
+
+    def _hand_over(self, record: Record) -> None:
+        self._due.append(record)
+        self._news.set()
+
+    def _forget(self, taken: Taken) -> None:
+        """Drop what is given anew, or to somebody else."""
+        if isinstance(taken, Assigned | Lost | Revoked):
+            topics = {partition.topic for partition in taken.partitions}
+            self._ordering.forget(self._agent, topics)
+            self._due = [record for record in self._due if record.topic not in topics]
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self._member.pause(partitions)
@@ -130,4 +193,7 @@ class _Member:
         return await self._member.behind(positions)
 
     async def close(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.wait([self._taking])
         await self._member.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from antiphon.bus.activity import Handled
 from antiphon.bus.consumer import Consumer
@@ -36,6 +36,10 @@ class Ledger:
 
     def settled(self, correlation_id: str) -> bool:
         return correlation_id not in self._owed
+
+    def all_in(self, pairs: Set[tuple[str, str]]) -> bool:
+        """Say whether something is owed, and nothing but *pairs*."""
+        return bool(self._owed) and all(owed <= pairs for owed in self._owed.values())
 
     @property
     def owed(self) -> int:

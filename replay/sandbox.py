@@ -34,6 +34,7 @@ from antiphon.replay.effects import Effects
 from antiphon.replay.feeding import Feed, seeds
 from antiphon.replay.fence import Fenced
 from antiphon.replay.leftovers import new_id
+from antiphon.replay.ordering import Ordering
 from antiphon.replay.pace import Pace
 from antiphon.replay.reading import read_recording
 from antiphon.replay.recording import UNKNOWN, Handling, Recording, states_before
@@ -83,7 +84,9 @@ class SandboxReplay:
         self._store = KeptSchemas(behind=ground.store)
         self._codec = Codec(self._store)
         self._claims = ground.claims.apart()
-        self._bus = Fenced(ground.bus, self.names, arriving=self._conditions.arriving)
+        self._ordering = Ordering([])
+        self._ground = ground
+        self._bus = Fenced(ground.bus, self.names)
         self._partitions = max([ground.partitions, *(one.entry.partition + 1 for one in recording.handlings)])
         self._effects = effects
         self._rules = rules
@@ -99,6 +102,8 @@ class SandboxReplay:
         """
         check(self._consumers.values(), chosen)
         own = [handling for handling in chosen if handling.agent in self._consumers]
+        self._ordering = Ordering(own)
+        self._bus = Fenced(self._ground.bus, self.names, arriving=self._conditions.arriving, ordering=self._ordering)
         try:
             await self._handle(own)
             again = await read_recording(self._bus, self.names, self._codec, Choice(), claims=self._claims)
@@ -111,6 +116,7 @@ class SandboxReplay:
         consumers = [self._conditions.under(consumer) for consumer in self._consumers.values()]
         await ensure(self._bus, consumers, self.names, partitions=self._partitions, may_create=True)
         feed = Feed(self._recording, own, self._consumers)
+        self._ordering.on_hold = lambda: self._let_go(feed)
         await self._claims.keep(feed.large())
         await self._bus.publish(seeds(own, self._states, self.names))
         worker = Worker(
@@ -149,7 +155,13 @@ class SandboxReplay:
                 if self._effects is Effects.FORBID and self._conditions.refused is not None:
                     raise self._conditions.refused
                 self._on_progress(feed.done, feed.owed)
+                self._let_go(feed)
                 await self._give(feed)
+
+    def _let_go(self, feed: Feed) -> None:
+        """Where all that is owed is held back, what the first of it waits for does not come this time."""
+        if self._ordering.held and feed.only_owes(self._ordering.held):
+            self._ordering.let_go()
 
     async def _give(self, feed: Feed) -> None:
         for one in feed.due():

@@ -149,6 +149,10 @@ class Administration:
                 except KafkaException as exception:
                     if error_of(exception).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                         self._refused(error_of(exception), name)
+            # Whoever lists topics at once would find some of which no broker says any more where they begin.
+            deadline = time.monotonic() + _SPREADS_S
+            while time.monotonic() < deadline and not self._metadata().topics.keys().isdisjoint(topics):
+                time.sleep(0.02)
         return sorted(topics)
 
     def _refused(self, error: KafkaError, what: str) -> None:

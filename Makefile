@@ -58,11 +58,17 @@ demo: setup ## a mesh of five agents on real input; ARGS="--only rich"
 kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
 	@$(BIN)/python tests/kafka/cluster.py $(ARGS)
 
+mesh: setup ## what docker-compose.yml describes, as processes on Apache Kafka, until Ctrl-C; ARGS=--check
+	@$(BIN)/python deploy/mesh.py $(ARGS)
+
 soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--seed 7 --events 100000 --kills 40"
 	@$(BIN)/python tests/kafka/soak.py $(ARGS)
 
 truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
 	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
+
+interop: setup ## the demo's traces in Arize Phoenix, and back; INTEROP_PROTOCOL=grpc for the other protocol
+	@$(BIN)/python tests/interop/against_phoenix.py $(ARGS)
 
 bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
@@ -70,13 +76,17 @@ bench: setup ## one table of ratios, measured side by side; ARGS="--only hop --r
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-lock: setup ## pin pyproject.toml in requirements/dev.txt, benchmarks/peers.in in peers.txt; ARGS=--upgrade
+lock: setup ## pin what is asked for: for development, peers, images; ARGS=--upgrade
 	@$(PIP) install uv
 	@$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt $(ARGS)
 	@$(LOCK) benchmarks/peers.in --output-file benchmarks/peers.txt $(ARGS)
+	@$(LOCK) tests/interop/phoenix.in --output-file tests/interop/phoenix.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra postgres pyproject.toml --output-file requirements/image.txt $(ARGS)
+	@$(LOCK) --constraint requirements/dev.txt --extra s3 --extra otlp --extra postgres --extra dev pyproject.toml --output-file requirements/demo.txt $(ARGS)
+	@$(LOCK) requirements/build.in --output-file requirements/build.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka soak truths bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak truths interop bench lock clean

@@ -69,6 +69,7 @@ class Agent:
         self._state_expires = state_expires
         self._middleware = tuple(middleware)
         self._heard: dict[str, tuple[type[Event], Handler, str]] = {}
+        self._functions: dict[str, Callable[..., object]] = {}
         self._joins: set[str] = set()
         self._held: dict[str, tuple[type[Event], Call]] = {}
         self._undos: dict[str, tuple[type[Event], Call]] = {}
@@ -136,11 +137,12 @@ class Agent:
 
         return decorate
 
-    def consumer(self) -> Consumer:
-        """Return this agent as the engine runs it.
+    def consumer(self, *, name: str | None = None) -> Consumer:
+        """Return this agent as the engine runs it; under another *name*: in that agent's place, down to the ids of what it says.
 
         Raises `NoHandlerError`.
         """
+        name = name or self.name
         if not self._heard:
             raise NoHandlerError(self._place, self.name)
         routes: dict[type[Event], Handler] = {event_class: route for event_class, route, _ in self._heard.values()}
@@ -151,11 +153,11 @@ class Agent:
             hears[ANSWERED] = lock_answered(self.name)
             routes[hears[ANSWERED]] = answered(self.name, self._held)
         return Consumer(
-            name=self.name,
+            name=name,
             version=self.version,
             hears=hears,
             # Lineage stands inside, so that the user's middleware sees whole events.
-            handler=wrap(dispatch(routes), [*self._middleware, lineage(self.name)]),
+            handler=wrap(dispatch(routes), [*self._middleware, lineage(name)]),
             emits=frozenset(self._emits | self._emits_undoing),
             leads_to=dict(self._leads_to),
             undoes={type: event_class for type, (event_class, _) in self._undos.items()},
@@ -166,6 +168,7 @@ class Agent:
             retry=self._retry,
             timeout_s=self._timeout,
             state_expires_s=None if self._state_expires is None else self._state_expires.total_seconds(),
+            functions=dict(self._functions),
         )
 
     def _hear(self, signature: Signature, events: Sequence[type[Event]], *, join: bool, holds: str | None) -> None:
@@ -184,6 +187,7 @@ class Agent:
                 other = self._heard[type_][2]
                 raise HeardTwiceError(signature.place, self.name, type_, function=signature.name, other=other)
             self._heard[type_] = (event_class, route, signature.name)
+            self._functions[type_] = signature.function
             says = frozenset(said.__event__.type for said in signature.emits)
             self._leads_to[type_] = says if holds is None else says | {WANTED}
         if join:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from antiphon.agents.errors import NotJsonError
 from antiphon.bus.delivery import Delivery, Usage
+from antiphon.bus.guard import budget_left
+from antiphon.schemas.budget import Budget
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,6 +72,15 @@ class Context:
         us = self._delivery.envelope.deadline_us
         now_s = self.now().timestamp() if self._delivery.replaying else time.time()
         return None if us is None else max(0.0, us / 1e6 - now_s)
+
+    @property
+    def budget(self) -> Budget | None:
+        """What may be spent on this event, less what was reported for it so far; None where nobody set a budget.
+
+        `Budget.amount` and `.currency`. At 0 or less, no agent handles the events that this one leads to.
+        """
+        text = budget_left(self._delivery.envelope.budget, self._delivery)
+        return None if text is None else Budget.parse(text)
 
     def now(self) -> datetime:
         """Return when this attempt at the event began, in UTC.

@@ -46,7 +46,7 @@ class Join:
 async def gather(join: Join, event: Event, delivery: Delivery) -> tuple[Event, ...] | None:
     """Return all events of *join* now that *event* has come, or None where it has to wait or has fired.
 
-    Notes the others' ids in `delivery.causes`. That the join fired is noted
+    Notes the others' ids in `delivery.causes`, and their budgets. That the join fired is noted
     with `fired`, once its handler was through.
     """
     envelope = delivery.envelope
@@ -63,7 +63,9 @@ async def gather(join: Join, event: Event, delivery: Delivery) -> tuple[Event, .
         event if type == envelope.type else await _unpack(event_class, waiting[type], delivery)
         for type, event_class in zip(join.types, join.classes, strict=True)
     ]
-    delivery.causes = tuple(waiting[type]["headers"]["ce_id"] for type in join.types if type != envelope.type)
+    others = [waiting[type]["headers"] for type in join.types if type != envelope.type]
+    delivery.causes = tuple(headers["ce_id"] for headers in others)
+    delivery.budgets = tuple(headers["ce_budget"] for headers in others if "ce_budget" in headers)
     return tuple(events)
 
 

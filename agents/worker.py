@@ -14,12 +14,17 @@ from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
 from antiphon.bus.clock import Clock, WallClock
 from antiphon.bus.consumer import Consumer
+from antiphon.bus.contracts import tell_schemas
 from antiphon.bus.engine import Engine, EngineSettings
+from antiphon.bus.errors import BusError
+from antiphon.bus.guard import MAX_HOPS, Unreadable
 from antiphon.bus.heartbeat import AgentSeen, InFlight, hears, says
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.pressure import Bounds
+from antiphon.bus.readers import Readers
 from antiphon.bus.record import Outgoing
+from antiphon.bus.rights import rights_of_all, role_of
 from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT, Status, Telemetry
 from antiphon.bus.topics import ensure
@@ -28,7 +33,7 @@ from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, now_us, to_headers
 from antiphon.schemas.event import Event
 from antiphon.schemas.ids import root_id
-from antiphon.schemas.store import SchemaStore
+from antiphon.schemas.store import Framing, SchemaStore
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +66,8 @@ class Worker:
         heartbeat_s: float = 5.0,
         session_timeout_s: float = 10.0,
         progress_s: float = 5.0,
+        max_hops: int = MAX_HOPS,
+        unreadable: Unreadable = Unreadable.REFUSE,
         telemetry: Telemetry = SILENT,
         state: StateSettings | None = None,
         clock: Clock | None = None,
@@ -69,6 +76,7 @@ class Worker:
         self._telemetry = telemetry
         self._consumers = tuple(consumers)
         self._names = names
+        self._store = store
         self._codec = Codec(store)
         self._claims = claims or Claims()
         self.instance = instance or new_instance()
@@ -80,6 +88,8 @@ class Worker:
         self._heartbeat_s = heartbeat_s
         self._session_timeout_s = session_timeout_s
         self._progress_s = progress_s
+        self._max_hops = max_hops
+        self._unreadable = unreadable
         self._state = state or StateSettings()
         self._clock = clock or WallClock()
         self._started_us = now_us()
@@ -93,12 +103,17 @@ class Worker:
     async def run(self) -> int:
         """Run until stopped; returns how many deliveries had to be abandoned at the end (0: a clean stop).
 
-        Raises `BusError` and `RegistryError` where it cannot start or go on.
+        Raises `BusError` and `RegistryError` where it cannot start or go on, and `BreaksReadersError` where
+        other agents could not read what its own would say.
         """
+        await self._check_rights()
         width = await ensure(
             self._bus, self._consumers, self._names, partitions=self._partitions, may_create=self._create_topics
         )
+        await self._check_rights()
+        await self._ask_readers()
         await self._codec.announce(self._classes(), topic_of=self._names.topic)
+        await self._tell_schemas()
         self._engines = [self._engine(consumer, width) for consumer in self._consumers]
         followers = [
             asyncio.ensure_future(consumer.follows(self._bus, self._names, self._codec))
@@ -156,6 +171,7 @@ class Worker:
         settings = EngineSettings(
             instance=self.instance,
             partitions=width,
+            max_hops=self._max_hops,
             session_timeout_s=self._session_timeout_s,
             # A dead worker's transaction must be over when its partitions move on.
             transaction_timeout_s=0.8 * self._session_timeout_s,
@@ -173,6 +189,27 @@ class Worker:
             claims=self._claims,
             telemetry=self._telemetry,
         )
+
+    async def _ask_readers(self) -> None:
+        """Before anything is on the wire: whether all who read what its agents write can. Raises `BreaksReadersError`."""
+        readers = Readers(self._bus, self._names, self._codec, policy=self._unreadable)
+        for consumer in self._consumers:
+            await readers.check(consumer.emits or (), agent=consumer.name)
+
+    async def _tell_schemas(self) -> None:
+        try:
+            await tell_schemas(self._bus, self._names, self._classes())
+        except BusError as error:
+            # Nobody's work depends on it; whoever asks whom a change would break is told that it is not known.
+            log.warning("its schemas are not told to others", extra={"reason": str(error)})
+
+    async def _check_rights(self) -> None:
+        """Raise `MissingRightError` for all that lacks at once. Of topics that were just made it is known only then."""
+        roles = [role_of(consumer) for consumer in self._consumers]
+        registry = self._store.framing is Framing.CONFLUENT
+        rights = rights_of_all(roles, self._names, creates=False, registry=registry)
+        needed = list(dict.fromkeys(right for some in rights.values() for right in some))
+        await self._bus.require(needed)
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}
@@ -251,6 +288,7 @@ class Worker:
             undoes=sorted(consumer.undoes),
             capacity=consumer.concurrency,
             in_flight=engine.in_flight(),
+            max_hops=self._max_hops,
             lag=None if lag is None else sum(lag.values()),
         )
         key = f"{consumer.name}/{self.instance}"

@@ -26,6 +26,8 @@ import hop
 import keys
 import latency
 import processes
+import redriving
+import replaying
 import restore
 import seeing
 import slow
@@ -58,6 +60,8 @@ EXPERIMENTS: Sequence[Experiment] = (
     takeover.EXPERIMENT,
     undoing.EXPERIMENT,
     seeing.EXPERIMENT,
+    replaying.EXPERIMENT,
+    redriving.EXPERIMENT,
 )
 # Tables of their own: what they measure needs no broker.
 SCRIPTS = ("codec", "startup")

@@ -88,6 +88,22 @@ class MemoryClaims:
             raise ClaimMissingError(str(claim), "memory") from None
 
 
+class OverlaidClaims:
+    """A store that keeps in memory what is put into it, and has besides what *behind* has, which it never changes."""
+
+    def __init__(self, behind: ClaimStore | None) -> None:
+        self._own = MemoryClaims()
+        self._behind = behind
+
+    def put(self, content: bytes) -> Claim:
+        return self._own.put(content)
+
+    def get(self, claim: Claim) -> bytes:
+        if self._behind is None or claim.digest in self._own.contents:
+            return self._own.get(claim)
+        return self._behind.get(claim)
+
+
 class FileClaims:
     """A store in *folder*, which all agents share: one machine's, or one that is mounted everywhere.
 
@@ -165,6 +181,10 @@ class Claims:
         # state, which must fit too.
         self.undo_room = limit * 2 // 3 if store is None else min(_UNDO_ROOM, limit * 2 // 3)
         """Bytes of values in one delivery's activity, for undoing."""
+
+    def apart(self) -> Claims:
+        """Return claims that read what is kept here, and keep what is new for themselves, in memory."""
+        return Claims(OverlaidClaims(self._store), limit=self.limit)
 
     def claim(self, type: str, value: bytes) -> Claim:
         """Return what *value*, too large for a record, is claimed by once it was `keep`ed.

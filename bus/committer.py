@@ -51,6 +51,7 @@ class Committer:
         self._finished: list[Finished] = []
         self._remembered: list[Remembered] = []
         self._committing = 0
+        self._under_way = 0
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -87,6 +88,11 @@ class Committer:
         """The number of deliveries that are in no batch yet."""
         return len(self._finished)
 
+    @property
+    def uncommitted(self) -> int:
+        """The number of deliveries that are in no batch yet, or in one that is under way."""
+        return len(self._finished) + self._under_way
+
     async def idle(self) -> None:
         """Return when everything that was added is committed, or forgotten."""
         await self._idle.wait()
@@ -103,6 +109,7 @@ class Committer:
         finished, self._finished = self._finished[:most], self._finished[most:]
         remembered, self._remembered = self._remembered, []
         self._committing += 1
+        self._under_way += len(finished)
         return self._batch(finished, remembered)
 
     def committed(self, batch: Batch) -> None:
@@ -111,6 +118,7 @@ class Committer:
             if not remembered.written.done():
                 remembered.written.set_result(None)
         self._committing -= 1
+        self._under_way -= batch.deliveries
         self._settle()
 
     def failed(self, batch: Batch) -> None:
@@ -118,6 +126,7 @@ class Committer:
         for remembered in batch.remembered:
             remembered.written.cancel()
         self._committing -= 1
+        self._under_way -= batch.deliveries
         self._settle()
 
     def _settle(self) -> None:

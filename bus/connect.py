@@ -11,20 +11,27 @@ from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.schema_topic import TopicStore
+from antiphon.bus.security import registry_options
 from antiphon.bus.settings import Settings
 from antiphon.schemas.store import SchemaStore
 
 
 def connect(settings: Settings) -> Bus:
-    """Return the broker *settings* name. Nothing is asked of it yet."""
+    """Return the broker *settings* name. Nothing is asked of it yet.
+
+    Raises `SettingsError` where what is said of who a client is does not fit together.
+    """
+    return KafkaBus(kafka_config(settings))
+
+
+def kafka_config(settings: Settings) -> KafkaConfig:
+    """Return what *settings* say of the cluster, for every client alike. Raises `SettingsError`."""
     protocol = settings.group_protocol
-    return KafkaBus(
-        KafkaConfig(
-            bootstrap_servers=settings.bootstrap_servers,
-            options=settings.client,
-            group_protocol=None if protocol is None else GroupProtocol(protocol),
-            give_up_s=settings.give_up,
-        )
+    return KafkaConfig(
+        bootstrap_servers=settings.bootstrap_servers,
+        options=settings.client_options(),
+        group_protocol=None if protocol is None else GroupProtocol(protocol),
+        give_up_s=settings.give_up,
     )
 
 
@@ -33,7 +40,7 @@ def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) ->
     if settings.registry:
         from antiphon.schemas.registry import RegistryStore  # noqa: PLC0415 - 0.3 s of every start, and few have one
 
-        return RegistryStore(settings.registry)
+        return RegistryStore(settings.registry, options=registry_options(settings.security))
     return TopicStore(bus, names, partitions=partitions)
 
 

@@ -79,6 +79,10 @@ class Consumer:
     (`Delivery.wake_at`). A look that fails is made again later, leaves no activity and is never set aside. Needs `Lane.PARTITION`."""
     figures: Callable[[Collection[int]], Iterable[Figure]] | None = None
     """What it tells of itself for /metrics, given the numbers of the partitions that its worker owns. Any thread may ask."""
+    functions: Mapping[str, Callable[..., object]] = dataclasses.field(
+        default_factory=dict[str, Callable[..., object]], compare=False
+    )
+    """What a person wrote to handle each event type, for debuggers."""
     follows: Follower | None = None
     """Runs as long as the worker does. What it raises ends the worker."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
-
+from antiphon.bus.error_text import message_of, traceback_of
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.schemas.envelope import format_time, now_us
 
 PREFIX = "antiphon_dead_"
-_LONGEST_TRACEBACK = 16_384
-_LONGEST_MESSAGE = 4_096
 _PER_HEADER = 10
 
 
@@ -20,7 +17,7 @@ def dead_letter(
 
     Key, value and headers are *record*'s, untouched; `antiphon_dead_*` headers
     are added. It goes to the partition number it came from, so a key's dead
-    letters stay in order. *reason* is one word: undecodable, permanent or exhausted.
+    letters stay in order. *reason* is one word: undecodable, permanent, exhausted, or the limit that was passed.
 
     A letter of more than *limit* bytes could never be written, and would be tried for ever. Of one that is, the
     traceback is left out, then the record's value, its headers, its key, until it fits; `antiphon_dead_left_out`
@@ -35,7 +32,7 @@ def dead_letter(
         "attempts": str(attempts),
         "error": type(error).__name__,
         "message": message_of(error),
-        "traceback": formatted(error),
+        "traceback": traceback_of(error),
         "time": format_time(now_us()),
     }
     ours = {PREFIX + name: text.encode(errors="replace") for name, text in added.items()}
@@ -74,24 +71,3 @@ def _shortened(letter: Outgoing, record: Record, ours: dict[str, bytes], limit: 
 def _size(letter: Outgoing) -> int:
     headers = sum(len(name) + len(value or b"") + _PER_HEADER for name, value in letter.headers)
     return len(letter.key or b"") + len(letter.value or b"") + headers
-
-
-def message_of(error: BaseException) -> str:
-    """Return what *error* says, its beginning where it says very much."""
-    return str(error)[:_LONGEST_MESSAGE]
-
-
-def formatted(error: BaseException) -> str:
-    """Return the traceback of *error* as text, its end kept where it is very long."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
-    _without_columns(told)
-    return "".join(told.format())[-_LONGEST_TRACEBACK:]
-
-
-def _without_columns(told: traceback.TracebackException | None) -> None:
-    """Have it not mark where in a line: finding that parses the line, and takes most of the time of all this."""
-    if told is not None:
-        for frame in told.stack:
-            frame.colno = frame.end_colno = None
-        for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
-            _without_columns(other)

@@ -98,6 +98,10 @@ class Delivery:
     replaying: bool = False
     causes: tuple[str, ...] = ()
     """Ids of the other events that led to this call (a join); set by dispatch."""
+    budgets: tuple[str, ...] = ()
+    """What the other events of a join had left to spend; set by dispatch."""
+    spent_before: tuple[Usage, ...] = ()
+    """What earlier attempts at the same event reported to have spent, as far as this worker knows of them."""
     usage: list[Usage] = dataclasses.field(default_factory=list[Usage])
     confidence: float | None = None
     effects: dict[str, Any] | None = None

@@ -28,9 +28,11 @@ from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Guarantee, Lane
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.errors import BrokerUnreachableError, CommitError, MemberFailedError
+from antiphon.bus.guard import MAX_HOPS
 from antiphon.bus.heartbeat import InFlight
 from antiphon.bus.job import Finished, Job, Owned
 from antiphon.bus.names import Names
+from antiphon.bus.numbers import Numbers
 from antiphon.bus.offsets import Progress
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.port import Assigned, Bus, Jumped, Lost, Member, Membership, MissingOffsets, Records, Revoked
@@ -62,6 +64,8 @@ class EngineSettings(Bounds):
     """Of every topic of the mesh."""
     batch: int = 4_000
     """Deliveries in one transaction, at most."""
+    max_hops: int = MAX_HOPS
+    """How many agents may lead to an event, one after the other; 0: any number."""
     session_timeout_s: float = 10.0
     transaction_timeout_s: float = 8.0
     revoke_grace_s: float = 5.0
@@ -96,6 +100,7 @@ class Engine:
         self._names = names
         self._settings = settings
         self._owned: dict[TopicPartition, Owned] = {}
+        self._numbers = Numbers(names.redrive(consumer.name))
         self._classes = dict(consumer.hears)
         if consumer.undoes:
             self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
@@ -104,7 +109,13 @@ class Engine:
             consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch, limit=claims.limit
         )
         outbox = Outbox(
-            consumer, names=names, codec=codec, claims=claims, partitions=settings.partitions, telemetry=telemetry
+            consumer,
+            names=names,
+            codec=codec,
+            claims=claims,
+            partitions=settings.partitions,
+            partition_for=bus.partition_for,
+            telemetry=telemetry,
         )
         self._runner = Runner(
             consumer,
@@ -113,6 +124,7 @@ class Engine:
             claims=claims,
             committer=self._committer,
             outbox=outbox,
+            max_hops=settings.max_hops,
             activity_logs=settings.activity_logs,
         )
         self._states = States(
@@ -324,11 +336,15 @@ class Engine:
                 case Assigned(partitions):
                     await self._assign(member, partitions)
                 case Revoked(partitions, release):
-                    await self._revoke(partitions)
+                    orphaned = self._numbers.take(partitions, self._owned)
+                    await self._revoke(orphaned.union(partitions))
+                    member.again(orphaned)
                     release()
                 case Lost(partitions):
                     lost = self._owned.keys() & partitions
-                    self._lose(partitions)
+                    orphaned = self._numbers.take(partitions, self._owned)
+                    self._lose(orphaned.union(partitions))
+                    member.again(orphaned)
                     if lost:
                         self._tell(logging.WARNING, "partitions lost; what is in hand of them is done elsewhere", lost)
                     if not self._owned:
@@ -338,18 +354,25 @@ class Engine:
 
     async def _assign(self, member: Member, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._stop_waiting()  # restoring may take longer than that; it is ready after it
-        fresh = {tp.partition for tp in partitions} - {tp.partition for tp in self._owned}
+        ready = self._numbers.give(partitions)
+        if kept_waiting := self._numbers.waiting & partitions.keys():
+            # No fault: they go where their number is once all workers hear the same.
+            self._tell(
+                logging.INFO, "partitions wait: another worker, of another version, has their number", kept_waiting
+            )
+        fresh = {tp.partition for tp in ready} - {tp.partition for tp in self._owned}
         restored = await self._restored(fresh)
         if self._draining.is_set():
             return
         # Inputs are co-partitioned: partition 3 of every topic shares one state.
         states = {owned.tp.partition: owned.state for owned in self._owned.values()}
         states |= restored
-        for tp, committed in partitions.items():
+        for tp, committed in ready.items():
             self._owned[tp] = Owned(tp, Progress.from_committed(committed), states[tp.partition])
-        self._alarms.given(fresh)
-        self._tell(logging.INFO, "partitions assigned", partitions)
-        member.resume([tp for tp in partitions if tp not in self._stopped])
+        if ready:
+            self._alarms.given(fresh)
+            self._tell(logging.INFO, "partitions assigned", ready)
+            member.resume([tp for tp in ready if tp not in self._stopped])
         self.ready.set()
 
     async def _restored(self, numbers: Collection[int]) -> Mapping[int, PartitionState]:
@@ -383,6 +406,7 @@ class Engine:
                 extra={
                     "agent": self._consumer.name,
                     "events": sum(id(job.owned) in leaving for job in self._runner.running),
+                    "uncommitted": self._committer.uncommitted,
                 },
             )
         self._lose(partitions)

@@ -2,8 +2,11 @@
 
 BusError
 ├── BrokerUnreachableError      nobody answers at the address, or something else does
+│   └── NotLetInError           a broker answers, and does not let this client in
+├── MissingRightError           the broker does not allow what an agent needs
 ├── UnknownTopicError           a topic the cluster does not have
 ├── TopicCreationRefusedError   the broker will not create it
+├── RemovalRefusedError         the broker will not remove a topic, or say which groups there are
 ├── MissingTopicsError          topics lack, and this worker may not create them
 ├── PartitionCountError         a topic with another number of partitions than the mesh
 ├── CommitError                 a transaction did not become visible, or nobody knows
@@ -12,6 +15,7 @@ BusError
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
 ├── ReadFailedError             the broker will not say what stands on a partition (kafka.failures)
+├── ClusterRefusedError         the cluster will not do what an operator asks for (kafka.cluster)
 ├── ClaimStoreError             the store of large values does not answer
 ├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
 └── SettingsError               a setting that is not what it must be
@@ -19,11 +23,18 @@ BusError
 HandlerTimeoutError             a handler took longer than its agent allows
 PermanentError                  raised by handlers: trying again cannot help
 ├── UndeclaredEventError        a handler emitted what it did not declare
+├── GuardError                  an event that no handler was called with, so that its workflow ends
+│   ├── HopLimitError           too many agents led to it, one after the other
+│   ├── BudgetSpentError        its workflow may spend no more
+│   └── BudgetUnreadableError   nobody can say what it may spend
 └── ClaimError                  a large value cannot be had (a SchemaError too)
     ├── ClaimMissingError       the store has nothing of that name
     ├── ClaimChangedError       it has something else
     ├── UnknownReferenceError   the reference is of a kind that is not known here
     └── NoClaimStoreError       no store is configured
+
+IncompatibleSchemaError         (schemas.errors)
+└── BreaksReadersError          events that agents of the mesh could not read
 
 EncodeError                     (schemas.errors)
 └── TooLargeError               what does not fit into a record
@@ -32,9 +43,10 @@ EncodeError                     (schemas.errors)
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from antiphon.schemas.errors import EncodeError, SchemaError
+from antiphon.bus.right import Right
+from antiphon.schemas.errors import EncodeError, IncompatibleSchemaError, SchemaError
 
 _SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
 
@@ -51,6 +63,34 @@ class BrokerUnreachableError(BusError):
         self.reason = reason
         self.tried_s = tried_s
         super().__init__(f"no broker at {address} ({reason}, tried for {tried_s:.0f} s)")
+
+
+class NotLetInError(BrokerUnreachableError):
+    """A broker answers, and does not let this client in: a login, a certificate, or how to connect is not what it wants."""
+
+    def __init__(self, address: str, reason: str, *, who: str, remedy: str, tried_s: float) -> None:
+        super().__init__(address, reason, tried_s=tried_s)
+        self.who = who
+        self.remedy = remedy
+        self.args = (f"expected the broker at {address} to let in {who}, got: {reason}. {remedy}.",)
+
+
+class MissingRightError(BusError):
+    """The broker does not allow what is needed. Trying again does not help until somebody grants it."""
+
+    def __init__(self, rights: Collection[Right], principal: str | None) -> None:
+        self.rights = tuple(rights)
+        self.principal = principal
+        super().__init__(missing_rights(self.rights, principal))
+
+
+def missing_rights(rights: Collection[Right], principal: str | None) -> str:
+    """Say which rights lack, whose, and what grants them."""
+    who = f" for {principal}" if principal else ""
+    return (
+        f"expected the right to {', '.join(map(str, rights))}{who}, but the broker does not give it. "
+        "'antiphon topology MODULE --acls' lists what each agent needs, and 'antiphon topics apply MODULE --acls' grants it"
+    )
 
 
 class UnknownTopicError(BusError):
@@ -76,6 +116,18 @@ class TopicCreationRefusedError(BusError):
         super().__init__(
             f"expected to create {', '.join(sorted(topics))}, but the broker refused: {reason}. "
             "Have somebody who may run 'antiphon topics apply' with these agents, and set create_topics=false."
+        )
+
+
+class RemovalRefusedError(BusError):
+    """The broker will not remove a topic, or say which groups there are."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        self.reason = reason
+        super().__init__(
+            f"expected to remove {what}, but the broker refused: {reason}. "
+            "Have somebody remove it who may delete topics and groups there."
         )
 
 
@@ -209,6 +261,51 @@ class UndeclaredEventError(PermanentError):
         )
 
 
+class GuardError(PermanentError):
+    """An event is over a limit that travels with it. It is set aside, its handler not called; *reason* says which limit."""
+
+    reason = "guard"
+
+
+class HopLimitError(GuardError):
+    """So many agents led to an event, one after the other, that they are taken for a circle."""
+
+    reason = "hops"
+
+    def __init__(self, type: str, source: str, hops: int, limit: int) -> None:
+        self.hops = hops
+        self.limit = limit
+        super().__init__(
+            f"expected a chain of at most {limit} agents, got {type} from {source}, to which {hops} led. "
+            "They most likely answer one another in a circle: 'antiphon trace' shows it. End it, or where the chain is "
+            "meant set ANTIPHON_MAX_HOPS higher; 'antiphon dead redrive --hops 0' then goes on."
+        )
+
+
+class BudgetSpentError(GuardError):
+    """What a workflow may spend is spent on the way to an event."""
+
+    reason = "budget"
+
+    def __init__(self, type: str, left: str) -> None:
+        self.left = left
+        super().__init__(
+            f"expected money left to handle {type} with, got {left}: what its workflow may spend is spent on the way to it. "
+            "'antiphon cost' says by whom; 'antiphon dead redrive --budget AMOUNT' goes on with more."
+        )
+
+
+class BudgetUnreadableError(GuardError):
+    """What a workflow may spend is said in a way that nobody can read, so nothing is spent."""
+
+    reason = "budget"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}, in ce_budget. Whoever wrote this record must mend it; see docs/reference/wire.md."
+        )
+
+
 class ClaimError(SchemaError, PermanentError):
     """An event's value is kept elsewhere, and cannot be had as it was."""
 
@@ -256,6 +353,16 @@ class NoClaimStoreError(ClaimError):
             f"expected a store to fetch {claim} from, got none. "
             "Set ANTIPHON_CLAIMS to the folder or bucket that its writer put it into."
         )
+
+
+class BreaksReadersError(IncompatibleSchemaError):
+    """Agents of the mesh could not read events of a class, so none is published."""
+
+    def __init__(self, type: str, field: str, problem: str, remedy: str, agents: Sequence[str]) -> None:
+        self.agents = agents
+        told = f"{problem}, which breaks {', '.join(agents)}"
+        advice = f"{remedy}. Where that agent is no more: 'antiphon agents retire NAME'"
+        super().__init__(type, field, told, advice)
 
 
 class TooLargeError(EncodeError):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.names import AGENTS
+from antiphon.bus.schema_digest import class_digest
 from antiphon.schemas.event import Event
 
 
@@ -24,6 +25,8 @@ class Named(_Part):
 
     type: str
     topic: str
+    schema_digest: str | None = None
+    """Names the schema of the class that it is read or written as, among those on `antiphon.schemas`."""
 
 
 class Heard(Named):
@@ -67,6 +70,8 @@ class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     undoes: list[str] = []
     capacity: int
     in_flight: list[InFlight] = []
+    max_hops: int | None = None
+    """How many agents may lead to an event that it handles; 0: any number. None: the worker is of an older release."""
     lag: int | None = None
     """Events not handled on the partitions that this worker owns; None: not known yet."""
 
@@ -77,6 +82,7 @@ def hears(consumer: Consumer) -> list[Heard]:
         Heard(
             type=type,
             topic=event_class.__event__.topic,
+            schema_digest=class_digest(event_class),
             join=type in consumer.joins,
             leads_to=sorted(consumer.leads_to[type]) if type in consumer.leads_to else None,
             starts=type in consumer.starts,
@@ -91,8 +97,11 @@ def says(consumer: Consumer) -> list[Said]:
         Said(
             type=declared.type,
             topic=declared.topic,
+            schema_digest=class_digest(event_class),
             fails=declared.fails,
             command=declared.type in consumer.asks,
         )
-        for declared in sorted((event.__event__ for event in consumer.emits or ()), key=lambda d: d.type)
+        for declared, event_class in sorted(
+            ((event_class.__event__, event_class) for event_class in consumer.emits or ()), key=lambda d: d[0].type
+        )
     ]

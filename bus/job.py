@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from time import monotonic_ns
 
+from antiphon.bus.delivery import Usage
 from antiphon.bus.offsets import Progress
 from antiphon.bus.record import Outgoing, Record, TopicPartition
 from antiphon.bus.state import PartitionState
@@ -43,6 +44,8 @@ class Job:
     """Its partition is gone; whatever it still does is thrown away."""
     started_us: int = 0
     """By the wall clock, which every machine shares, more or less."""
+    spent: tuple[Usage, ...] = ()
+    """What its earlier attempts, here, reported to have spent."""
     began_ns: int = 0
     """By a clock that nobody sets: what durations are taken from."""
 

@@ -61,7 +61,14 @@ class Mesh:
         self._bus = self._given or connect(self._settings)
         self._width = partitions_of_mesh(await self._bus.topics(), self._names, self._settings.partitions)
         self._codec = Codec(self._store or schema_store(self._settings, self._bus, self._names, self._width))
-        self._publisher = Publisher(self._bus, self._codec, self._names, source=self._source, claims=self._claims)
+        self._publisher = Publisher(
+            self._bus,
+            self._codec,
+            self._names,
+            source=self._source,
+            claims=self._claims,
+            unreadable=self._settings.unreadable,
+        )
         return self
 
     async def __aexit__(
@@ -78,13 +85,18 @@ class Mesh:
         key: str | None = None,
         id: str | None = None,
         deadline: datetime | None = None,
+        budget: str | None = None,
     ) -> Published:
         """Publish one event; with *correlation_id* it joins that workflow, else it starts one.
 
-        With an *id* of your own, publishing again is recognised as the same event.
-        Raises `TooLargeError` where it is too large for a record, and `ANTIPHON_CLAIMS` is not set.
+        With an *id* of your own, publishing again is recognised as the same event. *budget*, such as "1.50 USD", is what
+        the agents may spend on the way to any event of the workflow: what they report with `Context.spend`.
+        Raises `TooLargeError` where it is too large for a record, and `ANTIPHON_CLAIMS` is not set; `BreaksReadersError`
+        where agents of the mesh could not read it.
         """
-        [published] = await self.publish_all([event], correlation_id=correlation_id, key=key, id=id, deadline=deadline)
+        [published] = await self.publish_all(
+            [event], correlation_id=correlation_id, key=key, id=id, deadline=deadline, budget=budget
+        )
         return published
 
     async def publish_all(
@@ -95,10 +107,13 @@ class Mesh:
         key: str | None = None,
         id: str | None = None,
         deadline: datetime | None = None,
+        budget: str | None = None,
     ) -> list[Published]:
         """Publish many events at once: far quicker than one by one."""
         await self._have_topics({type(event) for event in events})
-        return await self._publisher.publish(events, correlation_id=correlation_id, key=key, id=id, deadline=deadline)
+        return await self._publisher.publish(
+            events, correlation_id=correlation_id, key=key, id=id, deadline=deadline, budget=budget
+        )
 
     async def request(self, event: Event, until: type[E] | tuple[type[E], ...], *, timeout: float = 30.0) -> E:
         """Publish *event* as the start of a workflow and return the first event of class *until* in it.

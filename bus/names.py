@@ -18,6 +18,10 @@ COORDINATOR = "compensation"
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}")
 
 
+# A sandbox's id, as `antiphon.replay` makes them: no topic of a mesh itself is called so.
+_SANDBOX = re.compile(r"(?:^|\.)replay\.([0-9a-f]{16})\.")
+
+
 def is_legal(name: str) -> bool:
     """Say whether *name* can be an agent's, a topic's or a namespace's.
 
@@ -30,6 +34,21 @@ def is_legal(name: str) -> bool:
 def is_reserved(name: str) -> bool:
     """Say whether *name* is the mesh's own, so that nobody else's agent can have it."""
     return name == COORDINATOR or name.startswith("antiphon")
+
+
+def sandbox_namespace(id: str) -> str:
+    """Return the namespace, below that of the mesh, in which a replay has real workers handle events again."""
+    return f"replay.{id}"
+
+
+def sandbox_of(topic: str) -> str | None:
+    """Return the id of the sandbox in which a topic stands, of this namespace or one below it; None for a mesh's own.
+
+    >>> sandbox_of("replay.0199f2c100000001.ticket.opened"), sandbox_of("replay.started")
+    ('0199f2c100000001', None)
+    """
+    found = _SANDBOX.search(topic)
+    return None if found is None else found[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +72,7 @@ class Names:
         return self.topic(agent)
 
     def state(self, agent: str) -> str:
-        return self.topic(f"{agent}.state")
+        return self.topic(state_topic(agent))
 
     def dead(self, agent: str) -> str:
         return self.topic(dead_topic(agent))
@@ -63,6 +82,11 @@ class Names:
 
     def redrive(self, agent: str) -> str:
         return self.topic(redrive_topic(agent))
+
+
+def state_topic(agent: str) -> str:
+    """Return the topic on which *agent* keeps its state."""
+    return f"{agent}.state"
 
 
 def dead_topic(agent: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,12 +10,11 @@ import orjson
 from antiphon.bus import entry
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.dead_letter import formatted, message_of
 from antiphon.bus.delivery import Delivery, Outcome
+from antiphon.bus.error_text import message_of, traceback_of
 from antiphon.bus.errors import TooLargeError
 from antiphon.bus.job import Finished, Job
 from antiphon.bus.names import ACTIVITY, AGENTS, LOCKS, SCHEMAS, Names
-from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
 from antiphon.bus.telemetry import SILENT, Telemetry
 from antiphon.schemas.codec import Codec
@@ -39,6 +38,7 @@ class Outbox:
         codec: Codec,
         claims: Claims,
         partitions: int,
+        partition_for: Callable[[bytes, int], int],
         telemetry: Telemetry = SILENT,
     ) -> None:
         self._consumer = consumer
@@ -47,6 +47,7 @@ class Outbox:
         self._codec = codec
         self._claims = claims
         self._partitions = partitions
+        self._partition_for = partition_for
         self._topics: dict[type[Event], str] = {}
         self._carried = consumer.undoes.keys() | consumer.tells
         """The types whose values stand in the activity record."""
@@ -127,7 +128,7 @@ class Outbox:
         if envelope.parent_id is not None and envelope.key is None and job.record.key is not None:
             return job.record.partition
         # A root may come from a client with a partitioner of its own.
-        return partition_for(envelope.correlation_id.encode(), self._partitions)
+        return self._partition_for(envelope.correlation_id.encode(), self._partitions)
 
     def _entry(
         self,
@@ -155,7 +156,7 @@ class Outbox:
             queue_us=job.started_us - envelope.time_us,
             emitted=emitted,
             causes=() if delivery is None else delivery.causes,
-            error=None if error is None else entry.failure(type(error).__name__, message_of(error), formatted(error)),
+            error=_failure(error),
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,
             deadline_us=envelope.deadline_us,
@@ -163,6 +164,12 @@ class Outbox:
             changed=changed,
             logs=() if delivery is None or delivery.logs is None else delivery.logs.lines(),
         )
+
+
+def _failure(error: BaseException | None) -> bytes | None:
+    if error is None:
+        return None
+    return entry.failure(type(error).__name__, message_of(error), traceback_of(error))
 
 
 def _told(effects: Mapping[str, Any]) -> dict[str, bytes]:

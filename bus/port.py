@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
+from antiphon.bus.right import Right
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,13 @@ class Member(Protocol):
         """
         ...
 
+    def again(self, partitions: Collection[TopicPartition]) -> None:
+        """Have *partitions* given anew: as `Lost`, and as `Assigned` with what is committed. What was taken of them is void.
+
+        Others are not disturbed. Not owned any more, or not given yet: ignored.
+        """
+        ...
+
     async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return how many records readers may see from each of *positions* on; a partition not owned is left out.
 
@@ -259,11 +267,31 @@ class Bus(Protocol):
         """
         ...
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return the partition of *key* in a topic of *partitions*: what `bus.partition` says, perhaps quicker."""
+        ...
+
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         """Create what does not exist and return its names; existing topics are left as they are.
 
         Returns when the topics can be written to.
         Raises `TopicCreationRefusedError` where the broker says no.
+        """
+        ...
+
+    async def require(self, rights: Collection[Right]) -> None:
+        """Raise `MissingRightError` for those of *rights* that this client is known not to have.
+
+        Nothing is known where the broker does not tell, nor of topics that are not there yet.
+        """
+        ...
+
+    async def remove(self, namespace: str) -> list[str]:
+        """Remove every topic and group under *namespace*, which nobody else uses, and return the topics' names.
+
+        A group whose members were killed has them until their session ends: it
+        stays then, and goes when asked again. Raises `BrokerUnreachableError`,
+        and `RemovalRefusedError` where the broker says no.
         """
         ...
 

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from antiphon.bus.claims import Claims
+from antiphon.bus.guard import Unreadable
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
+from antiphon.bus.readers import Readers
 from antiphon.bus.record import Outgoing
+from antiphon.bus.tracecontext import current_traceparent
+from antiphon.schemas.budget import Budget
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import Envelope, to_headers
 from antiphon.schemas.event import Event, key_of
@@ -31,8 +35,16 @@ class Publisher:
     """Publishes root events, and events that join a workflow from outside."""
 
     def __init__(
-        self, bus: Bus, codec: Codec, names: Names, *, source: str = "/applications", claims: Claims | None = None
+        self,
+        bus: Bus,
+        codec: Codec,
+        names: Names,
+        *,
+        source: str = "/applications",
+        claims: Claims | None = None,
+        unreadable: Unreadable = Unreadable.REFUSE,
     ) -> None:
+        self._readers = Readers(bus, names, codec, policy=unreadable)
         self._bus = bus
         self._codec = codec
         self._names = names
@@ -47,20 +59,28 @@ class Publisher:
         key: str | None = None,
         id: str | None = None,
         deadline: datetime | None = None,
+        budget: str | None = None,
     ) -> list[Published]:
         """Publish *events* and return when every replica has them.
 
         Each starts a workflow, unless *correlation_id* names the one it joins.
         With an *id* of the caller's own, publishing twice is recognised as once;
-        it names one event, so more raise `ValueError`.
-        Raises `EncodeError` before anything is written, `TooLargeError` for instance; `ClaimStoreError` where a
-        large one cannot be kept.
+        it names one event, so more raise `ValueError`. What is published in a span of OpenTelemetry's belongs to its trace.
+        *budget*, such as "1.50 USD", is what may be spent on the way to any event of the workflow.
+        Raises `EncodeError` before anything is written, `TooLargeError` for instance, and `BreaksReadersError` where
+        agents of the mesh could not read them; `ClaimStoreError` where a large one cannot be kept.
         """
         if id is not None and len(events) != 1:
             message = f"expected one event where an id is given, got {len(events)}. Publish each with an id of its own."
             raise ValueError(message)
-        await self._codec.announce({type(event) for event in events}, topic_of=self._names.topic)
+        classes = {type(event) for event in events}
+        await self._readers.check(classes)
+        await self._codec.announce(classes, topic_of=self._names.topic)
         envelopes = [self._envelope(event, correlation_id, key, id, deadline) for event in events]
+        if budget is not None:
+            said = str(Budget.parse(budget))
+            for envelope in envelopes:
+                envelope.budget = said
         records = [
             Outgoing(
                 self._names.topic(event.__event__.topic),
@@ -95,6 +115,7 @@ class Publisher:
     ) -> Envelope:
         envelope = Envelope.root(event.__event__.type, source=self._source, id=id, correlation_id=correlation_id)
         envelope.key = key if key is not None else key_of(event)
+        envelope.traceparent = current_traceparent()
         if deadline is not None:
             envelope.deadline_us = int(deadline.timestamp() * 1_000_000)
         return envelope

@@ -60,13 +60,46 @@ def origin_of(record: Record) -> Position | None:
     return None if found is None else Position(found[1], int(found[2]), int(found[3]))
 
 
-def redriven(topic: str, letter: Record, *, origin: Position, edited: Outgoing | None = None) -> Outgoing:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What a redriven event may cost from now on, in place of what it says; None: as it says."""
+
+    hops: int | None = None
+    budget: str | None = None
+
+    def applied(self, headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+        """Return *headers* with it.
+
+        >>> Allowance(hops=0).applied([("ce_id", b"a"), ("ce_hops", b"100")])
+        [('ce_id', b'a'), ('ce_hops', b'0')]
+        """
+        said = {
+            "ce_hops": None if self.hops is None else b"%d" % self.hops,
+            "ce_budget": None if self.budget is None else self.budget.encode(),
+        }
+        new = [(name, value) for name, value in said.items() if value is not None]
+        return [(name, value) for name, value in headers if said.get(name) is None] + new
+
+
+AS_IT_SAYS = Allowance()
+
+
+def redriven(
+    topic: str,
+    letter: Record,
+    *,
+    origin: Position,
+    edited: Outgoing | None = None,
+    allowance: Allowance = AS_IT_SAYS,
+) -> Outgoing:
     """Return the record that hands *letter* on: as it was before it was set aside, but for the count of redrives.
 
-    *topic* is the redrive topic as the cluster calls it. With *edited*, its value and headers stand for the letter's.
+    *topic* is the redrive topic as the cluster calls it. With *edited*, its value and headers stand for the letter's;
+    *allowance* has the limits that travel with it begin anew.
     """
     said = letter.headers if edited is None else edited.headers
     headers = [(name, value) for name, value in said if not name.startswith(PREFIX) and name != COUNT]
+    headers = allowance.applied(headers)
     if FROM not in dict(headers):
         headers.append((FROM, f"{origin.topic}[{origin.partition}]@{origin.offset}".encode()))
     if edited is not None and EDITED not in dict(headers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic_ns
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from antiphon.bus.consumer import Consumer
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError
+from antiphon.bus.guard import MAX_HOPS, over_limit
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.kept_log import KeptLog
 from antiphon.bus.lanes import LaneQueue, Lanes
@@ -53,9 +55,11 @@ class Runner:
         claims: Claims,
         committer: Committer,
         outbox: Outbox,
+        max_hops: int = MAX_HOPS,
         activity_logs: int = 0,
     ) -> None:
         self._consumer = consumer
+        self._max_hops = max_hops or sys.maxsize
         self._names = names
         self._codec = codec
         self.claims = claims
@@ -216,6 +220,11 @@ class Runner:
         if job.envelope.deadline_us is not None and job.envelope.deadline_us <= job.started_us:
             self._settle(job, None, Outcome.EXPIRED)
             return None
+        if job.envelope.hops >= self._max_hops or job.envelope.budget is not None:
+            refusal = over_limit(job.envelope, job.spent, max_hops=self._max_hops)
+            if refusal is not None:
+                self._set_aside(job, None, refusal, refusal.reason)
+                return None
         try:
             value = job.record.value or await insisting(self.claims.value_of, job.record)
             try:
@@ -237,6 +246,7 @@ class Runner:
             attempt=job.attempt,
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
+            spent_before=job.spent,
             started_us=job.started_us,
             logs=KeptLog(self._activity_logs, event) if self._activity_logs else None,
         )
@@ -322,6 +332,7 @@ class Runner:
             "handler failed; will retry", exc_info=error, extra={**delivery.fields(), "delay_s": round(delay_s, 3)}
         )
         job.attempt += 1
+        job.spent += tuple(delivery.usage)
         return delay_s
 
     def _set_aside(self, job: Job, delivery: Delivery | None, error: BaseException, reason: str) -> None:

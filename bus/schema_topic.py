@@ -16,6 +16,7 @@ from antiphon.bus.errors import BusError
 from antiphon.bus.names import SCHEMAS, Names
 from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.record import Outgoing, TopicPartition
+from antiphon.bus.schema_digest import DIGEST_LENGTH
 from antiphon.schemas.avro import fingerprint
 from antiphon.schemas.errors import RegistryError
 from antiphon.schemas.store import AvroSchema, Framing, Reference, type_of
@@ -68,7 +69,7 @@ class TopicStore:
         return sorted(self._newest)
 
     def _unreachable(self, error: BusError) -> RegistryError:
-        return RegistryError(f"topic {self._topic} to answer", str(error), "'antiphon doctor' looks closer")
+        return RegistryError(f"the schemas on topic {self._topic}", f"none: {error}", "'antiphon doctor' looks closer")
 
     async def _catch_up(self) -> None:
         async with self._reading:
@@ -91,6 +92,8 @@ class TopicStore:
         self._read.update(stop)
 
     def _learn(self, key: bytes, value: bytes) -> None:
+        if len(key) == DIGEST_LENGTH:
+            return  # named by all that it says: for who asks whom a change would break
         try:
             reference = bytes.fromhex(key.decode())
             schema: object = orjson.loads(value)

@@ -1,9 +1,10 @@
 """What is configured, and where each value comes from.
 
 A flag wins over `ANTIPHON_*` in the environment, that over `.env`, that over
-`[tool.antiphon]` in pyproject.toml, and that over the default. Options of the
-Kafka client are a table of their own: `ANTIPHON_CLIENT_SECURITY_PROTOCOL=SSL`,
-or under `[tool.antiphon.client]`, `"security.protocol" = "SSL"`.
+`[tool.antiphon]` in pyproject.toml, and that over the default. Who a client is
+and whom it trusts is a table of its own, `ANTIPHON_SECURITY_*` or
+`[tool.antiphon.security]`, and so is whatever else the Kafka client may be told:
+`ANTIPHON_CLIENT_FETCH_MIN_BYTES=1`, or under `[tool.antiphon.client]`, `"fetch.min.bytes" = "1"`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -30,9 +31,11 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from antiphon.bus.claims import LIMIT
 from antiphon.bus.errors import SettingsError
+from antiphon.bus.guard import MAX_HOPS, Unreadable
 from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
 from antiphon.bus.secrets import without_login
+from antiphon.bus.security import Security, client_options, likely
 
 _PREFIX = "ANTIPHON_"
 _MIB = 1024 * 1024
@@ -110,6 +113,15 @@ class Settings(BaseSettings):
     session_timeout: float = Field(
         default=10.0, ge=2, le=1_800, description="seconds until a silent worker's transaction, and place, are given up"
     )
+    max_hops: int = Field(
+        default=MAX_HOPS,
+        ge=0,
+        description="agents that may lead to an event, one after the other, before it is set aside; 0: any number",
+    )
+    unreadable: Unreadable = Field(
+        default=Unreadable.REFUSE,
+        description="what becomes of events that agents of the mesh could not read: refuse, warn, publish",
+    )
     give_up: float = Field(
         default=120.0, ge=0, description="seconds without any broker after which a worker ends, to be started again"
     )
@@ -152,6 +164,9 @@ class Settings(BaseSettings):
         repr=False,
         description="a tracer's index: a file, or postgresql://; unset: a file for each mesh, with this user's other state",
     )
+    security: Security = Field(
+        default_factory=Security, repr=False, description="who every client is, and whom it trusts"
+    )
     client: Annotated[dict[str, str], BeforeValidator(_dotted)] = Field(
         default_factory=dict, repr=False, description="options of the Kafka client"
     )
@@ -159,6 +174,14 @@ class Settings(BaseSettings):
     @property
     def names(self) -> Names:
         return Names(self.namespace)
+
+    def client_options(self) -> dict[str, str]:
+        """Return what every Kafka client is told: who it is, and what was said besides. Raises `SettingsError`."""
+        options = client_options(self.security)
+        for name in sorted(options.keys() & self.client.keys()):
+            expected = "said once: ANTIPHON_SECURITY_* says it already"
+            raise SettingsError(f"client.{name}", expected, masked(name, self.client[name]), "ANTIPHON_CLIENT_*")
+        return options | self.client
 
     @classmethod
     def settings_customise_sources(
@@ -193,6 +216,8 @@ def load(flags: Mapping[str, Any] | None = None) -> Settings:
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
+        if name == "security":
+            raise _misspelt(problem) from None
         got = masked(".".join(map(str, problem["loc"])), problem["input"])
         raise SettingsError(name, _expectation(problem), got, _origin(name, flags, _sources())) from None
     except UnreadableError as error:
@@ -214,7 +239,9 @@ def explain(flags: Mapping[str, Any] | None = None) -> list[Entry]:
     found: list[Entry] = []
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        if name == "client":
+        if name == "security":
+            found += _of_security(settings.security, sources)
+        elif name == "client":
             found += [
                 Entry(f"client.{option}", masked(option, text), _option_origin(option, sources), "a client's option")
                 for option, text in value.items()
@@ -231,12 +258,50 @@ def strangers() -> dict[str, str]:
     found = {
         name: _PREFIX + meant.upper() if (meant := _nearest(name.removeprefix(_PREFIX).lower(), ours)) else ""
         for name in sorted(os.environ)
-        if name.startswith(_PREFIX) and not name.startswith(_PREFIX + "CLIENT_")
+        if name.startswith(_PREFIX) and not name.startswith((_PREFIX + "CLIENT_", _PREFIX + "SECURITY_"))
         if name.removeprefix(_PREFIX).lower() not in ours
     }
     toml = PyprojectTomlConfigSettingsSource(Settings)
     unknown = sorted(set(toml.toml_data) - set(ours))
     return found | {f"{name} in [tool.antiphon]": _nearest(name, ours) for name in unknown}
+
+
+def _misspelt(problem: Any) -> SettingsError:
+    """Say what is wrong with a setting of who a client is; what was given is not shown, whatever it is."""
+    option = str(problem["loc"][1]) if len(problem["loc"]) > 1 else ""
+    place = f"{_PREFIX}SECURITY_{option.upper()} or [tool.antiphon.security]"
+    if problem["type"] == "extra_forbidden":
+        near = likely(option)
+        expected = f"a setting of ours; did you mean {near}?" if near else "a setting of ours"
+        return SettingsError(f"security.{option}", expected, "***", place)
+    shown = "***" if _SECRET.search(option) else problem["input"]
+    return SettingsError(f"security.{option}".rstrip("."), _expectation(problem), shown, place)
+
+
+def _of_security(security: Security, sources: list[_Source]) -> list[Entry]:
+    """Return what was said of who a client is, and where. Secrets are masked; the paths of their files are not."""
+    return [
+        Entry(
+            f"security.{option}",
+            "***" if isinstance(value := getattr(security, option), SecretStr) else _shown(value),
+            next(
+                (
+                    place or f"{_PREFIX}SECURITY_{option.upper()}"
+                    for said, place in sources
+                    if option in cast("Mapping[str, Any]", said.get("security") or {})
+                ),
+                "default",
+            ),
+            field.description or "",
+        )
+        for option, field in Security.model_fields.items()
+        if getattr(security, option) is not None
+    ]
+
+
+def _shown(value: str) -> str:
+    # Content where a path belongs is a secret, perhaps.
+    return "***" if "\n" in value or "-----BEGIN" in value else _LOGIN.sub("***", str(value))
 
 
 def _nearest(name: str, ours: list[str]) -> str:

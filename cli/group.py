@@ -26,7 +26,7 @@ COMMANDS = {
     "tail": "Show events as they happen.",
     "trace": "Show one workflow as a tree.",
     "workflows": "List workflows, and search for some.",
-    "agents": "Show who is up, and what each is working on.",
+    "agents": "Show who is up and on what; take one out of the mesh for good.",
     "cost": "Show what model calls cost.",
     "confidence": "Show which agents are unsure, and whether it gets worse.",
     "tracer": "Keep an index of all workflows up to date.",
@@ -35,7 +35,7 @@ COMMANDS = {
     "saga": "Show which workflows are undone, and decide where a person has to.",
     "topology": "Show who says what to whom.",
     "topics": "Plan and make the topics that agents need.",
-    "schema": "Write Avro schemas from classes, and classes from schemas.",
+    "schema": "Say whom a deployment would break; schemas from classes, and back.",
     "doctor": "Say whether cluster, registry and settings are fit for the mesh.",
     "config": "Show each setting and where it comes from.",
 }
@@ -90,4 +90,6 @@ def load(name: str) -> TyperCommand | TyperGroup:
     command.name = name
     for leaf in command.commands.values() if isinstance(command, TyperGroup) else [command]:
         add_common(leaf.params)
+    if getattr(command, "invoke_without_command", False):
+        add_common(command.params)
     return command

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 import structlog
-import structlog.tracebacks
 
+from antiphon.bus.error_text import traceback_of
 from antiphon.cli.output import wants_color
 
 
@@ -57,8 +57,8 @@ def _rendering() -> list[Any]:
     if sys.stderr.isatty():
         return [_spelt, structlog.dev.ConsoleRenderer(colors=wants_color(sys.stderr))]
     return [
-        # Without the frames' variables: they hold what must not be logged, and writing them takes milliseconds.
-        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+        # Without the frames' variables: they hold what must not be logged.
+        structlog.processors.ExceptionRenderer(_traceback),
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_json),
     ]
@@ -75,6 +75,10 @@ def _spelt(_logger: Any, _method: str, line: Any) -> Any:
 
 def _in_words(items: Any) -> str:
     return ", ".join(" ".join(map(str, one.values())) if hasattr(one, "values") else str(one) for one in items)
+
+
+def _traceback(exc_info: Any) -> str:
+    return traceback_of(exc_info[1])
 
 
 def _json(line: Any, **_: Any) -> str:

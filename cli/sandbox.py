@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from antiphon.agents.worker import Worker
-from antiphon.bus.activity import Activity, Handled
+from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims, MemoryClaims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.delivery import Outcome
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import ACTIVITY, Names
 from antiphon.bus.publisher import Published, Publisher
 from antiphon.bus.record import TopicPartition
+from antiphon.replay.ledger import Ledger
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.event import Event
 from antiphon.schemas.store import MemoryStore
@@ -25,35 +24,6 @@ from antiphon.tracing.workflow import Workflow
 
 _PARTITIONS = 4
 _NAMES = Names("")
-
-
-class Ledger:
-    """Who still owes which event a delivery. Cheap, and kept as activity comes; what a workflow is, stitching says."""
-
-    def __init__(self, consumers: Sequence[Consumer]) -> None:
-        self._hearers: Mapping[str, list[str]] = _hearers(consumers)
-        self._owed: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-
-    def published(self, id: str, type: str, correlation_id: str) -> None:
-        self._owed[correlation_id] |= {(id, agent) for agent in self._hearers.get(type, [])}
-
-    def handled(self, agent: str, delivery: Handled) -> None:
-        if delivery.outcome == Outcome.RETRIED:
-            return
-        self._owed[delivery.correlation_id].discard((delivery.event_id, agent))
-        for emitted in delivery.emitted:
-            self.published(emitted.id, emitted.type, delivery.correlation_id)
-
-    def settled(self, correlation_id: str) -> bool:
-        return not self._owed[correlation_id]
-
-
-def _hearers(consumers: Sequence[Consumer]) -> dict[str, list[str]]:
-    hearers: dict[str, list[str]] = {}
-    for consumer in consumers:
-        for type in consumer.hears:
-            hearers.setdefault(type, []).append(consumer.name)
-    return hearers
 
 
 class Sandbox:

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from antiphon.bus.guard import GUARD_ERRORS
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
@@ -24,6 +25,7 @@ from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import counted, inert
 from antiphon.cli.table import STATES
 from antiphon.schemas.envelope import parse_time
+from antiphon.tracing.chain import chain_to, in_words
 from antiphon.tracing.document import at_right_times
 
 LIMIT = 200
@@ -246,6 +248,9 @@ class _Drawing:
                 text.append(inert(at), "bold")
             yield text
             yield from (Text.assemble((before, "dim"), (inert(rest), "red")) for rest in more)
+            if error["type"] in GUARD_ERRORS and heard is not None:
+                chain = in_words(chain_to(heard["id"], self.document))
+                yield Text.assemble((before, "dim"), ("came by: ", "dim"), inert(chain))
         if heard is not None and not self.payloads:
             room = max(self.width - cell_len(before) - len("input: "), 20)
             yield Text.assemble((before, "dim"), ("input: ", "dim"), _data(heard, at_most=room))
@@ -353,11 +358,19 @@ def _labels(data: object, *, but: Sequence[object], at_most: int) -> list[str]:
 
 def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     id, state = document["correlation_id"], document["state"]
-    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "with every event's data")]
+    shown = [] if payloads else [(f"antiphon trace {id} --payloads", "every event's data")]
     if state == "parked":
         return [(f"antiphon saga show {id}", "what waits for a person"), *shown]
-    if state == "failed":
-        return shown
+    dead = [one["agent"] for one in document["deliveries"] if one["outcome"] == "dead_lettered"]
+    if state == "failed" or (state == "compensated" and dead):
+        if not dead:
+            return [(f"antiphon replay run {id}", "here, on this input"), *shown]
+        agent = dead[0]
+        return [
+            (f"antiphon replay run {id} --agent {agent}", "here, on this input"),
+            (f"antiphon dead redrive --agent {agent} --dry-run", "once it is mended"),
+            *shown,
+        ]
     if state in ("running", "compensating"):
         return [(f"antiphon trace {id} --follow", "until it ends")]
     if state == "stalled":

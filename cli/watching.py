@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -18,12 +18,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from antiphon.agents.health import JSON, TEXT, UNKNOWN, Answer, Listening
 from antiphon.agents.metrics import CONTENT_TYPE, exposition
+from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import is_live
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.index.address import Place, masked
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.spending import By
+from antiphon.tracing.otlp.exporting import Exported
+from antiphon.tracing.spans.sampling import Reason
 from antiphon.tracing.state import State
 from antiphon.tracing.tracer import Counts
 
@@ -42,8 +45,10 @@ class Watching(Listening):
     written within a minute, JSON either way. `/metrics`: Prometheus' text format.
     """
 
-    def __init__(self, counts: Counts, place: Place, *, host: str, port: int) -> None:
+    def __init__(self, counts: Counts, place: Place, *, host: str, port: int, exported: Exported | None = None) -> None:
+        """*exported*: what an exporter beside the tracer has done; None where there is none."""
         super().__init__(host=host, port=port)
+        self._exported = exported
         self._counts = counts
         self._place = place
         self._process = ProcessCollector(registry=None)
@@ -61,7 +66,7 @@ class Watching(Listening):
                 body = json.dumps({"ready": ready, "behind": counts.behind, "index": masked(self._place)})
                 return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, JSON, body.encode() + b"\n")
             case "/metrics":
-                families = [*_own(counts), *self._answers(), *self._process.collect()]
+                families = [*_own(counts), *_of_exporter(self._exported), *self._answers(), *self._process.collect()]
                 return Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(families))
             case _:
                 return UNKNOWN
@@ -94,6 +99,23 @@ def _own(counts: Counts) -> Iterator[Metric]:
     yield _gauge("tracer_as_of_seconds", "when it last wrote", (), {(): counts.as_of_us / 1_000_000})
 
 
+def _of_exporter(exported: Exported | None) -> Iterator[Metric]:
+    if exported is None:
+        return
+    for name, meaning, count in (
+        ("spans", "spans that the endpoint has taken", exported.spans),
+        ("requests", "requests to it", exported.requests),
+        ("failures", "requests that it did not take", exported.failures),
+        ("left_out", "workflows that were not kept", exported.left_out),
+        ("dropped", "workflows that were given up", exported.dropped),
+    ):
+        yield _counter(f"export_{name}", meaning, (), {(): count})
+    kept: dict[_Labels, float] = {(reason.value,): exported.workflows[reason] for reason in Reason}
+    yield _counter("export_workflows", "workflows sent to their end, by why they were kept", ("reason",), kept)
+    yield _gauge("export_waiting", "workflows of which something may have to be sent", (), {(): exported.waiting})
+    yield _gauge("export_up", "1 where the endpoint took the last request", (), {(): float(exported.up)})
+
+
 def _of_index(index: Index) -> Iterator[Metric]:
     now = now_us()
     extent, states = index.extent(), index.states(at_us=now)
@@ -110,17 +132,19 @@ def _of_index(index: Index) -> Iterator[Metric]:
             for share, us in (("0.5", one.p50_us), ("0.95", one.p95_us), ("0.99", one.p99_us))
         },
     )
-    workers: dict[_Labels, float] = {}
-    for seen in index.agents():
-        workers[seen.agent,] = workers.get((seen.agent,), 0) + is_live(seen, now_us=now)
-    yield _gauge("workers", "workers that are up", ("agent",), workers)
+    yield from of_workers(index.agents(), now)
+    day = now - 24 * _BACK_US
+    spent_lately: dict[_Labels, float] = {
+        (one.of, one.currency): one.amount for one in index.cost(By.AGENT, since_us=day)
+    }
+    yield _gauge("cost_of_last_day", "what model calls of the last day cost", ("agent", "currency"), spent_lately)
     off: dict[_Labels, float] = {(one.producer,): one.ahead_us / 1_000_000 for one in index.clocks()}
     yield _gauge("clock_ahead_seconds", "of clocks that are off", ("producer",), off)
     for by in (By.AGENT, By.MODEL):
         spent = index.cost(by)
         amounts: dict[_Labels, float] = {(one.of, one.currency): one.amount for one in spent}
         yield _gauge(f"cost_by_{by.value}", "what model calls in the index cost", (by.value, "currency"), amounts)
-    sure = index.confidence(threshold=_UNSURE, since_us=now - 24 * _BACK_US)
+    sure = index.confidence(threshold=_UNSURE, since_us=day)
     labels = ("agent", "version")
     means: dict[_Labels, float] = {(one.agent, one.version): one.mean for one in sure}
     under: dict[_Labels, float] = {(one.agent, one.version): one.share_under for one in sure}
@@ -128,6 +152,25 @@ def _of_index(index: Index) -> Iterator[Metric]:
     yield _gauge("confidence_mean", "of the answers of the last day", labels, means)
     yield _gauge("confidence_share_under_half", "of the answers of the last day", labels, under)
     yield _gauge("confidence_falling", "1 where it is lower than before, and not by chance", labels, falling)
+
+
+def of_workers(workers: Iterable[AgentSeen], now: int) -> Iterator[Metric]:
+    """Return how agents stand, as their workers that are up last told."""
+    up: dict[_Labels, float] = {}
+    lag: dict[_Labels, float] = {}
+    in_flight: dict[_Labels, float] = {}
+    oldest: dict[_Labels, float] = {}
+    for seen in workers:
+        agent, is_up = (seen.agent,), is_live(seen, now_us=now)
+        since_us = min((one.since_us for one in seen.in_flight), default=now)
+        up[agent] = up.get(agent, 0) + is_up
+        lag[agent] = lag.get(agent, 0) + is_up * (seen.lag or 0)
+        in_flight[agent] = in_flight.get(agent, 0) + is_up * len(seen.in_flight)
+        oldest[agent] = max(oldest.get(agent, 0), is_up * max(0, now - since_us) / 1_000_000)
+    yield _gauge("workers", "workers that are up", ("agent",), up)
+    yield _gauge("agent_lag", "events not handled, by heartbeats", ("agent",), lag)
+    yield _gauge("agent_in_flight", "events whose handlers run, by heartbeats", ("agent",), in_flight)
+    yield _gauge("agent_oldest_in_flight_seconds", "since when the oldest of them runs", ("agent",), oldest)
 
 
 def _counter(name: str, meaning: str, labels: Sequence[str], figures: Mapping[_Labels, float]) -> Metric:

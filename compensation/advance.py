@@ -14,9 +14,9 @@ from antiphon.bus.activity import Handled
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.undo import UndoRequested
-from antiphon.bus.verdict import SagaFailed, Told
+from antiphon.bus.verdict import SagaFailed, SagaTold, Told
 from antiphon.compensation.deadline import extended, noted, overran, passed
-from antiphon.compensation.forgetting import pruned, remainder
+from antiphon.compensation.forgetting import conducts, pruned, remainder
 from antiphon.compensation.holding import answered, released, withdrawn
 from antiphon.compensation.scopes import condemned, failures, judge_of, reason_for, without_undo
 from antiphon.compensation.verdicts import verdicts
@@ -43,6 +43,8 @@ PATIENCE_US = 600_000_000
 deployed today handles what the others handled days ago."""
 
 _SAGA_FAILED = SagaFailed.__event__.type
+_OWN = frozenset({SagaTold.__event__.type, SagaIntervened.__event__.type})
+"""What is said to sagas and operators' words: every saga hears such events, and of one that is another's leaves no activity."""
 
 
 def advance(workflow: Workflow, fact: Fact, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
@@ -116,7 +118,9 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
     if has_ended(workflow, reasons, mesh):
         workflow, freed = released(workflow)
         return remainder(workflow), [*undos, *told, *freed]
-    if not (failures(workflow) or workflow.effects or workflow.wants or _may_have_effects(workflow, mesh)):
+    if not (failures(workflow) or workflow.effects or workflow.wants or conducts(workflow)) and not _may_have_effects(
+        workflow, mesh
+    ):
         return Workflow(), []
     return pruned(workflow, mesh), [*undos, *told, *freed]
 
@@ -192,7 +196,8 @@ def _overtaken(effect: Effect, node: Node) -> Effect:
 
 def _from_outside(workflow: Workflow, delivery: Handled) -> Node:
     """Return the node of an event that nobody in the mesh was known to emit: a root, or one that joined later."""
-    return Node(type=delivery.event_type, past=_is_over(workflow) or delivery.queue_us > PATIENCE_US)
+    past = delivery.event_type in _OWN or _is_over(workflow) or delivery.queue_us > PATIENCE_US
+    return Node(type=delivery.event_type, past=past)
 
 
 def _is_over(workflow: Workflow) -> bool:

@@ -13,8 +13,6 @@ Found while one runs; trying again cannot help:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from antiphon.bus.errors import PermanentError
 from antiphon.bus.place import Place
 
@@ -32,12 +30,11 @@ class SagaDefinitionError(Exception):
 class UnknownSagaVersionError(PermanentError):
     """A run began under a definition that is not deployed."""
 
-    def __init__(self, saga: str, version: str, known: Iterable[str]) -> None:
+    def __init__(self, saga: str, version: str, problem: str) -> None:
         self.saga = saga
         self.version = version
         super().__init__(
-            f"saga {saga!r}: expected a run of version {', '.join(known)}, got one of {version!r}. "
-            "Deploy that version, or one that has it as previous=[...], then redrive what was set aside."
+            f"saga {saga!r}: expected a run of a version that is deployed: {problem}. Then redrive what was set aside."
         )
 
 

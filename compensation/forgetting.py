@@ -13,14 +13,14 @@ MOST_EVENTS = 200
 
 
 def remainder(workflow: Workflow) -> Workflow:
-    """Return what is kept of a workflow that has ended: nothing, unless it did something that can be undone, or failed.
+    """Return what is kept of a workflow that has ended: nothing, unless it did something that can be undone, began a saga, or failed.
 
     To one that completed somebody may add a failure later, a person who was asked
     for instance: then its effects are undone. To one that was undone an effect
     may come late: it is undone when it comes, the others not again, and what
-    undoing led to never.
+    undoing led to never. And a saga may wait for what nobody else knows of.
     """
-    if workflow.failure is None and not workflow.effects and not workflow.scopes:
+    if not failures(workflow) and not workflow.effects and not conducts(workflow):
         return Workflow()
     scopes = {failure.scope for failure in failures(workflow)}
 
@@ -29,6 +29,11 @@ def remainder(workflow: Workflow) -> Workflow:
         return bool(id in scopes or node.by or node.sagas)
 
     return workflow._replace(events=_contracted(workflow, kept), ended=True)
+
+
+def conducts(workflow: Workflow) -> bool:
+    """Say whether a saga was begun in the workflow: it may yet say that it failed, and is told then what became of that."""
+    return any(node.sagas for node in workflow.events.values())
 
 
 def pruned(workflow: Workflow, mesh: Mesh) -> Workflow:
@@ -55,6 +60,8 @@ def _contracted(workflow: Workflow, needed: Callable[[str, Node], bool]) -> dict
         for id, node in workflow.events.items()
         if id in workflow.effects or node.aftermath or not node.parents or needed(id, node)
     }
+    if len(kept) == len(workflow.events):
+        return kept
     return {
         id: node._replace(parents=_nearest(workflow.events, id, kept)) if node.parents else node
         for id, node in kept.items()

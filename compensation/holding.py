@@ -38,6 +38,8 @@ def withdrawn(workflow: Workflow) -> tuple[Workflow, list[Free]]:
 
 def released(workflow: Workflow) -> tuple[Workflow, list[Free]]:
     """Free all that a workflow which has ended holds."""
+    if not workflow.wants:
+        return workflow, []
     entities: dict[str, tuple[str, ...]] = {}
     for id, want in workflow.wants.items():
         entities[want.entity] = (*entities.get(want.entity, ()), id)

@@ -58,6 +58,8 @@ class Progress:
     """Answers that were counted; one that comes again changes nothing."""
     unknown: bool = False
     """Nobody knows whether the command that is out was carried out."""
+    unsure: bool = False
+    """It failed by something below its command, and may have been carried out before that."""
     problem: str = ""
 
 

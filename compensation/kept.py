@@ -64,6 +64,7 @@ def kept(said: Mapping[str, Any]) -> Kept:
 
 
 _NOT_KEPT = Kept()
+_STATUSES = {status.value: status for status in Status}
 _NONE: Mapping[str, Any] = {}
 
 # By place, what a field is as a rule; what is never left out is like nothing.
@@ -93,7 +94,6 @@ def _node(said: Mapping[str, Any]) -> Node:
 
 
 def _effect(said: Mapping[str, Any]) -> Effect:
-    effect = Effect(**said)
     if "status" in said or "via" in said:
-        return effect._replace(status=Status(effect.status), via=tuple(effect.via))
-    return effect
+        said = {**said, "status": _STATUSES[said.get("status", "done")], "via": tuple(said.get("via", ()))}
+    return Effect(**said)

@@ -47,8 +47,8 @@ def advance(saga: Definition, now: Instance | None, fact: Fact) -> tuple[Instanc
             now = _answered(saga, now, name, fact, commands)
         case Failed() if now is not None and (name := _commanded(now, fact.command)) is not None:
             if fact.event_id not in now.steps[name].heard and now.steps[name].stage in _OUT:
-                heard = (*now.steps[name].heard, fact.event_id)
-                step = replace(now.steps[name], heard=heard)
+                heard, unsure = (*now.steps[name].heard, fact.event_id), fact.event_id != fact.command
+                step = replace(now.steps[name], heard=heard, unsure=unsure)
                 now = _refused(saga, now.with_step(name, step), name, fact.reason, commands)
         case Due() if now is not None and (name := _commanded(now, fact.command)) is not None:
             if now.steps[name].tries == fact.tries:
@@ -110,7 +110,9 @@ def _ready(saga: Definition, now: Instance) -> Iterator[Plan]:
 def _ask(saga: Definition, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
     """Publish a new command of a step."""
     id = command_id(saga, now.id, plan.name, step.made)
-    step = replace(step, stage=Stage.RUNNING, command=id, made=step.made + 1, tries=step.tries + 1, problem="")
+    step = replace(
+        step, stage=Stage.RUNNING, command=id, made=step.made + 1, tries=step.tries + 1, unsure=False, problem=""
+    )
     return _publish(now, plan, step, commands)
 
 

@@ -39,6 +39,7 @@ from antiphon.compensation.instance import (
 )
 from antiphon.compensation.orchestrate import advance, is_expected
 from antiphon.compensation.runs import Overdue, Runs
+from antiphon.schemas.budget import least
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of, key_of
 from antiphon.schemas.ids import caused_id
@@ -139,18 +140,16 @@ class _Turn:
         said: list[Event] = []
         for id, fact in self._facts(heard, parents):
             kept = self._kept.get(id)
-            definition = self._saga if kept is None else self._saga.versions.get(kept["version"])
-            if definition is None:
-                said += self._held(id, heard, parents)
+            if kept is not None and (problem := self._runs.misfit(kept)) is not None:
+                said += self._held(id, heard, parents, problem)
                 continue
+            definition = self._saga if kept is None else self._definition(kept)
             after, commands = advance(definition, None if kept is None else self._runs.read(kept), fact)
             self._runs.write(self._cause.correlation_id, after, start=self._cause if kept is None else None)
             said += self._said(definition, after, commands)
         return said
 
-    def _held(self, id: str, heard: Said, parents: tuple[str, ...]) -> list[Event]:
-        version = self._kept[id]["version"]
-        problem = f"it began under version {version}, which is not deployed: deploy it, or give it as previous=[...]"
+    def _held(self, id: str, heard: Said, parents: tuple[str, ...], problem: str) -> list[Event]:
         if not self._runs.hold(self._cause.correlation_id, id, heard, parents, problem):
             return []
         parked = SagaParked(
@@ -165,7 +164,7 @@ class _Turn:
             for name, step in run.steps.items():
                 plan = definition.steps[name]
                 if step.command == request.event_id and plan.undo is not None:
-                    if step.stage is Stage.REFUSED:
+                    if step.stage is Stage.REFUSED and not step.unsure:
                         return []
                     # Of the request's, since a command that comes late is undone a second time.
                     id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
@@ -197,7 +196,7 @@ class _Turn:
     def _awaiting(self, fact: Answered) -> list[str]:
         """Return the run that waits for an answer: the one that asked, or the first that waits for its type."""
         asked = [id for id in self._kept if any(id in self._about(parent) for parent in fact.parents)]
-        known = [id for id, kept in self._kept.items() if kept["version"] in self._saga.versions]
+        known = [id for id, kept in self._kept.items() if self._runs.misfit(kept) is None]
         expecting = [
             id for id in known if is_expected(self._definition(self._kept[id]), self._runs.read(self._kept[id]), fact)
         ]
@@ -205,10 +204,9 @@ class _Turn:
         return [*(id for id in asked if id in expecting), *unknown, *expecting][:1]
 
     def _definition(self, kept: Mapping[str, Any]) -> Definition:
-        found = self._saga.versions.get(kept["version"])
-        if found is None:
-            raise UnknownSagaVersionError(self._saga.name, kept["version"], self._saga.versions)
-        return found
+        if (problem := self._runs.misfit(kept)) is not None:
+            raise UnknownSagaVersionError(self._saga.name, kept["version"], problem)
+        return self._saga.versions[kept["version"]]
 
     def _said(self, saga: Definition, run: Instance, commands: Iterable[Command]) -> list[Event]:
         said: list[Event] = []
@@ -240,7 +238,7 @@ class _Turn:
     def _sealed(self, event: Event, id: str, parents: Sequence[str], start: str, *, timed: bool = True) -> Event:
         """Put *event* in its place: below the event in hand and what else it builds on, and below its run's start.
 
-        What undoes is not *timed*: what is past its deadline is undone all the same.
+        What undoes is not *timed*, nor does it have a budget: what is past its deadline, or has spent all, is undone all the same.
         """
         cause = self._cause
         above = [parent for parent in dict.fromkeys((*parents, start)) if parent != cause.id]
@@ -248,6 +246,10 @@ class _Turn:
         inherited = {**self._runs.of(cause.correlation_id)[start]["inherited"]}
         if not timed:
             inherited.pop("deadline_us", None)
+            inherited.pop("budget", None)
+        elif (budget := least((cause.budget, inherited.get("budget")))) is not None:
+            # The start's own would give every step all of it again.
+            inherited["budget"] = budget
         return event.sealed(
             Envelope(
                 id=id,

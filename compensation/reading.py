@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.port import Bus
 from antiphon.compensation import locks
@@ -13,7 +14,7 @@ from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
-from antiphon.compensation.workflow import Mesh, Phase, Workflow
+from antiphon.compensation.workflow import Mesh, Phase, Status, Workflow
 from antiphon.schemas.envelope import format_time
 
 
@@ -69,6 +70,21 @@ async def _kept(bus: Bus, topic: str, partitions: Iterable[int], prefix: str = "
             if record.value is not None and (id.startswith(prefix) if prefix else not id.startswith(RESERVED)):
                 values[id] = record.value
     return values
+
+
+def overruled(said: SagaIntervened, now: Seen) -> str | None:
+    """Return what stands there instead, where somebody else's word or what happened meanwhile came before *said*."""
+    why = f"{said.actor}: {said.reason}"
+    problems = [effect.problem for effect in now.kept.effects.values() if effect.status is Status.SKIPPED]
+    problems += [step.get("problem", "") for _, run in now.runs for step in run["steps"].values()]
+    reasons = [now.kept.failure.reason] if now.kept.failure else [run["reason"] for _, run in now.runs if run["reason"]]
+    match said.act:
+        case Act.CANCEL if reasons and f"cancelled by {why}" not in reasons:
+            return reasons[0]
+        case Act.SKIP if now.phase is not Phase.PARKED and f"skipped by {why}" not in problems:
+            return next((problem for problem in problems if problem), f"it is {now.phase.value}")
+        case _:
+            return None
 
 
 def document(id: str, seen: Seen, mesh: Mesh, locks: Mapping[str, Lock]) -> dict[str, Any]:

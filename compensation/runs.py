@@ -52,8 +52,24 @@ class Runs:
         runs: Mapping[str, Any] = self._state.mapping(workflow)
         return runs
 
+    def misfit(self, kept: Mapping[str, Any]) -> str | None:
+        """Say why a run cannot go on under any definition that is deployed; None where it can."""
+        version = kept["version"]
+        definition = self._saga.versions.get(version)
+        if definition is None:
+            return f"it began under version {version}, which is not deployed: deploy it, or give it as previous=[...]"
+        answers = (step["answer"]["type"] for step in kept["steps"].values() if "answer" in step)
+        gone = [f"step {name!r}" for name in kept["steps"] if name not in definition.steps]
+        gone += [type for type in answers if type not in self._classes]
+        if not gone:
+            return None
+        return (
+            f"it began under another version {version}, with {' and '.join(gone)}, which this one has not: "
+            "give this one a version= of its own, and that one as previous=[...]"
+        )
+
     def read(self, kept: Mapping[str, Any]) -> Instance:
-        """Return a run as the machine has it. Its version must be known."""
+        """Return a run as the machine has it. It must be no `misfit`."""
         steps = {name: self._progress(step) for name, step in kept["steps"].items()}
         return Instance(
             version=kept["version"],
@@ -95,7 +111,7 @@ class Runs:
     def released(self, workflow: str) -> Iterator[tuple[Said, tuple[str, ...]]]:
         """Take out and yield what was held for runs of a workflow that can go on now, with what each follows from."""
         for run in self._state.mapping(workflow).values():
-            if run["version"] in self._saga.versions:
+            if self.misfit(run) is None:
                 for held in run.pop("held", ()):
                     yield self._said(held), tuple(held["parents"])
 
@@ -137,6 +153,7 @@ class Runs:
             answer=self._said(kept["answer"]) if "answer" in kept else None,
             heard=tuple(kept.get("heard", ())),
             unknown=kept.get("unknown", False),
+            unsure=kept.get("unsure", False),
             problem=kept.get("problem", ""),
         )
 
@@ -156,6 +173,7 @@ def _kept_step(step: Progress) -> dict[str, Any]:
         "answer": None if step.answer is None else _kept(step.answer),
         "heard": [*step.heard],
         "unknown": step.unknown,
+        "unsure": step.unsure,
         "problem": step.problem,
     }
     return {"stage": step.stage.value} | {name: value for name, value in said.items() if value}

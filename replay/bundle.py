@@ -103,9 +103,12 @@ def read(path: str | Path) -> tuple[Recording, KeptSchemas]:
     """Read a bundle. Raises `BundleError` for what is none, is damaged, was edited, is too large or of a newer release."""
     name = str(path)
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            content = file.read(MOST + 1)
     except OSError as error:
         raise BundleError(name, "a bundle", error.strerror or "nothing") from None
+    if len(content) > MOST:
+        raise BundleError(name, f"at most {MOST:,} bytes", "more")
     body = _body(name, content)
     try:
         return _recording(orjson.loads(body))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from antiphon.bus.consumer import Consumer
+from antiphon.replay.errors import CandidateError
+from antiphon.replay.recording import Handling
 
 
 class Wanted(NamedTuple):
@@ -26,3 +31,11 @@ def wanted(text: str) -> Wanted:
     if equals:
         return Wanted(name, target)
     return Wanted(None, text) if ":" in text or text.endswith(".py") or "/" in text else Wanted(text, None)
+
+
+def check(consumers: Iterable[Consumer], chosen: Sequence[Handling]) -> None:
+    """Raise `CandidateError` where one of *consumers* does not hear what it is to handle again."""
+    for consumer in consumers:
+        types = {handling.entry.event_type for handling in chosen if handling.agent == consumer.name}
+        if deaf := sorted(types - consumer.hears.keys()):
+            raise CandidateError(consumer.name, deaf, sorted(consumer.hears))

@@ -5,9 +5,11 @@
     ├── LetterEditError         an edited event does not fit its schema, or cannot be read at all
     ├── CandidateError          an agent does not hear what it is to handle again
     ├── UnrecordedEffectError   a side effect that was not recorded would run in a replay
+    ├── OutsideSandboxError     a worker of a sandbox would write somewhere else
+    ├── NoReportError           a file is no report of a replay
     └── BundleError             a file is no bundle, or not as it was written
 
-None of them comes after something was written.
+None of them comes after something was written, but for what stood in a sandbox.
 """
 
 from __future__ import annotations
@@ -65,6 +67,30 @@ class UnrecordedEffectError(ReplayError):
         super().__init__(
             f"expected side effects that were recorded for {event_id}, got {name!r} of {agent}, which was not, or was too "
             "large to keep. It did not run; --effects live runs all of them again"
+        )
+
+
+class OutsideSandboxError(ReplayError):
+    """A worker of a sandbox would write somewhere else; nothing of it was written."""
+
+    def __init__(self, name: str, inside: str) -> None:
+        self.name = name
+        self.inside = inside
+        super().__init__(
+            f"expected the workers of a replay to write under {inside} alone, got {name!r}. Nothing was written there; "
+            "this is a fault of antiphon, please report it"
+        )
+
+
+class NoReportError(ReplayError):
+    """A file is no report of a replay."""
+
+    def __init__(self, path: str, got: str) -> None:
+        self.path = path
+        self.got = got
+        super().__init__(
+            f"expected a report or a bundle in {path}, got {got}. Make one: antiphon replay run ... --json > {path}, "
+            "or antiphon trace ID --bundle F.antiphon"
         )
 
 

@@ -6,45 +6,41 @@ undone: what a handler emits is compared and dropped, the state it changes is a 
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping, Sequence
+from time import perf_counter_ns
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
 
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.dead_letter import message_of
-from antiphon.bus.delivery import Delivery, Usage, current
+from antiphon.bus.delivery import Delivery, current
+from antiphon.bus.error_text import message_of
+from antiphon.bus.errors import HandlerTimeoutError
+from antiphon.bus.handler import Handler
 from antiphon.bus.record import Record
-from antiphon.bus.state import PartitionState
-from antiphon.replay.compare import Difference, Raised, Result, Rules, Said, compare
+from antiphon.bus.state import dump
+from antiphon.replay.came import Came, came_of, differences
+from antiphon.replay.candidates import check
+from antiphon.replay.compare import Raised, Rules
+from antiphon.replay.compared import Compared
 from antiphon.replay.effects import Effects, Results
-from antiphon.replay.errors import CandidateError
+from antiphon.replay.errors import UnrecordedEffectError
+from antiphon.replay.pace import Pace
 from antiphon.replay.recording import UNKNOWN, Before, Handling, Recording, states_before
-from antiphon.schemas.codec import Codec, reference_of, to_json
+from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import from_headers
-from antiphon.schemas.errors import SchemaError, UnknownSchemaError
-from antiphon.schemas.event import Event, envelope_of
+from antiphon.schemas.errors import UnknownSchemaError
+from antiphon.schemas.event import Event, seal
 
 E = TypeVar("E", bound=Event)
 
+Around: TypeAlias = Callable[[Consumer, Handling, Event], Handler | None]
+"""Asked before each handling: returns the handler to call, or None to pass it over. Whoever looks on may wait in it."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One handling that was run again, or could not be."""
-
-    handling: Handling
-    differences: Sequence[Difference] = ()
-    skipped: str | None = None
-    """Why it could not be run."""
-    state_known: bool = True
-    """False: it ran on the state that the replay itself had come to, or on none."""
-    raised: Raised | None = None
-    traceback: str = ""
-    duration_us: int = 0
-    usage: Sequence[Usage] = ()
-    confidence: float | None = None
+_NOT_RUN = Came([])
 
 
 class HandlerReplay:
@@ -59,6 +55,8 @@ class HandlerReplay:
         effects: Effects = Effects.RECORDED,
         rules: Rules = Rules(),  # noqa: B008 - frozen
         claims: Claims | None = None,
+        pace: Pace | None = None,
+        around: Around | None = None,
     ) -> None:
         self._recording = recording
         self._consumers = {consumer.name: consumer for consumer in consumers}
@@ -66,15 +64,10 @@ class HandlerReplay:
         self._effects = effects
         self._rules = rules
         self._claims = claims or Claims()
+        self._pace = pace
+        self._around = around
         self._states = states_before(recording.handlings, recording.changes)
-        self._carried: dict[tuple[str, str], Before] = {}
-
-    def check(self, chosen: Sequence[Handling]) -> None:
-        """Raise `CandidateError` where an agent does not hear what it is to handle again."""
-        for name, consumer in self._consumers.items():
-            types = {handling.entry.event_type for handling in chosen if handling.agent == name}
-            if deaf := sorted(types - consumer.hears.keys()):
-                raise CandidateError(name, deaf, sorted(consumer.hears))
+        self._carried: dict[tuple[str, str], bytes | None] = {}
 
     async def run(self, chosen: Sequence[Handling]) -> AsyncGenerator[Compared, None]:
         """Handle each of *chosen* again, one after the other, and yield what came of it.
@@ -82,134 +75,190 @@ class HandlerReplay:
         Raises `CandidateError` before anything runs, and `UnrecordedEffectError`
         where effects are forbidden.
         """
-        self.check(chosen)
+        check(self._consumers.values(), chosen)
         await self._codec.announce({made for consumer in self._consumers.values() for made in consumer.emits or ()})
         for handling in chosen:
             consumer = self._consumers.get(handling.agent)
             if consumer is not None:
+                if self._pace is not None:
+                    await self._pace.next(handling.entry.started_us)
                 yield await self._again(consumer, handling)
 
     async def _again(self, consumer: Consumer, handling: Handling) -> Compared:
         record = self._recording.event_of(handling)
         if record is None:
             return Compared(handling=handling, skipped="its event is gone from its topic")
-        recorded = self._recorded(handling)
+        recorded = came_of(self._recording, handling)
         if recorded is None:
             return Compared(handling=handling, skipped="an event that it emitted is gone from its topic")
-        before = self._before(handling)
-        values: dict[str, bytes | None] = {} if before.value is None else {handling.state_key: before.value}
-        state = PartitionState("state", record.partition, values)
-        results = Results(handling.agent, handling.entry.event_id, handling.entry.effects)
-        services = _Services(self._codec, self._claims, results, live=self._effects is Effects.LIVE)
-        got, delivery, error, took_us = await self._handled(consumer, handling, record, state, services)
-        if results.refused is not None and self._effects is Effects.FORBID:
-            raise results.refused
-        self._keep(handling, delivery, before)
+        before = self._states.get(handling.pair, UNKNOWN)
+        if not before.known:
+            before = Before(known=False, value=self._carried.get((handling.agent, handling.state_key)))
+        attempt = _Attempt(consumer, handling, record, before.value, self._codec, self._claims, self._effects)
+        got = await attempt.run(self._around)
+        if got is _NOT_RUN:
+            return Compared(handling=handling, skipped="it was passed over")
+        if self._effects is Effects.FORBID and attempt.refused is not None:
+            raise attempt.refused
+        self._carried[handling.agent, handling.state_key] = attempt.after
+        delivery, error = attempt.delivery, attempt.error
         return Compared(
             handling=handling,
-            differences=[]
-            if got == recorded
-            else compare(await self._read(recorded), await self._read(got), self._rules),
+            differences=[] if got == recorded else await differences(self._codec, recorded, got, self._rules),
             state_known=before.known,
             raised=got.raised,
             traceback="" if error is None else "".join(traceback.format_exception(error)),
-            duration_us=took_us,
+            duration_us=attempt.took_us,
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,
         )
 
-    async def _handled(
-        self, consumer: Consumer, handling: Handling, record: Record, state: PartitionState, services: _Services
-    ) -> tuple[_Outcome, Delivery | None, Exception | None, int]:
-        delivery: Delivery | None = None
-        began = perf_counter()
+
+class _Attempt:
+    """One handling that is done again, and what stands in for its worker. Implements `delivery.Services` and `delivery.State`."""
+
+    __slots__ = (
+        "_claims",
+        "_codec",
+        "_consumer",
+        "_effects",
+        "_handling",
+        "_mappings",
+        "_record",
+        "_results",
+        "_value",
+        "after",
+        "delivery",
+        "error",
+        "took_us",
+    )
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        handling: Handling,
+        record: Record,
+        value: bytes | None,
+        codec: Codec,
+        claims: Claims,
+        effects: Effects,
+    ) -> None:
+        self._consumer = consumer
+        self._handling = handling
+        self._record = record
+        self._value = value
+        self._codec = codec
+        self._claims = claims
+        self._effects = effects
+        self._mappings: dict[str, dict[str, Any]] | None = None
+        self._results: dict[str, Any] | None = None
+        self.delivery: Delivery | None = None
+        self.error: BaseException | None = None
+        self.took_us = 0
+        self.after = value
+        """The state that stands after it, which is that before it where it raised."""
+
+    async def run(self, around: Around | None) -> Came:
+        """Return what it came to; `_NOT_RUN` where *around* passes it over."""
+        began_ns = perf_counter_ns()
+        consumer, record = self._consumer, self._record
         try:
-            event = await _decoded(self._codec, consumer.hears[handling.entry.event_type], record.value or b"")
-            envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
-            event = event.sealed(envelope)
-            delivery = Delivery(
-                record=record,
-                event=event,
-                envelope=envelope,
-                agent=consumer.name,
-                version=consumer.version,
-                attempt=handling.entry.attempt,
-                state=state.view(),
-                services=services,
-                replaying=True,
-                started_us=handling.entry.started_us,
-            )
-            token = current.set(delivery)
-            try:
-                produced = await consumer.handler(event)
-            finally:
-                current.reset(token)
-            took_us = int((perf_counter() - began) * 1e6)
-            if services.results.refused is not None:
-                raise services.results.refused
+            event = await _decoded(self._codec, consumer.hears[self._handling.entry.event_type], record.value or b"")
+            handler = consumer.handler
+            if around is not None:
+                asked = around(consumer, self._handling, event)
+                if asked is None:
+                    return _NOT_RUN
+                handler, began_ns = asked, perf_counter_ns()
+            produced = await self._called(handler, event)
+            self.took_us = (perf_counter_ns() - began_ns) // 1_000
+            refused = self.refused
+            if refused is not None:
+                raise refused
             if consumer.emits is None:
                 await self._codec.announce({type(made) for made in produced})
             # Through Avro, as what was recorded went: what its schema cannot hold is lost on both sides.
-            said = [(envelope_of(made).type, self._codec.encode(made)) for made in produced]
-            return _Outcome(said), delivery, None, took_us
+            encode = self._codec.encode
+            said = [(made.__event__.type, encode(made)) for made in produced]
+            if self._mappings is not None:
+                self.after = self.changed().get(self._handling.state_key, self._value)
+            return Came(said)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The handler's own doing: it awaited something that somebody cancelled.
+            return self._failed(error, began_ns)
         except Exception as error:
-            took_us = int((perf_counter() - began) * 1e6)
-            return _Outcome([], Raised(type(error).__name__, message_of(error))), delivery, error, took_us
+            return self._failed(error, began_ns)
 
-    def _recorded(self, handling: Handling) -> _Outcome | None:
-        """Return what was recorded; None where a part of it is gone."""
-        error = handling.entry.error
-        if error is not None:
-            return _Outcome([], Raised(error.type, error.message))
-        said: list[tuple[str, bytes]] = []
-        for emitted in handling.entry.emitted:
-            record = self._recording.events.get(emitted.id)
-            if record is None:
-                return None
-            said.append((emitted.type, record.value or b""))
-        return _Outcome(said)
+    async def _called(self, handler: Handler, event: Event) -> Sequence[Event]:
+        record, entry, consumer = self._record, self._handling.entry, self._consumer
+        envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
+        seal(event, envelope)
+        self.delivery = Delivery(
+            record=record,
+            event=event,
+            envelope=envelope,
+            agent=consumer.name,
+            version=consumer.version,
+            attempt=entry.attempt,
+            state=self,
+            services=self,
+            replaying=True,
+            started_us=entry.started_us,
+        )
+        current.set(self.delivery)
+        if consumer.timeout_s is None:
+            return await handler(event)
+        limit = asyncio.timeout(consumer.timeout_s)
+        try:
+            async with limit:
+                return await handler(event)
+        except TimeoutError as error:
+            if limit.expired():
+                raise HandlerTimeoutError(consumer.name, consumer.timeout_s) from error
+            raise
 
-    async def _read(self, outcome: _Outcome) -> Result:
-        return Result([Said(type, await _data(self._codec, value)) for type, value in outcome.said], outcome.raised)
+    def _failed(self, error: BaseException, began_ns: int) -> Came:
+        self.took_us = (perf_counter_ns() - began_ns) // 1_000
+        self.error = error
+        return Came([], Raised(type(error).__name__, message_of(error)))
 
-    def _before(self, handling: Handling) -> Before:
-        """Return the state to run on: the recorded one, or what this replay itself has come to."""
-        recorded = self._states.get(handling.pair, UNKNOWN)
-        if recorded.known:
-            return recorded
-        return self._carried.get((handling.agent, handling.state_key), UNKNOWN)
+    # State.
 
-    def _keep(self, handling: Handling, delivery: Delivery | None, before: Before) -> None:
-        changed: Mapping[str, bytes | None] = {} if delivery is None else delivery.state.changed()
-        value = changed.get(handling.state_key, before.value)
-        self._carried[handling.agent, handling.state_key] = Before(known=False, value=value)
+    def mapping(self, key: str) -> MutableMapping[str, Any]:
+        if self._mappings is None:
+            self._mappings = {}
+        if key not in self._mappings:
+            value = self._value if key == self._handling.state_key else None
+            self._mappings[key] = {} if value is None else orjson.loads(value)
+        return self._mappings[key]
 
+    def changed(self) -> Mapping[str, bytes | None]:
+        """Return what stands now under each key that was looked at. Raises `StateNotJsonError`, as it would have then."""
+        return {key: dump(key, mapping) for key, mapping in (self._mappings or {}).items()}
 
-class _Outcome(NamedTuple):
-    """What one handling came to, as bytes: two that are alike are the same, and need not be read."""
+    # Services.
 
-    said: list[tuple[str, bytes]]
-    raised: Raised | None = None
-
-
-class _Services:
-    """What a delivery asks of its worker, where there is none. Implements `bus.delivery.Services`."""
-
-    def __init__(self, codec: Codec, claims: Claims, results: Results, *, live: bool) -> None:
-        self._codec = codec
-        self._claims = claims
-        self.results = results
-        self._live: dict[str, Any] | None = {} if live else None
+    @property
+    def refused(self) -> UnrecordedEffectError | None:
+        """The first side effect that would have run and has no record: the handler may have caught it."""
+        return self._results.refused if isinstance(self._results, Results) else None
 
     async def decode(self, event_class: type[E], value: bytes) -> E:
         return await _decoded(self._codec, event_class, await self._claims.resolve(value))
 
-    async def remember(self, delivery: Delivery, name: str, result: Any) -> None:  # noqa: ARG002 - the protocol's
-        if self._live is not None:
-            self._live[name] = result
+    async def remember(self, delivery: Delivery, name: str, result: Any) -> None:
+        if self._effects is Effects.LIVE:
+            self.remembered(delivery)[name] = result
 
     def remembered(self, delivery: Delivery) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
-        return self.results if self._live is None else self._live
+        if self._results is None:
+            entry = self._handling.entry
+            recorded = Results(self._handling.agent, entry.event_id, entry.effects)
+            self._results = {} if self._effects is Effects.LIVE else recorded
+        return self._results
 
     def wake_at(self, time_us: int) -> None:
         """Nobody is woken: what was due then is recorded too."""
@@ -221,12 +270,3 @@ async def _decoded(codec: Codec, event_class: type[E], value: bytes) -> E:
     except UnknownSchemaError as error:
         await codec.learn(error.reference)
         return codec.decode(event_class, value)
-
-
-async def _data(codec: Codec, value: bytes) -> Any:
-    """Return an event's data as JSON; what is not to be shown is the same on both sides."""
-    try:
-        await codec.learn(reference_of(value))
-        return to_json(codec.shown(value))
-    except SchemaError as error:
-        return f"(unreadable: {error})"

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 
 from antiphon.bus.claims import Claims
-from antiphon.bus.names import Names, dead_topic
+from antiphon.bus.names import Names, dead_topic, sandbox_of
 from antiphon.bus.port import Bus, Member, Membership, Transaction
 from antiphon.bus.record import Outgoing, Record, TopicPartition
-from antiphon.bus.redrive import Act, note, redriven, unsettled
+from antiphon.bus.redrive import AS_IT_SAYS, Act, Allowance, note, redriven, unsettled
 from antiphon.replay.errors import LetterGoneError
 from antiphon.replay.letter import Letter, letter_of
 from antiphon.schemas.codec import Codec
@@ -56,7 +56,9 @@ def agents_with_letters(topics: Iterable[str], names: Names) -> list[str]:
     """
     prefix = names.topic("")
     return sorted(
-        names.plain(topic).removesuffix(_DEAD) for topic in topics if topic.startswith(prefix) and topic.endswith(_DEAD)
+        names.plain(topic).removesuffix(_DEAD)
+        for topic in topics
+        if topic.startswith(prefix) and topic.endswith(_DEAD) and sandbox_of(names.plain(topic)) is None
     )
 
 
@@ -94,7 +96,12 @@ class Settling:
         self._member = member
 
     async def redrive(
-        self, letters: Sequence[Letter], *, actor: str, edited: Mapping[str, Outgoing] | None = None
+        self,
+        letters: Sequence[Letter],
+        *,
+        actor: str,
+        edited: Mapping[str, Outgoing] | None = None,
+        allowance: Allowance = AS_IT_SAYS,
     ) -> None:
         """Hand *letters* to their agent again, in their order; all of them or none.
 
@@ -108,7 +115,7 @@ class Settling:
             topic = self._names.redrive(letter.agent)
             whole = await self.whole(letter)
             changed = (edited or {}).get(letter.place)
-            records.append(redriven(topic, whole, origin=letter.origin, edited=changed))
+            records.append(redriven(topic, whole, origin=letter.origin, edited=changed, allowance=allowance))
             records.append(note(letter.record, Act.REDRIVEN, actor=actor, at_us=now_us()))
         await self._member.commit(Transaction(records, {}))
 

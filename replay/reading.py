@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from antiphon.bus.activity import Activity
 from antiphon.bus.claims import Claims
@@ -15,13 +16,17 @@ from antiphon.bus.port import Bus
 from antiphon.bus.record import Record, TopicPartition
 from antiphon.bus.redrive import EDITED
 from antiphon.bus.state import CHANGED_BY
+from antiphon.replay.came import json_of
 from antiphon.replay.choice import Choice
 from antiphon.replay.recording import Change, Handling, Recording, edited_id, handlings
 from antiphon.schemas.codec import Codec
+from antiphon.schemas.condition import Condition
+from antiphon.schemas.errors import SchemaError
 from antiphon.tracing.finding import window_ms
 from antiphon.tracing.records import between, decoded, event_topics, may_hold_events, read_agents
 
 _ID = "ce_id"
+_UNREADABLE = object()
 
 
 async def read_recording(
@@ -33,14 +38,33 @@ async def read_recording(
     topics of their events from when the first of them began, and the agents' state topics. Raises `BusError`, and
     `RegistryError` where schemas cannot be had.
     """
-    activity = await _activity(bus, names, codec, choice)
-    workflows = choice.workflows_in(handlings(activity))
-    found = [one for one in handlings(activity) if one.entry.correlation_id in workflows]
+    every = handlings(await _activity(bus, names, codec, choice))
+    # Whether its data fits is known once an event is read; the latest are those of what fits.
+    workflows = (dataclasses.replace(choice, last=None) if choice.where else choice).workflows_in(every)
+    found = [one for one in every if one.entry.correlation_id in workflows]
     return Recording(
         handlings=found,
         events=await _events(bus, names, codec, found, claims or Claims()),
         changes={agent: await _changes(bus, names, agent, of) for agent, of in _by_agent(found).items()},
     )
+
+
+async def fitting(recording: Recording, where: Sequence[Condition], codec: Codec) -> set[tuple[str, str]]:
+    """Return which handlings' events fit all of *where*, by event id and agent; one that is gone or cannot be read never does."""
+    data: dict[int, Any] = {}
+    found: set[tuple[str, str]] = set()
+    for handling in recording.handlings:
+        record = recording.event_of(handling)
+        if record is None:
+            continue
+        if id(record) not in data:
+            try:
+                data[id(record)] = await json_of(codec, record.value or b"")
+            except SchemaError:
+                data[id(record)] = _UNREADABLE
+        if data[id(record)] is not _UNREADABLE and all(one.holds(data[id(record)]) for one in where):
+            found.add(handling.pair)
+    return found
 
 
 def _by_agent(found: Iterable[Handling]) -> Mapping[str, list[Handling]]:
@@ -133,7 +157,7 @@ async def _collect(
             try:
                 value = await claims.value_of(record)
             except ClaimError:
-                value = b""
+                continue  # as good as gone: what stands here is not the event
             if EDITED in said:
                 id = edited_id(names.plain(record.topic).removesuffix(redrive_topic("")), id)
             events[id] = dataclasses.replace(record, value=value, size=0)

@@ -13,7 +13,9 @@ from antiphon.bus.names import redrive_topic
 from antiphon.bus.record import Record
 from antiphon.bus.undo import UndoRequested
 
-_ONGOING = frozenset({Outcome.RETRIED, Outcome.TIMED_OUT, Outcome.CANCELLED})
+ONGOING = frozenset({Outcome.RETRIED, Outcome.TIMED_OUT, Outcome.CANCELLED})
+"""How an attempt ends that is followed by another one."""
+_REDRIVE = redrive_topic("")
 _UNDO = UndoRequested.__event__.type
 
 
@@ -53,6 +55,7 @@ class Before(NamedTuple):
 
 
 UNKNOWN = Before(known=False)
+_NOTHING = Before(known=True)
 States: TypeAlias = Mapping[tuple[str, str], Before]
 """By event id and agent."""
 
@@ -73,10 +76,12 @@ class Recording:
 
     def event_of(self, handling: Handling) -> Record | None:
         """Return the event as that agent handled it; None where it is gone."""
-        id = handling.entry.event_id
-        redriven = handling.entry.topic == redrive_topic(handling.agent)
-        edited = self.events.get(edited_id(handling.agent, id)) if redriven else None
-        return edited or self.events.get(id)
+        entry = handling.entry
+        if entry.topic.endswith(_REDRIVE) and entry.topic == redrive_topic(handling.agent):
+            edited = self.events.get(edited_id(handling.agent, entry.event_id))
+            if edited is not None:
+                return edited
+        return self.events.get(entry.event_id)
 
     def agents(self) -> list[str]:
         """Return the agents that handled anything, sorted."""
@@ -105,7 +110,7 @@ def handlings(activity: Iterable[Activity]) -> list[Handling]:
     last: dict[tuple[str, str], Handling] = {}
     for told in activity:
         for entry in told.deliveries:
-            if entry.event_type == _UNDO or entry.outcome in _ONGOING:
+            if entry.event_type == _UNDO or entry.outcome in ONGOING:
                 continue
             handling = Handling(agent=told.agent, version=told.version, entry=entry)
             known = last.get(handling.pair)
@@ -123,8 +128,14 @@ def states_before(handlings: Sequence[Handling], changes: Mapping[str, Sequence[
     """
     found: dict[tuple[str, str], Before] = {}
     by_key: defaultdict[tuple[str, str], list[Handling]] = defaultdict(list)
+    with_state = {handling.agent for handling in handlings if handling.entry.changed}
+    with_state |= {agent for agent, written in changes.items() if written}
     for handling in handlings:
-        by_key[handling.agent, handling.state_key].append(handling)
+        if handling.agent in with_state:
+            by_key[handling.agent, handling.state_key].append(handling)
+        else:
+            # Most agents have none, and it is asked of every handling.
+            found[handling.pair] = UNKNOWN if handling.entry.key is not None else _NOTHING
     kept: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
     for agent, written in changes.items():
         for change in written:
@@ -132,6 +143,17 @@ def states_before(handlings: Sequence[Handling], changes: Mapping[str, Sequence[
     for key, in_order in by_key.items():
         found |= _before_each(in_order, kept[key])
     return found
+
+
+def unknown_states(handlings: Sequence[Handling], states: States) -> tuple[int, int | None]:
+    """Return before how many of *handlings* the state is not known, and when those began from which on it is known of all.
+
+    The time is None where it is known of all, or of none at the end.
+    """
+    unknown = [number for number, one in enumerate(handlings) if not states.get(one.pair, UNKNOWN).known]
+    if not unknown or unknown[-1] + 1 == len(handlings):
+        return len(unknown), None
+    return len(unknown), handlings[unknown[-1] + 1].entry.started_us
 
 
 def _before_each(in_order: Sequence[Handling], changes: Sequence[Change]) -> States:

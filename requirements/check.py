@@ -14,7 +14,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-_LOCKS = {"pyproject.toml": "requirements/dev.txt", "benchmarks/peers.in": "benchmarks/peers.txt"}
+_LOCKS = {
+    "pyproject.toml": "requirements/dev.txt",
+    "benchmarks/peers.in": "benchmarks/peers.txt",
+    "tests/interop/phoenix.in": "tests/interop/phoenix.txt",
+    "requirements/build.in": "requirements/build.txt",
+}
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _ADDRESS = re.compile(r"\S*://\S*|^--(?:extra-)?index-url.*|^--find-links.*", re.MULTILINE)
 

@@ -25,6 +25,7 @@ from antiphon.schemas.shape import (
     shape_of,
 )
 from antiphon.schemas.store import AvroSchema
+from antiphon.schemas.volatility import Volatile
 
 __all__ = ["canonical_form", "fingerprint", "schema_of"]
 
@@ -34,7 +35,8 @@ def schema_of(event_class: type[BaseModel]) -> AvroSchema:
 
     What Avro has no word for stands in the attribute `antiphon`, which other
     readers skip: on the event its type, topic, key and `fails`; on a field or a
-    type its constraints, and which collection an array is; on a field that nothing shows `redact`.
+    type its constraints, and which collection an array is; on a field that nothing shows `redact`, on one that
+    no replay compares `volatile`, and on one whose default only the class has `optional`.
 
     >>> class TicketOpened(Event):
     ...     ticket_id: str
@@ -107,12 +109,16 @@ class _Rendering:
         schema: dict[str, Any] = {"name": field.name, "type": self.type(shape)}
         if default is not PydanticUndefined:
             schema["default"] = default
+        elif not field.info.is_required():
+            schema = _noted(schema, optional=True)
         if field.info.description:
             schema["doc"] = field.info.description
         if field.aliases:
             schema["aliases"] = [*field.aliases]
         if is_marked(field.info.annotation, field.info.metadata):
             schema = _noted(schema, redact=True)
+        if is_marked(field.info.annotation, field.info.metadata, by=Volatile):
+            schema = _noted(schema, volatile=True)
         return _noted(schema, constraints=field.constraints) if field.constraints else schema
 
 

@@ -84,6 +84,10 @@ class Codec:
             )
         return writer.write(event)
 
+    def reference(self, event_class: type[Event]) -> Reference:
+        """Return what values of an announced class name its schema by."""
+        return reference_of(self._writers[event_class].header)
+
     def framed(self, event_class: type[Event], data: bytes) -> bytes:
         """Put the header of an announced class before *data*, which is Avro of its schema already."""
         return self._writers[event_class].header + data
@@ -181,6 +185,11 @@ def reference_of(value: bytes, type: str = "a value") -> Reference:
         [f"expected Avro behind a header (c3 01 and a fingerprint, or 00 and an id), got {_first_bytes(value)}"],
         "Write it with Avro's single-object encoding, or a registry's serializer; see docs/reference/wire.md",
     )
+
+
+def reference_name(reference: Reference) -> str:
+    """Write a reference for people."""
+    return f"id {reference}" if isinstance(reference, int) else f"fingerprint {reference.hex()}"
 
 
 def header_of(reference: Reference) -> bytes:

@@ -16,6 +16,7 @@ SchemaError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 
 def _sentence(text: str) -> str:
@@ -118,14 +119,37 @@ class ConditionError(SchemaError):
         )
 
 
+class Incompatible(StrEnum):
+    """In which way a writer and a reader do not fit. Documents use these words."""
+
+    TYPE_CHANGED = "type_changed"
+    MISSING_DEFAULT = "missing_default"
+    """The reader requires a field that the writer does not have."""
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    """The writer's enum has a symbol that the reader's has not."""
+    UNREADABLE_BRANCH = "unreadable_branch"
+    """The writer's union has a branch that the reader cannot read."""
+    AMBIGUOUS_BRANCH = "ambiguous_branch"
+    """Several of the reader's branches could be meant."""
+    TIGHTER_CONSTRAINT = "tighter_constraint"
+    """The reader's class refuses values that the writer's allows."""
+    TOPIC_MOVED = "topic_moved"
+    """They stand on a topic that the reader does not read."""
+    KEY_CHANGED = "key_changed"
+    """Another field is the key, and with it order, joins and state."""
+
+
 class IncompatibleSchemaError(SchemaError):
     """A writer's schema cannot be read as the class that is to read it."""
 
-    def __init__(self, type: str, field: str, problem: str, remedy: str) -> None:
+    def __init__(
+        self, type: str, field: str, problem: str, remedy: str, *, kind: Incompatible = Incompatible.TYPE_CHANGED
+    ) -> None:
         self.type = type
         self.field = field
         self.problem = problem
         self.remedy = remedy
+        self.kind = kind
         place = f"{type}, field {field!r}" if field else type
         super().__init__(f"{place}: {problem}. {_sentence(remedy)}")
 

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias, cast
 from uuid import UUID
 
-from antiphon.schemas.errors import IncompatibleSchemaError
+from antiphon.schemas.errors import Incompatible, IncompatibleSchemaError
 from antiphon.schemas.nodes import RECORDS, attribute, kind_of, parts_of
 from antiphon.schemas.shape import (
     DURATION,
@@ -56,11 +56,11 @@ def reading_plan(record: Record, writer: Any, names: Mapping[str, Any], type: st
 
     *names* holds the writer's named types. Raises `IncompatibleSchemaError`.
     """
-    return _Resolution(names, type).record(writer, record, "")
+    return Resolution(names, type).record(writer, record, "")
 
 
-class _Resolution:
-    """One writer's schema against one class."""
+class Resolution:
+    """One writer's schema against one class. `compatibility` asks the same questions and goes on after an answer of no."""
 
     def __init__(self, names: Mapping[str, Any], type: str, tried: dict[tuple[str, int], bool] | None = None) -> None:
         self.names, self.type = names, type
@@ -68,8 +68,10 @@ class _Resolution:
         self.plans: dict[tuple[str, int], Convert | None] = {}
         self.open: set[tuple[str, int]] = set()
 
-    def refuse(self, path: str, problem: str, remedy: str) -> IncompatibleSchemaError:
-        return IncompatibleSchemaError(self.type, path, problem, remedy)
+    def refuse(
+        self, path: str, problem: str, remedy: str, kind: Incompatible = Incompatible.TYPE_CHANGED
+    ) -> IncompatibleSchemaError:
+        return IncompatibleSchemaError(self.type, path, problem, remedy, kind=kind)
 
     def mismatch(self, writer: Any, reader: Shape, path: str) -> IncompatibleSchemaError:
         return self.refuse(
@@ -106,16 +108,29 @@ class _Resolution:
             case Choice() if kind == "enum":
                 return self.choice(writer, reader, path, exact=exact)
             case Array() if kind == "array":
-                items = self.plan(writer["items"], reader.items, f"{path}[]")
+                items = self.part(writer["items"], reader.items, f"{path}[]")
                 return items and _each(items)
             case Map() if kind == "map":
-                values = self.plan(writer["values"], reader.values, f"{path}[]")
+                values = self.part(writer["values"], reader.values, f"{path}[]")
                 return values and _each_value(values)
             case Record() if kind in RECORDS:
                 plan = self.record(writer, reader, path)
                 return _instance(reader, plan) if exact else plan
             case _:
                 raise self.mismatch(writer, reader, path)
+
+    # -- what is asked of each part
+
+    def field(self, written: Mapping[str, Any], reader: Field, path: str) -> Convert | None:
+        """Compile a field that both have."""
+        return self.plan(written["type"], reader.shape, path)
+
+    def part(self, written: Any, reader: Shape, path: str) -> Convert | None:
+        """Compile what an array or a map is made of."""
+        return self.plan(written, reader, path)
+
+    def unreadable(self, error: IncompatibleSchemaError) -> None:
+        """Take note of a branch or a symbol that is refused only once a value goes by it."""
 
     # -- records
 
@@ -139,7 +154,7 @@ class _Resolution:
             if name is None:
                 self.needs_default(field, reader, place)
             else:
-                taken.append((name, field.name, self.plan(written.pop(name)["type"], field.shape, place)))
+                taken.append((name, field.name, self.field(written.pop(name), field, place)))
         renamed = any(name != ours for name, ours, _ in taken)
         plans = [(ours, plan) for _, ours, plan in taken if plan is not None]
         if not written and not renamed:
@@ -152,6 +167,7 @@ class _Resolution:
                 place,
                 f"{reader.name} requires it, and the writer's schema has no such field",
                 "Give it a default, or list its former name in Field(validation_alias=AliasChoices(...))",
+                Incompatible.MISSING_DEFAULT,
             )
 
     # -- unions
@@ -177,6 +193,8 @@ class _Resolution:
             whole = self.mismatch(writer, reader, path)
             # What is wrong inside a branch tells more than that no branch fits.
             raise next((error for error in refusals if error.remedy != whole.remedy), whole)
+        for refusal in refusals:
+            self.unreadable(refusal)
         if not by_name and not any(by_type.values()):
             return None
         return _dispatch(by_name, by_type)
@@ -197,7 +215,8 @@ class _Resolution:
         if resolvable:
             names = " and ".join(_shown(branch) for branch in resolvable)
             remedy = f"Name it in the __avro_aliases__ of the one that {self.shown(writer)} is"
-            raise self.refuse(path, f"it was written as {self.shown(writer)}, which {names} could be", remedy)
+            problem = f"it was written as {self.shown(writer)}, which {names} could be"
+            raise self.refuse(path, problem, remedy, Incompatible.AMBIGUOUS_BRANCH)
         raise self.mismatch(writer, reader, path)
 
     def is_same(self, writer: Any, branch: Shape) -> bool:
@@ -215,7 +234,7 @@ class _Resolution:
         # A record that holds itself meets itself here: it resolves if the rest of it does.
         self.tried[key] = True
         try:
-            _Resolution(self.names, self.type, self.tried).plan(writer, branch, path)
+            Resolution(self.names, self.type, self.tried).plan(writer, branch, path)
         except IncompatibleSchemaError:
             self.tried[key] = False
         return self.tried[key]
@@ -233,14 +252,20 @@ class _Resolution:
         is_plain = all(getattr(value, "value", value) == symbol for symbol, value in symbols.items())
         if is_plain and not exact and len(symbols) == len(writer["symbols"]):
             return None
-        unknown = self.refuse
+
+        def unknown(symbol: str) -> IncompatibleSchemaError:
+            remedy = "Add it, or say in the Enum which member stands for others: __avro_default__ = ..."
+            return self.refuse(path, f"{reader.name} has no symbol {symbol!r}", remedy, Incompatible.UNKNOWN_SYMBOL)
+
+        for symbol in writer["symbols"]:
+            if symbol not in symbols:
+                self.unreadable(unknown(symbol))
 
         def convert(symbol: str) -> Any:
             try:
                 return symbols[symbol]
             except KeyError:
-                remedy = "Add it, or say in the Enum which member stands for others: __avro_default__ = ..."
-                raise unknown(path, f"{reader.name} has no symbol {symbol!r}", remedy) from None
+                raise unknown(symbol) from None
 
         return convert
 
@@ -402,7 +427,8 @@ class _Refusal:
         self.error = error
 
     def __call__(self, _value: Any) -> Any:
-        raise IncompatibleSchemaError(self.error.type, self.error.field, self.error.problem, self.error.remedy)
+        error = self.error
+        raise IncompatibleSchemaError(error.type, error.field, error.problem, error.remedy, kind=error.kind)
 
 
 def _after(first: Convert | None, then: Convert | None) -> Convert | None:

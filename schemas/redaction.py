@@ -35,16 +35,17 @@ REDACT: Final = Redact()
 """Marks a field, in its `Annotated`."""
 
 
-def is_marked(annotation: Any, metadata: Iterable[Any] = ()) -> bool:
-    """Say whether a field is marked, at any depth of its annotation: `Annotated[str, REDACT] | None` is too.
+def is_marked(annotation: Any, metadata: Iterable[Any] = (), *, by: type = Redact) -> bool:
+    """Say whether a field is marked *by* such a mark, at any depth of its annotation: `Annotated[str, REDACT] | None` is too.
 
     >>> is_marked(typing.Optional[typing.Annotated[str, REDACT]]), is_marked(str)
     (True, False)
     """
-    if any(isinstance(entry, Redact) for entry in metadata):
+    if any(isinstance(entry, by) for entry in metadata):
         return True
     marks = annotation.__metadata__ if typing.get_origin(annotation) is typing.Annotated else ()
-    return any(isinstance(entry, Redact) for entry in marks) or any(map(is_marked, typing.get_args(annotation)))
+    parts = typing.get_args(annotation)
+    return any(isinstance(entry, by) for entry in marks) or any(is_marked(part, by=by) for part in parts)
 
 
 def is_redacted(field: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,14 +31,21 @@ class RegistryStore:
     """Schemas in a registry, under Confluent's subject names: `<topic>-value`.
 
     *url* may carry a user and password (`https://user:secret@host`); neither
-    is ever shown. Several addresses are separated by commas. *topic_of* makes
+    is ever shown. *options* are the client's own, of TLS and login. Several addresses are separated by commas. *topic_of* makes
     of an event type what the cluster calls its topic. What was fetched is kept:
     an id never changes its meaning.
     """
 
     framing = Framing.CONFLUENT
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, topic_of: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        topic_of: Callable[[str], str] = str,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         self._topic_of = topic_of
         self._url = ",".join(_without_secrets(part) for part in url.split(","))
         self._schemas: dict[int, AvroSchema] = {}
@@ -46,7 +53,7 @@ class RegistryStore:
         try:
             self._client = SchemaRegistryClient(
                 # One more try covers a connection that was closed while idle. Waiting for longer is the worker's business.
-                {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
+                {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100, **(options or {})}
             )
         except ValueError:
             raise RegistryError(
@@ -157,7 +164,7 @@ class RegistryStore:
 
     def _trouble(self, wanted: str, error: SchemaRegistryError) -> RegistryError:
         if error.http_status_code in _REFUSED:
-            remedy = "Put a user and password that may do this into the address: https://user:password@host"
+            remedy = "Set ANTIPHON_SECURITY_REGISTRY_USER and _PASSWORD (or _PASSWORD_FILE) to a login that may do this"
             return RegistryError(f"{wanted} from {self._url}", f"HTTP {error.http_status_code}", remedy)
         got = f"HTTP {error.http_status_code}: {_cut(error.error_message)}"
         return RegistryError(f"{wanted} from {self._url}", got, "See what listens there, and its log; then try again")

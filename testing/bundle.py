@@ -9,7 +9,8 @@ from pathlib import Path
 from antiphon.replay.bundle import read
 from antiphon.replay.choice import Choice
 from antiphon.replay.compare import Judge, Rules
-from antiphon.replay.handler import Compared, HandlerReplay
+from antiphon.replay.compared import Compared
+from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.report import lines
 from antiphon.schemas.codec import Codec
 from antiphon.testing.mesh import consumers_of

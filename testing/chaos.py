@@ -21,6 +21,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.port import Features, Membership, TopicSpec
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
 from antiphon.bus.retry import RetryPolicy
+from antiphon.bus.right import Right
 from antiphon.bus.state import Memory
 from antiphon.bus.states import StateSettings
 from antiphon.schemas.codec import Codec
@@ -104,12 +105,16 @@ class _Worker(Worker):
 
 
 class Chaos:
-    """Runs workers for *consumers* on a bus of its own, and sees to it that things go wrong until `calm`."""
+    """Runs workers for *consumers* on a bus of its own, and sees to it that things go wrong until `calm`.
 
-    def __init__(
+    With *before*, the same agents of an older version, each worker is of the one or the other until then.
+    """
+
+    def __init__(  # noqa: PLR0913 - as many as `Simulation` has
         self,
         consumers: Sequence[Consumer],
         *,
+        before: Sequence[Consumer] = (),
         seed: int,
         codec: Codec,
         partitions: int,
@@ -126,6 +131,7 @@ class Chaos:
         self.unexpected: list[BaseException] = []
         """What ended a worker, and should not have."""
         self._consumers = consumers
+        self._versions = [consumers, before] if before else [consumers]
         self._codec = codec
         self._clock = clock
         self._partitions = partitions
@@ -157,6 +163,7 @@ class Chaos:
         """Let nothing more go wrong: all workers stop in an orderly way, and one takes over that nothing happens to."""
         self._left = 0
         await self._end_all()
+        self._versions = [self._consumers]
         self._start("successor")
 
     async def end(self) -> None:
@@ -183,11 +190,12 @@ class Chaos:
 
     def _start(self, name: str) -> None:
         edge = _Edge(self)
+        consumers = self._versions[0] if len(self._versions) == 1 else self.chance.choice(self._versions)
         worker = _Worker(
             self._codec,
             self.chance,
             edge,
-            [edge.watched(consumer) for consumer in self._consumers],
+            [edge.watched(consumer) for consumer in consumers],
             names=Names(),
             store=MemoryStore(),
             instance=name,
@@ -337,9 +345,15 @@ class _Edge:
         async for batch in self._bus.read_batches(start, stop):
             yield batch
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return self._bus.partition_for(key, partitions)
+
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         await self._call("identities")
         return await self._bus.identities(topics)
+
+    async def require(self, rights: Collection[Right]) -> None:
+        await self._bus.require(rights)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         await self._call("bounds")
@@ -353,6 +367,9 @@ class _Edge:
 
     async def create(self, topics: Sequence[TopicSpec]) -> list[str]:
         return await self._bus.create(topics)
+
+    async def remove(self, namespace: str) -> list[str]:
+        return await self._bus.remove(namespace)
 
     async def close(self) -> None:
         await self._bus.close()

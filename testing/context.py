@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.agents.context import Context
 from antiphon.bus.delivery import Delivery, Usage
+from antiphon.schemas.budget import Budget
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event
 from antiphon.testing.delivery import MemoryServices, MemoryState, delivery_of
@@ -43,13 +44,14 @@ class RecordingContext(Context):
         return self._delivery.confidence
 
 
-def context(
+def context(  # noqa: PLR0913 - keyword-only, each a thing of its own
     *,
     id: str | None = None,
     correlation_id: str | None = None,
     parent_id: str | None = None,
     attempt: int = 1,
     deadline: datetime | None = None,
+    budget: str | None = None,
     replaying: bool = False,
     state: Mapping[str, Any] | None = None,
     effects: Mapping[str, Any] | None = None,
@@ -67,6 +69,7 @@ def context(
     envelope = dataclasses.replace(
         Envelope.root("antiphon.test.heard", source="/test", id=id, correlation_id=correlation_id),
         parent_id=parent_id,
+        budget=None if budget is None else str(Budget.parse(budget)),
         deadline_us=None
         if deadline is None
         else (deadline - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1),

@@ -7,11 +7,15 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
 
+from antiphon.compensation.instance import Stage
 from antiphon.compensation.workflow import Phase, Workflow
-from antiphon.testing.model import Model, Position
+from antiphon.testing.model import WORKFLOW, Model, Position
+from antiphon.testing.model.undoing import is_condemned
 
 E = TypeVar("E", covariant=True)
 T = TypeVar("T")
+
+_WAITING = frozenset({Stage.RUNNING, Stage.RESTING, Stage.UNKNOWN, Stage.PARKED})
 
 
 class End(Protocol):
@@ -38,12 +42,17 @@ Invariant: TypeAlias = Callable[[End], object]
 class ModelEnd:
     """The end of a run on the model. Implements `End`."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, model: Model, position: Position) -> None:
+        self._model = model
         self._position = position
 
     @property
     def state(self) -> str:
-        return str(Phase.COMPENSATED if self._position.failed else Phase.COMPLETED)
+        """As the outermost run of a saga ended, or the workflow where none ran."""
+        outermost = [
+            phase.value for (_, start), phase in self._model.phases(self._position).items() if start == WORKFLOW
+        ]
+        return next(iter(outermost), str(Phase.COMPENSATED if self._position.failed else Phase.COMPLETED))
 
     def events(self, event_class: type[T]) -> list[T]:
         return [known.event for known in self._position.events.values() if isinstance(known.event, event_class)]
@@ -56,16 +65,29 @@ def problems(model: Model, position: Position) -> Iterator[str]:
     """Yield what does not hold where nothing more happens: it has ended, and what was done is undone where it failed."""
     kept = model.kept(position)
     effects = {id: known.event.__event__.type for id, known in position.events.items() if known.undoable}
-    left = [type for id, type in effects.items() if id not in position.undone]
-    undone = [type for id, type in effects.items() if id in position.undone]
+    condemned = {id for id in effects if is_condemned(position, id)}
+    left = [type for id, type in effects.items() if id in condemned and id not in position.undone]
+    undone = [type for id, type in effects.items() if id in position.undone and id not in condemned]
     if kept.phase is Phase.PARKED:
         problem = next(effect.problem for effect in kept.effects.values() if effect.problem)
         yield f"it does not end: {' and '.join(left)} cannot be undone ({problem})"
-    elif position.failed and left:
+    elif left:
         yield f"it failed, and {' and '.join(left)} is not undone"
-    elif not position.failed and undone:
+    elif undone:
         yield f"nothing failed, and {' and '.join(undone)} is undone"
-    elif kept != Workflow() and not kept.ended:
+    else:
+        yield from _unfinished(model, position, kept)
+
+
+def _unfinished(model: Model, position: Position, kept: Workflow) -> Iterator[str]:
+    for (saga, start), phase in model.phases(position).items():
+        if phase not in (Phase.COMPLETED, Phase.COMPENSATED):
+            steps = position.runs(saga)[start]["steps"]
+            waiting = [f"{name} is {step['stage']}" for name, step in steps.items() if step["stage"] in _WAITING]
+            why = f" ({', '.join(waiting)})" if waiting else ""
+            yield f"it does not end: {saga} is {phase}{why}, and waits for something that does not come"
+            return
+    if kept != Workflow() and not kept.ended:
         yield f"it does not end: the coordinator has it as {kept.phase}, and waits for something that does not come"
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from antiphon.bus.undo import UndoRequested
 from antiphon.schemas.event import Event
 from antiphon.testing.ending import End, Invariant, ModelEnd, broken, listed, problems
-from antiphon.testing.mesh import consumers_of
 from antiphon.testing.model import Choice, Mishap, Model, NotModelledError, Position
+from antiphon.testing.model.choosing import TOO_EARLY
 from antiphon.testing.outside import NotRestorableError, Outside
 from antiphon.testing.retelling import story
 from antiphon.testing.virtual import run_virtually
@@ -38,6 +38,9 @@ __all__ = [
 
 STEPS = 4
 """Deliveries of a workflow that goes well, up to which every interleaving is gone through."""
+
+MOST_OF_SAGAS = 1
+"""Mishaps on one way where a saga's are gone through, unless it is said otherwise: a saga has many more ways than agents alone."""
 
 _MOST_STEPS = 300  # of one way; who takes more goes on for ever
 _MISHAP_ODDS = 0.15
@@ -83,11 +86,14 @@ class Explored:
     exhaustive: bool
     """Whether that was all there are."""
     seconds: float
+    most: int | None = None
+    """How many mishaps each may have; None: any number."""
 
     def __str__(self) -> str:
         all_of = "all" if self.exhaustive else "some of the"
+        limit = "" if self.most is None else f" with {self.most} mishap{'s' if self.most != 1 else ''} at most"
         return (
-            f"{all_of} {self.interleavings:,} interleavings of a workflow of {self.steps} steps, by {self.positions:,} "
+            f"{all_of} {self.interleavings:,} interleavings{limit} of a workflow of {self.steps} steps, by {self.positions:,} "
             f"positions to {self.ends:,} ends, in {self.seconds:.1f} s"
         )
 
@@ -99,6 +105,7 @@ def explore(  # noqa: PLR0913 - all but two have a default
     invariant: Invariant | Sequence[Invariant] = (),
     outside: Sequence[object] = (),
     mishaps: Collection[Mishap] = frozenset(Mishap),
+    most: int | None = None,
     repeats: int = 1,
     repeatable: bool = True,
     steps: int = STEPS,
@@ -107,11 +114,12 @@ def explore(  # noqa: PLR0913 - all but two have a default
 ) -> Explored:
     """Have *event* start a workflow of *agents*, and go through the ways it can go, undoing included.
 
-    *agents* are decorated functions, `Agent`s or `Consumer`s; the coordinator is
+    *agents* are decorated functions, `Agent`s, `Saga`s or `Consumer`s; the coordinator is
     there without being named. At every turn any agent that has something to do
-    may be next, and each of *mishaps* may happen to its delivery, *repeats* of
-    them on one way. A workflow of more than *steps* deliveries is not gone
-    through: of it, ways are drawn from *seeds*.
+    may be next, and each of *mishaps* may happen to its delivery, *most* of them
+    on one way (any number; one where there is a saga) and *repeats* of what repeats.
+    What a saga waits for may come before its time-out or after. A workflow of more than
+    *steps* deliveries to agents is not gone through: of it, ways are drawn from *seeds*.
 
     *outside* are the fakes of what handlers change elsewhere, plain objects that
     the agents hold; they are put back before every step. At each end it must be
@@ -126,9 +134,8 @@ def explore(  # noqa: PLR0913 - all but two have a default
     """
     fakes = Outside(outside)
     before = fakes.taken()
-    consumers = consumers_of(agents)
-    model = Model(consumers, outside=fakes, mishaps=mishaps, repeats=repeats, repeatable=repeatable)
-    exploration = _Exploration(model, fakes, event, listed(invariant))
+    model = Model(agents, outside=fakes, mishaps=mishaps, repeats=repeats, repeatable=repeatable)
+    exploration = _Exploration(model, fakes, event, listed(invariant), most)
     try:
         with _quiet(indeed=replay is None):
             if replay is not None:
@@ -139,8 +146,11 @@ def explore(  # noqa: PLR0913 - all but two have a default
 
 
 class _Exploration:
-    def __init__(self, model: Model, outside: Outside, event: Event, invariants: Sequence[Invariant]) -> None:
+    def __init__(
+        self, model: Model, outside: Outside, event: Event, invariants: Sequence[Invariant], most: int | None
+    ) -> None:
         self._model = model
+        self._most = most
         self._outside = outside
         self._invariants = invariants
         self._beginning = model.published(Position(), event, 0)
@@ -148,7 +158,7 @@ class _Exploration:
 
     async def explored(self, steps: int, seeds: Iterable[int]) -> Explored:
         going_well = await self._way(_nothing_goes_wrong)
-        length = _length(going_well)
+        length = self._length(going_well)
         if length <= steps:
             return await self._every_way(length)
         return await self._drawn_ways(length, seeds)
@@ -166,10 +176,11 @@ class _Exploration:
 
         end = await self._way(next_of)
         self._check(end)
-        return Explored(_length(end), 1, end.steps, 1, exhaustive=False, seconds=self._took_s())
+        return Explored(self._length(end), 1, end.steps, 1, exhaustive=False, seconds=self._took_s())
 
     async def _every_way(self, length: int) -> Explored:
         """Go from position to position, those with the fewest mishaps and steps first, and to none twice."""
+        most = MOST_OF_SAGAS if self._most is None and self._model.crew.sagas else self._most
         numbers = {self._beginning.fingerprint: 0}
         follows: list[list[int]] = [[]]
         ends = 0
@@ -188,6 +199,8 @@ class _Exploration:
                 self._check(position)
             self._must_end(position)
             for number, choice in enumerate(options):
+                if choice.mishap is not None and position.mishaps == most:
+                    continue
                 after = await self._model.after(position, choice, number)
                 place = numbers.setdefault(after.fingerprint, len(follows))
                 if place == len(follows):
@@ -195,7 +208,7 @@ class _Exploration:
                 follows[at].append(place)
                 if place not in seen:
                     heapq.heappush(ahead, (after.mishaps, after.steps, next(order), after))
-        return Explored(length, _ways(follows), len(follows), ends, exhaustive=True, seconds=self._took_s())
+        return Explored(length, _ways(follows), len(follows), ends, exhaustive=True, seconds=self._took_s(), most=most)
 
     async def _drawn_ways(self, length: int, seeds: Iterable[int]) -> Explored:
         found: list[tuple[int, int, int, Position]] = []
@@ -218,15 +231,24 @@ class _Exploration:
         position = self._beginning
         while options := self._model.options(position):
             self._must_end(position)
-            number = pick(options)
+            may = [one for one in options if one.mishap is None] if position.mishaps == self._most else options
+            number = options.index(may[pick(may)])
             position = await self._model.after(position, options[number], number)
         return position
+
+    def _length(self, position: Position) -> int:
+        """Return how many deliveries to agents there were, sagas and undos left out."""
+        entries = [step.entry for step in position.told() if step.entry is not None]
+        return sum(
+            entry.agent not in self._model.crew.sagas and entry.deliveries[0].event_type != UndoRequested.__event__.type
+            for entry in entries
+        )
 
     def _problems(self, position: Position) -> list[str]:
         if position.problem:
             return [position.problem]
         self._outside.put_back(position.outside)
-        return [*problems(self._model, position), *broken(self._invariants, ModelEnd(position))]
+        return [*problems(self._model, position), *broken(self._invariants, ModelEnd(self._model, position))]
 
     def _check(self, position: Position) -> None:
         if found := self._problems(position):
@@ -258,17 +280,11 @@ def _drawn(dice: random.Random) -> Callable[[Sequence[Choice]], int]:
         possible = [
             number
             for number, choice in enumerate(options)
-            if choice.lane == lane and (choice.mishap is not None) is goes_wrong
+            if (choice.lane == lane or choice == TOO_EARLY) and (choice.mishap is not None) is goes_wrong
         ]
         return dice.choice(possible or [number for number, choice in enumerate(options) if choice.lane == lane])
 
     return pick
-
-
-def _length(position: Position) -> int:
-    """Return how many deliveries to agents there were, undos left out."""
-    entries = [step.entry for step in position.told() if step.entry is not None]
-    return sum(entry.deliveries[0].event_type != UndoRequested.__event__.type for entry in entries)
 
 
 def _ways(follows: Sequence[Sequence[int]]) -> int:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import avro.errors
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+
+from antiphon.testing.serving import LocalServer
 
 _TYPE = "application/vnd.schemaregistry.v1+json"
 
@@ -38,29 +40,21 @@ class RegistryServer:
         """Set to a status and a body to have every request answered by these."""
         self._credentials = credentials
         self._lock = threading.Lock()
-        self._port = 0
-        self.open()
+        self._server = LocalServer(_handler(self))
 
     @property
     def url(self) -> str:
         """Its address, with the credentials it asks for."""
         user = f"{self._credentials}@" if self._credentials else ""
-        return f"http://{user}127.0.0.1:{self._port}"
+        return f"http://{user}127.0.0.1:{self._server.port}"
 
     def open(self) -> None:
         """Answer, at the same address and with the same schemas where it was closed before."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
-        self._server.daemon_threads = True
-        self._port = self._server.server_address[1]
-        # Looks for `close` this often; half a second is the library's default.
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._server.open()
 
     def close(self) -> None:
         """Stop answering; who connects is refused."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def __enter__(self) -> Self:
         return self

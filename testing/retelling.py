@@ -53,7 +53,7 @@ def retold(model: Model, position: Position) -> Workflow:
                 for one in step.entry.deliveries
             ]
             activity.append(step.entry.model_copy(update={"deliveries": handled}))
-    return stitch(events, activity, model.agents, now_us=START_US, correlation_id=WORKFLOW)
+    return stitch(events, activity, model.crew.seen, now_us=START_US, correlation_id=WORKFLOW)
 
 
 def story(model: Model, position: Position) -> Iterator[str]:

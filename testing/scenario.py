@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from antiphon.bus.undo import UndoRequested
-from antiphon.compensation.orchestrator import Saga, orchestrator
+from antiphon.compensation.workflow import Phase
 from antiphon.schemas.event import Event
-from antiphon.testing.clock import FakeClock
 from antiphon.testing.ending import Invariant, ModelEnd, broken, listed, problems
-from antiphon.testing.mesh import consumers_of
-from antiphon.testing.model import WORKFLOW, Choice, Mishap, Model, Position
+from antiphon.testing.model import Choice, Mishap, Model, Position
+from antiphon.testing.model.choosing import OPERATOR, TOO_EARLY
+from antiphon.testing.model.position import is_due
 from antiphon.testing.outside import Outside
 from antiphon.testing.retelling import story
-from antiphon.testing.story import START_US
 from antiphon.testing.virtual import run_virtually
 
 __all__ = ["Mishap", "Scenario", "ScenarioError", "given"]
@@ -88,10 +87,10 @@ class Scenario:
                 left.remove(event)
             else:
                 differences.append(f"expected {event!r} to be emitted, got {_nearest(event, left)}")
-        got = _state(model, end, self._sagas)
+        got = ModelEnd(model, end).state
         if state not in (None, got):
             differences.append(f"expected it to end {state}, got {got}")
-        differences += self._broken(listed(invariant), end)
+        differences += self._broken(listed(invariant), model, end)
         return self._judged(differences, model, end)
 
     def never(self, *types: type[Event]) -> Scenario:
@@ -100,16 +99,12 @@ class Scenario:
         found = [event for event in _emitted(end) if isinstance(event, types)]
         return self._judged([f"expected none of these to be emitted, got {event!r}" for event in found], model, end)
 
-    def _broken(self, invariants: Sequence[Invariant], end: Position) -> list[str]:
+    def _broken(self, invariants: Sequence[Invariant], model: Model, end: Position) -> list[str]:
         self._outside.put_back(end.outside)
         try:
-            return [*broken(invariants, ModelEnd(end))]
+            return [*broken(invariants, ModelEnd(model, end))]
         finally:
             self._outside.put_back(self._before)
-
-    @property
-    def _sagas(self) -> list[Saga]:
-        return [agent for agent in self._agents if isinstance(agent, Saga)]
 
     def _with(
         self, *, events: Sequence[Event] | None = None, mishaps: Sequence[tuple[str, Mishap]] | None = None
@@ -128,20 +123,12 @@ class Scenario:
                 "expected events to play with, got none. Say .when(SomethingHappened(...)) before what is expected."
             )
             raise ValueError(message)
-        clock = FakeClock(START_US)
-        conducting = [orchestrator(saga, clock_us=clock.now_us) for saga in self._sagas]
-        acting = consumers_of(agent for agent in self._agents if not isinstance(agent, Saga))
-        model = Model(
-            [*acting, *conducting],
-            outside=self._outside,
-            mishaps=frozenset(Mishap),
-            repeats=len(self._mishaps),
-            clock=clock,
-        )
-        unknown = {agent for agent, _ in self._mishaps} - {agent.agent for agent in model.agents}
+        model = Model(self._agents, outside=self._outside, mishaps=frozenset(Mishap), repeats=len(self._mishaps))
+        known = {agent.agent for agent in model.crew.seen}
+        unknown = {agent for agent, _ in self._mishaps} - known
         if unknown:
-            known = ", ".join(sorted(agent.agent for agent in model.agents))
-            message = f"expected .but(...) to name one of the agents {known}, got {', '.join(sorted(unknown))}"
+            names = ", ".join(sorted(known))
+            message = f"expected .but(...) to name one of the agents {names}, got {', '.join(sorted(unknown))}"
             raise ValueError(message)
         self._outside.put_back(self._before)
         try:
@@ -164,13 +151,14 @@ class Scenario:
             problem = f"expected it to end, and after {position.steps} deliveries there is still something to do"
             raise ScenarioError([problem], story(model, position))
         options = model.options(position)
-        return (
-            await model.after(position, _choice(position, options, waiting)) if options else await model.later(position)
-        )
+        if not options or (options == [OPERATOR] and model.kept(position).phase is not Phase.PARKED):
+            # What a step of a saga waits for is for the test to see; what an undo does, somebody has tried again.
+            return None
+        return await model.after(position, _choice(model, position, options, waiting))
 
     def _judged(self, differences: list[str], model: Model, end: Position) -> Scenario:
         # What a saga does past its pivot, or goes on without, is for its steps to say.
-        found = [end.problem] if end.problem else [] if self._sagas else problems(model, end)
+        found = [end.problem] if end.problem else [] if model.crew.sagas else problems(model, end)
         wrong = [*differences, *found]
         if wrong:
             raise ScenarioError(wrong, story(model, end))
@@ -186,25 +174,17 @@ def given(*agents: object, outside: Sequence[object] = ()) -> Scenario:
     return Scenario(agents, outside=fakes, before=fakes.taken())
 
 
-def _choice(position: Position, options: Sequence[Choice], waiting: list[tuple[str, Mishap]]) -> Choice:
-    """Return the first that goes well, unless a mishap waits for that agent."""
-    first = options[0]
+def _choice(model: Model, position: Position, options: Sequence[Choice], waiting: list[tuple[str, Mishap]]) -> Choice:
+    """Return the first that goes well, unless a mishap waits for that agent. That a time has come is heard before all else."""
+    first = next((one for one in options if one.lane >= 0 and is_due(position.due[one.lane].event)), options[0])
+    turn = position.due[first.lane].agent if first.lane >= 0 else ""
     for place, (agent, mishap) in enumerate(waiting):
-        if first.lane >= 0 and position.due[first.lane].agent == agent:
-            wanted = Choice(first.lane, mishap)
-            if wanted in options:
-                del waiting[place]
-                return wanted
+        wanted = TOO_EARLY if mishap is Mishap.LATE else Choice(first.lane, mishap)
+        whose = model.next_woken(position) if mishap is Mishap.LATE else turn
+        if whose == agent and wanted in options:
+            del waiting[place]
+            return wanted
     return first
-
-
-def _state(model: Model, end: Position, sagas: Sequence[Saga]) -> str:
-    """Return how it ended: as the outermost run of a saga did, or the workflow where none ran."""
-    for saga in sagas:
-        runs = model.runs(end, saga.name)
-        if WORKFLOW in runs:
-            return str(runs[WORKFLOW]["phase"])
-    return ModelEnd(end).state
 
 
 def _emitted(end: Position) -> Iterator[Event]:

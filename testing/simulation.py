@@ -83,6 +83,7 @@ class Simulation:
         agents: Iterable[object],
         events: Sequence[Event],
         *,
+        before: Iterable[object] = (),
         faults: Collection[Fault] = frozenset(Fault),
         most: int = 12,
         check: Check | None = None,
@@ -93,6 +94,7 @@ class Simulation:
         clock: Clock | None = None,
     ) -> None:
         self._consumers = consumers_of(agents)
+        self._before = consumers_of(before)
         self._events = events
         self._faults = faults
         self._most = most
@@ -119,6 +121,7 @@ class Simulation:
             shutil.rmtree(folder, ignore_errors=True)
         chaos = Chaos(
             self._consumers,
+            before=self._before,
             seed=seed,
             codec=codec,
             partitions=self._partitions,
@@ -200,6 +203,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
     agents: Iterable[object],
     events: Sequence[Event],
     *,
+    before: Iterable[object] = (),
     seeds: Iterable[int] = range(100),
     faults: Collection[Fault] = frozenset(Fault),
     most: int = 12,
@@ -220,6 +224,8 @@ def simulate(  # noqa: PLR0913 - all but two have a default
     key, nothing can be read of what was aborted, and state and effects are what
     the handlers make of the events one after the other (*fold*; leave it out
     where handlers do not give the same answer again). Then *check* is asked.
+    With *before*, the same agents of an older version, each worker is of the one or the other,
+    as in a rolling deploy or one that is rolled back; only the last one is of the new version.
     With *state_dir* workers keep copies of state there, and come back to them.
     Alarms go by *clock*: a `testing.virtual.VirtualClock` where handlers go by it too.
 
@@ -230,6 +236,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
     simulation = Simulation(
         agents,
         events,
+        before=before,
         faults=faults,
         most=most,
         check=check,

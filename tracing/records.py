@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
 from antiphon.bus.errors import ClaimStoreError
 from antiphon.bus.heartbeat import AgentSeen
-from antiphon.bus.names import AGENTS, Names, undo_topic
-from antiphon.bus.port import Bus
-from antiphon.bus.record import Record, TopicPartition
+from antiphon.bus.names import Names, sandbox_of, undo_topic
+from antiphon.bus.record import Record
 from antiphon.bus.redrive import origin_of
+from antiphon.bus.roll import between, decoded, read_agents
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import from_headers
-from antiphon.schemas.errors import NotAnEventError, RegistryError, SchemaError, UnknownSchemaError
-from antiphon.schemas.event import Event
+from antiphon.schemas.errors import NotAnEventError, SchemaError, UnknownSchemaError
 from antiphon.tracing.seen import SeenEvent
 
-log = logging.getLogger(__name__)
-
-E = TypeVar("E", bound=Event)
+__all__ = ["belongs", "between", "decoded", "event_in", "event_topics", "may_hold_events", "read_agents"]
 
 # The mesh's own topics, agents' state and dead letters, the broker's own.
 _NO_EVENTS = re.compile(r"(^|\.)antiphon\.[^.]+$|\.(state|dead)$|^__")
@@ -39,30 +35,14 @@ def event_topics(agents: Iterable[AgentSeen]) -> set[str]:
     return {topic for topic in topics if not _NO_EVENTS.search(topic)}
 
 
-async def read_agents(bus: Bus, names: Names, codec: Codec) -> list[AgentSeen]:
-    """Return the last heartbeat of every worker that `antiphon.agents` still holds."""
-    latest: dict[bytes | None, AgentSeen] = {}
-    places = await bus.bounds([names.topic(AGENTS)])
-    async for record in between(bus, places):
-        seen = None if record.value is None else await decoded(codec, AgentSeen, record)
-        latest.pop(record.key, None)
-        if seen is not None:
-            latest[record.key] = seen
-    return [*latest.values()]
-
-
 def may_hold_events(names: Names, topic: str) -> bool:
-    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's."""
+    """Say whether a topic, as the cluster calls it, may be one of events; without a namespace, of any namespace's.
+
+    What stands in a sandbox happened before, and is no event of anybody's.
+    """
     inside = not names.namespace or topic.startswith(f"{names.namespace}.")
-    return inside and not _NO_EVENTS.search(names.plain(topic))
-
-
-async def between(bus: Bus, places: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:
-    """Yield what stands between the bounds of each place."""
-    start = {place: first for place, (first, end) in places.items() if first < end}
-    if start:
-        async for record in bus.read(start, {place: places[place][1] for place in start}):
-            yield record
+    plain = names.plain(topic)
+    return inside and not _NO_EVENTS.search(plain) and sandbox_of(plain) is None
 
 
 def belongs(record: Record, correlation_id: str) -> bool:
@@ -107,20 +87,3 @@ async def _json(codec: Codec, record: Record, claims: Claims) -> tuple[Any, str 
             return to_json(codec.shown(value)), None
     except (SchemaError, ClaimStoreError) as error:
         return None, str(error)
-
-
-async def decoded(codec: Codec, event_class: type[E], record: Record) -> E | None:
-    """Decode what the mesh wrote about itself; None, and a word in the log, where somebody wrote something else."""
-    value = record.value or b""
-    try:
-        try:
-            return codec.decode(event_class, value)
-        except UnknownSchemaError as error:
-            await codec.learn(error.reference)
-            return codec.decode(event_class, value)
-    except RegistryError:
-        raise
-    except SchemaError as error:
-        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset, "reason": str(error)}
-        log.warning("a record of the mesh's own could not be read", extra=where)
-        return None

@@ -10,6 +10,8 @@ from typing import Any
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import COORDINATOR
+from antiphon.schemas.nodes import attribute
+from antiphon.schemas.store import AvroSchema
 from antiphon.tracing.mermaid import escaped
 
 
@@ -30,7 +32,9 @@ class AgentNode:
     fails: frozenset[str] = frozenset()
     """The types it says that fail a workflow."""
     keyed: frozenset[str] = frozenset()
-    """The types it hears whose class names a key; heartbeats do not tell."""
+    """The types it hears whose class names a key."""
+    max_hops: int | None = None
+    """How many agents may lead to an event that it handles; 0: any number. None: not told."""
     conducts: bool = False
     """It is a saga: it says commands, and what can be undone about them is for its steps to say."""
 
@@ -43,18 +47,24 @@ class Kind(StrEnum):
     DEAD_SUBSCRIPTION = "dead_subscription"
     """Heard, and said by nobody. Often simply a beginning."""
     CYCLE = "cycle"
-    """An event can lead to another of its own type."""
+    """An event leads to another of its own type, and nothing ends that but a hop limit, or not even one."""
+    LIMITED_CYCLE = "limited_cycle"
+    """An event can lead to another of its own type, or to something else; at worst a hop limit ends it."""
     KEYED_JOIN = "keyed_join"
     """An input of a join is not keyed by the workflow, so the inputs never meet."""
+    SEPARATE_JOIN = "separate_join"
+    """No event leads to all inputs of a join, so they are never of one workflow."""
     MISSING_COMPENSATION = "missing_compensation"
     """A workflow can fail after this was said, and nothing undoes it."""
     NO_COORDINATOR = "no_coordinator"
     """Agents can undo, and nobody asks them to."""
     TOPIC_CONFLICT = "topic_conflict"
     """Agents disagree about where events of a type stand."""
+    UNNOTICED_AGENT = "unnoticed_agent"
+    """Nobody hears anything that an agent says, so no workflow fails where it is down. Often simply an end."""
 
 
-NOTES = frozenset({Kind.ORPHAN_EVENT, Kind.DEAD_SUBSCRIPTION})
+NOTES = frozenset({Kind.ORPHAN_EVENT, Kind.DEAD_SUBSCRIPTION, Kind.LIMITED_CYCLE, Kind.UNNOTICED_AGENT})
 """Worth knowing, and not wrong in themselves."""
 
 
@@ -69,8 +79,8 @@ class Finding:
     remedy: str
 
 
-def from_consumer(consumer: Consumer) -> AgentNode:
-    """Read an agent from its code."""
+def from_consumer(consumer: Consumer, *, max_hops: int | None = None) -> AgentNode:
+    """Read an agent from its code; *max_hops* is what its workers will be told."""
     emits = consumer.emits
     return AgentNode(
         agent=consumer.name,
@@ -82,6 +92,7 @@ def from_consumer(consumer: Consumer) -> AgentNode:
         joins=consumer.joins,
         fails=frozenset(_own({said.__event__.type: "" for said in emits or () if said.__event__.fails})),
         keyed=frozenset(type for type, event_class in consumer.hears.items() if event_class.__event__.key is not None),
+        max_hops=max_hops,
         conducts=bool(consumer.starts),
     )
 
@@ -91,8 +102,11 @@ def _own(types: Mapping[str, str]) -> Mapping[str, str]:
     return {type: topic for type, topic in types.items() if not type.startswith("antiphon.")}
 
 
-def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
-    """Read agents from the heartbeats of their workers; of each agent the newest counts."""
+def from_heartbeats(workers: Iterable[AgentSeen], schemas: Mapping[str, AvroSchema] | None = None) -> list[AgentNode]:
+    """Read agents from the heartbeats of their workers; of each agent the newest counts.
+
+    With the *schemas* of their classes, by digest, it is known which of them name a key.
+    """
     newest: dict[str, AgentSeen] = {}
     for seen in workers:
         if seen.agent not in newest or seen.time_us > newest[seen.agent].time_us:
@@ -108,10 +122,17 @@ def from_heartbeats(workers: Iterable[AgentSeen]) -> list[AgentNode]:
             undoes=frozenset(seen.undoes),
             joins=frozenset(part.type for part in seen.hears if part.join),
             fails=frozenset(_own({part.type: part.topic for part in seen.emits if part.fails})),
+            keyed=frozenset(part.type for part in seen.hears if _key((schemas or {}).get(part.schema_digest or ""))),
+            max_hops=seen.max_hops,
             conducts=any(part.starts for part in seen.hears),
         )
         for _, seen in sorted(newest.items())
     ]
+
+
+def _key(schema: AvroSchema | None) -> str | None:
+    key: str | None = attribute(attribute(schema, "antiphon"), "key")
+    return key
 
 
 def document(agents: Collection[AgentNode], *, live: bool = True) -> dict[str, Any]:
@@ -150,11 +171,13 @@ def lint(agents: Collection[AgentNode], *, live: bool = True) -> list[Finding]:
     found: list[Finding] = [
         *_conflicts(mesh),
         *_keyed_joins(mesh),
+        *_separate_joins(mesh),
         *_missing_compensations(mesh),
         *_cycles(mesh),
         *(_no_coordinator(mesh) if live and not coordinated else []),
         *_dead_subscriptions(mesh),
         *_orphans(mesh),
+        *_unnoticed(mesh),
     ]
     return sorted(found, key=lambda finding: finding.kind in NOTES)
 
@@ -175,6 +198,24 @@ def _keyed_joins(mesh: Iterable[AgentNode]) -> Iterator[Finding]:
         for type in sorted(agent.joins & agent.keyed):
             message = f"{agent.agent} joins {type}, whose class names a key of its own: the inputs never meet"
             yield Finding(Kind.KEYED_JOIN, type, message, "leave key= out of the event's class line")
+
+
+def _separate_joins(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    """Find joins of what no event leads to together. What nobody here says may be published into any workflow."""
+    leads_to = _reachable(mesh)
+    if any(agent.says is None for agent in mesh):
+        return
+    for agent in mesh:
+        origins = [
+            {type} | {start for start, reached in leads_to.items() if type in reached} for type in sorted(agent.joins)
+        ]
+        if origins and all(_sayers(mesh, type) for type in agent.joins) and not set.intersection(*origins):
+            inputs = " and ".join(sorted(agent.joins))
+            message = (
+                f"{agent.agent} joins {inputs}, and no event leads to all of them: they are of different workflows"
+            )
+            remedy = "have one event lead to both, or publish one of them with the correlation id of the other"
+            yield Finding(Kind.SEPARATE_JOIN, agent.agent, message, remedy)
 
 
 def _missing_compensations(mesh: Collection[AgentNode]) -> Iterator[Finding]:
@@ -219,7 +260,25 @@ def _cycles(mesh: Collection[AgentNode]) -> Iterator[Finding]:
                 {agent.agent for agent in mesh if circle & agent.hears.keys() and circle & {*(agent.says or ())}}
             )
             message = f"{' → '.join(sorted(circle))} come round again, through {', '.join(agents)}"
-            yield Finding(Kind.CYCLE, type, message, "make sure something ends it: a count in the event, or a deadline")
+            yield _cycle(type, message, [agent for agent in mesh if agent.agent in agents], circle)
+
+
+def _cycle(type: str, message: str, on_it: Collection[AgentNode], circle: Collection[str]) -> Finding:
+    """Judge a circle by what can end it: something else that its agents may say, and the hop limits of their workers."""
+    unlimited = sorted(agent.agent for agent in on_it if agent.max_hops == 0)
+    if unlimited:
+        remedy = f"set ANTIPHON_MAX_HOPS for the workers of {', '.join(unlimited)}, which have no hop limit"
+        return Finding(Kind.CYCLE, type, message, remedy)
+    outcomes = {
+        said
+        for agent in on_it
+        for heard in circle & agent.hears.keys()
+        for said in agent.leads_to.get(heard, agent.says or ())
+    }
+    if outcomes <= set(circle):
+        remedy = "say something else once it is enough: a hop limit sets the last event aside, and the workflow fails"
+        return Finding(Kind.CYCLE, type, f"{message}, and lead to nothing else", remedy)
+    return Finding(Kind.LIMITED_CYCLE, type, message, "fine if something ends it: a count in the event, or a deadline")
 
 
 def _dead_subscriptions(mesh: Collection[AgentNode]) -> Iterator[Finding]:
@@ -236,6 +295,20 @@ def _orphans(mesh: Collection[AgentNode]) -> Iterator[Finding]:
         if sayers and not _hearers(mesh, type):
             message = f"{', '.join(sayers)} says {type}, which no agent here hears"
             yield Finding(Kind.ORPHAN_EVENT, type, message, "fine if it is where workflows end")
+
+
+def _unnoticed(mesh: Collection[AgentNode]) -> Iterator[Finding]:
+    for agent in mesh:
+        if agent.says is None or agent.undoes or any(_hearers(mesh, type) for type in agent.says):
+            continue
+        said = ", ".join(sorted(agent.says))
+        message = f"nobody hears what {agent.agent} says, {said}" if said else f"{agent.agent} says nothing"
+        yield Finding(
+            Kind.UNNOTICED_AGENT,
+            agent.agent,
+            f"{message}: where it is down, no workflow fails",
+            "watch whether it is up, as antiphon doctor does; or have it say something that others wait for",
+        )
 
 
 def _types(mesh: Iterable[AgentNode]) -> dict[str, str]:

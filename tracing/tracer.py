@@ -15,6 +15,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from antiphon.bus.claim import reference_in
 from antiphon.bus.claims import Claims
@@ -29,7 +30,7 @@ from antiphon.schemas.errors import RegistryError, SchemaError, UnknownSchemaErr
 from antiphon.schemas.store import AvroSchema, Reference
 from antiphon.tracing.index.errors import IndexAwayError, IndexBusyError, IndexFileError, IndexFullError
 from antiphon.tracing.index.index import AS_OF, BEHIND, CLUSTER
-from antiphon.tracing.index.rows import Reader, Source, prefix_of
+from antiphon.tracing.index.rows import Reader, Rows, Source, prefix_of
 from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.records import event_topics
 from antiphon.tracing.sharing import Share
@@ -72,6 +73,20 @@ class Counts:
     behind: int = 0
     """Offsets not read, as of the last look."""
     as_of_us: int = 0
+    heard_us: int = 0
+    """What workers had told of themselves by then is read: so who hears what is known, as it was then."""
+
+
+class Listener(Protocol):
+    """Hears of what is read, on its way into the index."""
+
+    def writing(self, rows: Rows) -> None:
+        """They are about to be written. Where this raises an `IndexFileError` they are not; it may be called again."""
+        ...
+
+    def written(self, rows: Rows) -> None:
+        """They are in the index. Called once for each, and never raises."""
+        ...
 
 
 class Tracer:
@@ -81,7 +96,7 @@ class Tracer:
     *kept* is neither read nor kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all from *keeping* on have a default
         self,
         bus: Bus,
         names: Names,
@@ -92,6 +107,7 @@ class Tracer:
         keeping: Keeping = Keeping(),
         since_ms: int | None = None,
         cluster: str = "",
+        listener: Listener | None = None,
         share: Share | None = None,
     ) -> None:
         """*since_ms*: what is older is not read; by default what would not be kept. *cluster* is noted in the index.
@@ -107,6 +123,7 @@ class Tracer:
         self._keeping = keeping
         self._since_ms = since_ms
         self._cluster = cluster
+        self._listener = listener
         self._share = share
         self._sources: dict[str, Source] = {}
         """By the topic's name on the cluster."""
@@ -115,6 +132,9 @@ class Tracer:
         self._known: set[Reference] = set()
         self._reader = Reader(codec, self._sources, writer.numbers, names)
         self._tended_at = 0.0
+        self._told_us = 0
+        self._told: Mapping[TopicPartition, int] = {}
+        """How far heartbeats went, and when."""
 
     async def catch_up(self, progress: Progress | None = None) -> None:
         """Read up to what is committed now, and say how all of it stands.
@@ -206,9 +226,13 @@ class Tracer:
         wanted = {self._names.topic(topic) for topic in self._topics()}
         # Before the bounds: others that share the index go on, and nobody has read beyond an end that is asked for later.
         kept = self._writer.positions()
+        asked_us = now_us()
         bounds = await self._bus.bounds(wanted)
         if self._share is not None:
             bounds = {place: ends for place, ends in bounds.items() if self._share.has(place.partition)}
+        if self._is_told():
+            agents = self._names.topic(AGENTS)
+            self._told_us, self._told = asked_us, {at: end for at, (_, end) in bounds.items() if at.topic == agents}
         there = {place.topic for place in bounds}
         identities = await self._bus.identities(there)
         news = False
@@ -273,7 +297,7 @@ class Tracer:
         )
         rows = reader.rows(records)
         reached = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        await self._patiently(lambda: self._writer.write(rows, self._positions(reached), schemas))
+        await self._patiently(lambda: self._write(rows, self._positions(reached), schemas))
         self._next |= reached
         counts = self.counts
         counts.records += len(records)
@@ -283,6 +307,13 @@ class Tracer:
         counts.transactions += 1
         if self._writer.left() > _SETTLE_ABOVE:
             await self._settle_all()
+
+    def _write(self, rows: Rows, reached: Sequence[Position], schemas: Mapping[Reference, AvroSchema]) -> None:
+        if self._listener is not None:
+            self._listener.writing(rows)
+        self._writer.write(rows, reached, schemas)
+        if self._listener is not None:
+            self._listener.written(rows)
 
     async def _fetch(self, records: Iterable[Record]) -> dict[tuple[str, int, int], bytes | str]:
         """Fetch the large values, which stand elsewhere."""
@@ -333,6 +364,12 @@ class Tracer:
         while done := await self._patiently(lambda: self._writer.settle(now_us=now_us())):
             self.counts.settled += done
             await asyncio.sleep(0)
+        if self._is_told():
+            self.counts.heard_us = self._told_us
+
+    def _is_told(self) -> bool:
+        """Say whether all heartbeats are read that there were at the last look."""
+        return all(self._next.get(place, 0) >= end for place, end in self._told.items())
 
     def _tend(self) -> None:
         """Forget, now and then, what is not to be kept any more."""

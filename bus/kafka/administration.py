@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, cast
 
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
@@ -15,19 +18,26 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
-from antiphon.bus.errors import TopicCreationRefusedError
+from antiphon.bus.errors import RemovalRefusedError, TopicCreationRefusedError, missing_rights
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
-from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, is_refused, unreachable
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
+from antiphon.bus.right import Operation, Resource, Right
 
 # What every noida-db says it is called.
 _EMBEDDED = "MkU3OEVBNTctOEUyRi00"
 # What a broker says that has no ids for topics: sixteen zero bytes.
 _NO_ID = "A" * 22
 _ANSWER_S = 15.0
+_API = re.compile(r"ApiKey (\w+) \(\d+\) Versions \d+\.\.(\d+)")
+# When to see first whether a broker has said why it lets nobody in.
+_LOOK_S = 0.5
 _LEADERS_S = 15.0
+# Of a leader that was killed the controller learns when its session is over (9 s by default), the others from the controller,
+# and this client when it asks again; a question that the dead one took along is waited for before.
+_MOVES_S = 60.0
 # Until every broker knows of a topic that one has made: some milliseconds, where none is overloaded.
 _SPREADS_S = 5.0
 _MOVING = {
@@ -88,6 +98,11 @@ class Administration:
             return self._config.group_protocol
         return GroupProtocol.CONSUMER if self._features.server_side else GroupProtocol.CLASSIC
 
+    @property
+    def apis(self) -> dict[str, int]:
+        """The requests that brokers take, each with its highest version; empty as long as none has said."""
+        return dict(self._features.apis)
+
     def note_classic(self) -> None:
         """Note that the brokers have KIP-848's protocol switched off, though they know it."""
         self._features.server_side = False
@@ -110,6 +125,36 @@ class Administration:
             if made:
                 self._await_leaders([spec.name for spec in wanted])
         return made
+
+    def remove(self, prefix: str) -> list[str]:
+        """Remove the topics and groups whose names begin with *prefix*; returns the topics' names."""
+        topics = [name for name in self.topics() if name.startswith(prefix)]
+        with self._lock:
+            client: Any = self._connected()  # Its futures are not typed.
+            self._made = {name: since for name, since in self._made.items() if name not in topics}
+            try:
+                listed = client.list_consumer_groups(request_timeout=_ANSWER_S).result().valid
+                groups = [group.group_id for group in listed if group.group_id.startswith(prefix)]
+                for future in (
+                    client.delete_consumer_groups(groups, request_timeout=_ANSWER_S).values() if groups else ()
+                ):
+                    # One whose members were killed has them still, until their session ends.
+                    with contextlib.suppress(KafkaException):
+                        future.result()
+            except KafkaException as exception:
+                self._refused(error_of(exception), prefix)
+            for name, future in client.delete_topics(topics, operation_timeout=_ANSWER_S).items() if topics else ():
+                try:
+                    future.result()
+                except KafkaException as exception:
+                    if error_of(exception).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        self._refused(error_of(exception), name)
+        return sorted(topics)
+
+    def _refused(self, error: KafkaError, what: str) -> None:
+        if error.code() in NO_ANSWER:
+            raise unreachable(self._config, _ANSWER_S, error)
+        raise RemovalRefusedError(what, f"{error.name()}: {error.str()}")
 
     def bounds(self, topics: Iterable[str], *, committed: bool) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end by partition: of what is committed, or of all that was written."""
@@ -143,6 +188,17 @@ class Administration:
                 raise ReadFailedError(error_of(exception)) from exception
         return {name: id for name, id in ids.items() if id != _NO_ID}
 
+    @contextmanager
+    def client(self) -> Generator[Any]:
+        """Give the client, connected, for one question that is not this class's own; nobody else asks meanwhile.
+
+        Its futures are not typed. Raises `BrokerUnreachableError`.
+        """
+        with self._lock:
+            if not self._met:
+                self._metadata()
+            yield self._connected()
+
     def close(self) -> None:
         with self._lock:
             self._client = None
@@ -154,7 +210,7 @@ class Administration:
         if not asked:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        deadline = time.monotonic() + _LEADERS_S
+        deadline = time.monotonic() + _MOVES_S
         while True:
             try:
                 return self._ask_offsets(asked, level)
@@ -201,6 +257,13 @@ class Administration:
                 made.append(name)
         if refused:
             reasons = dict.fromkeys(f"{error.name()}: {error.str()}" for error in refused.values())
+            lacking = [
+                Right(Operation.CREATE, Resource.TOPIC, name)
+                for name, error in sorted(refused.items())
+                if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+            ]
+            if lacking:
+                reasons = {missing_rights(lacking, self._config.identity.principal): None}
             raise TopicCreationRefusedError(refused, "; ".join(reasons))
         return made
 
@@ -215,22 +278,32 @@ class Administration:
     def _metadata(self) -> Any:
         """Ask what the cluster has; raises `BrokerUnreachableError` where nobody answers."""
         started = time.monotonic()
-        client = self._connected()
-        try:
-            metadata = client.list_topics(timeout=self._config.reach_s)
-        except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() in NO_ANSWER or error.code() in REFUSED:
-                client.poll(0)
-                raise unreachable(
-                    self._config, time.monotonic() - started, self._features.trouble or error
-                ) from exception
-            raise
-        finally:
-            client.poll(0)
+        metadata = self._answered(self._connected(), started)
+        self._features.trouble = None
         self._met = True
         self.embedded = str(metadata.cluster_id) == _EMBEDDED
         return metadata
+
+    def _answered(self, client: AdminClient, started: float) -> Any:
+        """Return the answer. A broker that does not let us in says so early, and the client would try on: look in between."""
+        look_s = _LOOK_S
+        while True:
+            left_s = max(started + self._config.reach_s - time.monotonic(), 0.01)
+            try:
+                return client.list_topics(timeout=min(look_s, left_s))
+            except KafkaException as exception:
+                error = error_of(exception)
+                client.poll(0)
+                if error.code() not in NO_ANSWER | REFUSED:
+                    raise
+                over = look_s >= left_s or error.code() in REFUSED or self._features.trouble is not None
+                if over or is_refused(self._config):
+                    tried_s = time.monotonic() - started
+                    raise unreachable(self._config, tried_s, self._features.trouble or error) from exception
+                # Longer each time: a broker may be slow to answer.
+                look_s *= 2
+            finally:
+                client.poll(0)
 
     def _connected(self) -> AdminClient:
         if self._client is None:
@@ -247,6 +320,7 @@ class _Features(logging.Filter):
         super().__init__()
         self.heard = False
         self.server_side = False
+        self.apis: dict[str, int] = {}
         self.trouble: KafkaError | None = None
         # Its own logger, so that what brokers can do is heard whatever level anybody has set; nothing of it is shown.
         self.logger = logging.Logger(library.name + ".admin", logging.DEBUG)  # noqa: LOG001 - outside the tree on purpose
@@ -258,6 +332,7 @@ class _Features(logging.Filter):
         text = record.getMessage()
         self.heard = self.heard or "ApiKey " in text
         self.server_side = self.server_side or "ApiKey ConsumerGroupHeartbeat " in text
+        self.apis |= {name: int(most) for name, most in _API.findall(text)}
         return False
 
     def on_error(self, error: KafkaError) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing
 
-from antiphon.bus.errors import UnknownTopicError
+from antiphon.bus.errors import MissingRightError, UnknownTopicError
 from antiphon.bus.kafka.administration import Administration
+from antiphon.bus.kafka.authorization import Authorization
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.partitioner import partition_for
 from antiphon.bus.kafka.publishing import Publishing
 from antiphon.bus.kafka.reading import read
 from antiphon.bus.port import Features, Member, Membership, TopicSpec
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
+from antiphon.bus.right import Operation, Resource, Right
 
 
 class KafkaBus:
@@ -26,6 +29,7 @@ class KafkaBus:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._administration = Administration(config)
+        self._authorization = Authorization(config, self._administration)
         self._publishing = Publishing(config)
         self._known: set[str] = set()
 
@@ -41,7 +45,7 @@ class KafkaBus:
 
     async def join(self, membership: Membership) -> Member:
         # The client itself would wait for them for ever, and say nothing.
-        await self._require({*membership.topics})
+        await self._know({*membership.topics}, Operation.READ)
         protocol = await asyncio.to_thread(self._administration.protocol)
         return KafkaMember(
             self._config,
@@ -55,7 +59,7 @@ class KafkaBus:
     async def publish(self, records: Sequence[Outgoing]) -> list[Position]:
         self._publishing.warm()
         # The client would wait half a minute for a topic to appear.
-        await self._require({record.topic for record in records} - self._known)
+        await self._know({record.topic for record in records} - self._known, Operation.WRITE)
         return await self._publishing.publish(records)
 
     async def read(
@@ -70,7 +74,7 @@ class KafkaBus:
         self, start: Mapping[TopicPartition, int], stop: Mapping[TopicPartition, int] | None = None
     ) -> AsyncGenerator[Sequence[Record], None]:
         # The client itself would try for ever, and say nothing.
-        await self._require({partition.topic for partition in start})
+        await self._know({partition.topic for partition in start}, Operation.READ)
         async with aclosing(read(self._config, start, stop, rests=self._administration.embedded)) as batches:
             async for batch in batches:
                 yield batch
@@ -84,6 +88,9 @@ class KafkaBus:
     async def identities(self, topics: Iterable[str]) -> dict[str, str]:
         return await asyncio.to_thread(self._administration.identities, topics)
 
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return partition_for(key, partitions)
+
     async def topics(self) -> dict[str, int]:
         return await asyncio.to_thread(self._administration.topics)
 
@@ -91,11 +98,23 @@ class KafkaBus:
         self._publishing.warm()
         return await asyncio.to_thread(self._administration.create, topics)
 
-    async def _require(self, topics: Set[str]) -> None:
+    async def remove(self, namespace: str) -> list[str]:
+        removed = await asyncio.to_thread(self._administration.remove, f"{namespace}.")
+        self._known.difference_update(removed)
+        return removed
+
+    async def require(self, rights: Collection[Right]) -> None:
+        lacking = await asyncio.to_thread(self._authorization.lacking, rights)
+        if lacking:
+            raise MissingRightError(lacking, self._config.identity.principal)
+
+    async def _know(self, topics: Set[str], operation: Operation) -> None:
+        """Raise `UnknownTopicError` for what is not there, `MissingRightError` for what may not be seen: both look alike."""
         if topics:
             existing = await self.topics()
             missing = sorted(topics - existing.keys())
             if missing:
+                await self.require([Right(operation, Resource.TOPIC, name) for name in missing])
                 raise UnknownTopicError(missing[0], existing)
             self._known.update(existing)
 

@@ -24,11 +24,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from antiphon.bus.errors import BusError, CommitError, MemberFailedError
 from antiphon.bus.kafka.chatter import library, log
 from antiphon.bus.kafka.config import KafkaConfig, member_producer
-from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, denied, error_of, said, unreachable
 from antiphon.bus.kafka.ownership import GroupMetadata, Ownership
 from antiphon.bus.kafka.records import offsets_of, produce
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Outgoing
+from antiphon.bus.right import Operation, Resource
 
 # The group has moved on, but not with these partitions: the same work may be committed under its new generation.
 _STALE = frozenset((KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.ILLEGAL_GENERATION))
@@ -230,10 +231,12 @@ class Committing(threading.Thread):
         if self._undelivered is None:
             return None
         error, topic = self._undelivered
-        return CommitError(f"{error.name()}: {error.str()}", topic=topic)
+        return CommitError(said(self._config, error, writing=topic), topic=topic)
 
     def _failed(self, error: KafkaError) -> CommitError:
-        return self._refusal() or CommitError(f"{error.name()}: {error.str()}")
+        names = {Resource.GROUP: self._membership.group}
+        lacking = denied(self._config, error, Operation.READ, names)
+        return self._refusal() or CommitError(said(self._config, error) if lacking is None else str(lacking))
 
     def _begin(self) -> None:
         options = member_producer(self._config, self._membership)
@@ -250,6 +253,9 @@ class Committing(threading.Thread):
             except KafkaException as exception:
                 error = error_of(exception)
                 elapsed = time.monotonic() - started
+                names = {Resource.TRANSACTIONAL_ID: f"{self._membership.group}.{self._membership.instance}"}
+                if (lacking := denied(self._config, error, Operation.WRITE, names)) is not None:
+                    raise lacking from exception
                 if error.fatal() or not (error.retriable() or error.code() in NO_ANSWER):
                     raise MemberFailedError(self._membership.group, f"{error.name()}: {error.str()}") from exception
                 if elapsed > self._config.give_up_s or self._closing.is_set():

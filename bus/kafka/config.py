@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from antiphon.bus.port import Membership
+from antiphon.bus.security import Identity, identity
 
 Option: TypeAlias = str | int | float | bool
 Options: TypeAlias = dict[str, Option]
@@ -44,6 +45,11 @@ class KafkaConfig:
     """Records waiting for `Member.take` before fetching is held up."""
     prefetch_bytes: int = 16 * 1024 * 1024
     """Bytes of them, likewise."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who clients are by their options: for errors."""
+        return identity(self.options)
 
 
 def member_consumer(config: KafkaConfig, membership: Membership, protocol: GroupProtocol) -> Options:

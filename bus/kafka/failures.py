@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 
-from antiphon.bus.errors import BrokerUnreachableError, BusError
+from antiphon.bus.errors import BrokerUnreachableError, BusError, MissingRightError, NotLetInError, missing_rights
 from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.handshake import NOT_LET_IN, Refusal, look, refused_login
 from antiphon.bus.kafka.tether import speaks_kafka
+from antiphon.bus.right import Operation, Resource, Right
 
 NO_ANSWER = frozenset(
     (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)  # noqa: SLF001 - librdkafka's own errors are spelt so
@@ -23,9 +26,17 @@ REFUSED = frozenset(
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError._AUTHENTICATION,  # noqa: SLF001 - as above
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
     )
 )
 """Errors that trying again does not cure."""
+
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: Resource.TOPIC,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: Resource.GROUP,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Resource.TRANSACTIONAL_ID,
+}
+"""Errors that say that a right is missing, and on what."""
 
 
 PASSING = frozenset(
@@ -49,7 +60,7 @@ class ReadFailedError(BusError):
 
     def __init__(self, error: KafkaError) -> None:
         self.reason = f"{error.name()}: {error.str()}"
-        super().__init__(f"expected to read, but the broker said: {self.reason}")
+        super().__init__(f"the broker does not let it be read, {self.reason}")
 
 
 def error_of(exception: KafkaException) -> KafkaError:
@@ -59,11 +70,52 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error
 
 
-def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = None) -> BrokerUnreachableError:
-    """Say why nobody answers: knocks on each address again to tell a closed port from one that is no broker's.
+def denied(
+    config: KafkaConfig, error: KafkaError, operation: Operation, names: Mapping[Resource, str | None]
+) -> MissingRightError | None:
+    """Return *error* as the right that is missing, None where it says no such thing.
 
-    Blocks, for a second an address at most.
+    *names* are those of what was used, as far as they are known: the broker names none.
     """
+    resource = DENIED.get(error.code())
+    name = None if resource is None else names.get(resource)
+    if resource is None or name is None:
+        return None
+    right = Right(_needed(resource, operation), resource, name)
+    return MissingRightError([right], config.identity.principal)
+
+
+def said(config: KafkaConfig, error: KafkaError, *, writing: str | None = None) -> str:
+    """Return what *error* says: its name, its words, and which right to *writing*'s topic would mend it, if one would."""
+    text = f"{error.name()}: {error.str()}"
+    if writing is None or DENIED.get(error.code()) is not Resource.TOPIC:
+        return text
+    return f"{text}; {missing_rights([Right(Operation.WRITE, Resource.TOPIC, writing)], config.identity.principal)}"
+
+
+def _needed(resource: Resource, operation: Operation) -> Operation:
+    match resource:
+        case Resource.GROUP:
+            return Operation.READ
+        case Resource.TRANSACTIONAL_ID:
+            return Operation.WRITE
+        case Resource.TOPIC:
+            return operation
+
+
+def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = None) -> BrokerUnreachableError:
+    """Say why nobody answers, or lets us in: knocks on each address again to tell one from the other.
+
+    Blocks, for some seconds an address at most.
+    """
+    if error is not None and error.code() in NOT_LET_IN - {KafkaError._SSL}:  # noqa: SLF001 - librdkafka's own errors are spelt so
+        refusal: Refusal | None = refused_login(error, config.identity)
+    else:
+        refusal = _look(config)
+    if refusal is not None:
+        return NotLetInError(
+            config.bootstrap_servers, refusal.reason, who=str(config.identity), remedy=refusal.remedy, tried_s=tried_s
+        )
     reason = _knock(config)
     if reason is None and error is not None and error.code() not in NO_ANSWER:
         # There is a broker, and it does not let us in.
@@ -71,9 +123,22 @@ def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = 
     return BrokerUnreachableError(config.bootstrap_servers, reason or "timed out", tried_s=tried_s)
 
 
+def is_refused(config: KafkaConfig) -> bool:
+    """Say whether it is plain that no client with this configuration is let in, however long it tries. Blocks for seconds."""
+    return _look(config, gave_up=False) is not None
+
+
+def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
+    for address in config.bootstrap_servers.split(","):
+        refusal = look(address, config.identity, config.options, gave_up=gave_up)
+        if refusal is not None:
+            return refusal
+    return None
+
+
 def _knock(config: KafkaConfig) -> str | None:
     """Say what is wrong at the addresses, or None where nothing seems to be."""
-    plain = str(config.options.get("security.protocol", "plaintext")).lower() in {"plaintext", "sasl_plaintext"}
+    plain = not config.identity.transport.is_encrypted
     reasons = [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
     return ", ".join(dict.fromkeys(reason for reason in reasons if reason is not None)) or None
 

@@ -108,6 +108,10 @@ class KafkaMember:
         self._ownership.fenced()
         self._polling.restart()
 
+    def again(self, partitions: Collection[TopicPartition]) -> None:
+        if partitions:
+            self._polling.again(frozenset(partitions))
+
     async def _fence_anew(self) -> None:
         """Have a producer that fences the last one; raises `BrokerUnreachableError` after the configured time."""
         patience_s, waited_s = self._patience_s, 0.0

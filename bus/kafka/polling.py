@@ -22,15 +22,18 @@ from antiphon.bus.kafka.absence import Absence
 from antiphon.bus.kafka.chatter import library, log
 from antiphon.bus.kafka.client import GroupClient
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, member_consumer
-from antiphon.bus.kafka.failures import REFUSED, error_of
+from antiphon.bus.kafka.failures import REFUSED, denied, error_of, unreachable
+from antiphon.bus.kafka.handshake import NOT_LET_IN
 from antiphon.bus.kafka.holdings import Holdings
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.jumps import Jumps
+from antiphon.bus.kafka.lasting import Lasting
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition, in_words, size_of
+from antiphon.bus.right import Operation, Resource
 
 # How long one look for records may take: a command waits for it.
 _LOOK_S = 0.02
@@ -79,12 +82,15 @@ class Polling(threading.Thread):
         self._client: GroupClient
         self._jumps: Jumps
         self._absence = Absence(config, membership)
+        self._unknown = Lasting()
         self._say_again: dict[TopicPartition, float] = {}
         """When to say once more that what stands next cannot be read."""
         self._most = min(_CAUTIOUS, config.batch)
         """Records taken from the client at a time: fewer of large ones."""
         self._throttled = False
         self._refused = False
+        self._denied: str | None = None
+        """The topic of which an error was said last."""
 
     # The event loop's side.
 
@@ -99,6 +105,10 @@ class Polling(threading.Thread):
     def restart(self) -> None:
         """Void what was taken and begin every partition again where it is truly committed."""
         self._command(lambda: self._while_open(self._restart))
+
+    def again(self, partitions: frozenset[TopicPartition]) -> None:
+        """Void what was taken of *partitions* and begin them again where they are truly committed."""
+        self._command(lambda: self._while_open(lambda: self._begin_again(partitions)))
 
     def note(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Note that *offsets* are committed, by whomever."""
@@ -158,7 +168,10 @@ class Polling(threading.Thread):
             self.inbox.fail(error)
             reason = str(error)
         except Exception as error:
-            reason = str(error_of(error)) if isinstance(error, KafkaException) else repr(error)
+            lacking = self._lacking(error)
+            if lacking is not None:
+                self.inbox.fail(lacking)
+            reason = str(lacking or (error_of(error) if isinstance(error, KafkaException) else repr(error)))
             log.warning("a group member failed", exc_info=error, extra={"group": self._membership.group})
         try:
             self._leave()
@@ -166,6 +179,20 @@ class Polling(threading.Thread):
             self.inbox.fail(MemberFailedError(self._membership.group, reason))
             self.finished.set_result(None)
             self._run_commands()
+
+    def _lacking(self, error: Exception) -> BusError | None:
+        """Return *error* as what this client may not do, or how it is not let in; None where it is another."""
+        if not isinstance(error, KafkaException):
+            return None
+        known = error_of(error)
+        if known.code() in NOT_LET_IN:
+            return unreachable(self._config, 0.0, known)
+        names = {Resource.GROUP: self._membership.group, Resource.TOPIC: self._denied or self._named_in(known)}
+        return denied(self._config, known, Operation.READ, names)
+
+    def _named_in(self, error: KafkaError) -> str | None:
+        """Return the topic that the client's words name, if they name one of this member's."""
+        return next((topic for topic in self._membership.topics if topic in (error.str() or "")), None)
 
     def _join(self) -> None:
         self._client = GroupClient(self._subscribed, self._protocol)
@@ -273,6 +300,7 @@ class Polling(threading.Thread):
                 elif error.code() in _UNREADABLE:
                     self._say_unreadable(TopicPartition(message.topic() or "", message.partition() or 0), error)
                 else:
+                    self._denied = message.topic() or self._denied
                     self._on_error(error)
                 continue
             add(record_of(message))
@@ -315,8 +343,14 @@ class Polling(threading.Thread):
             error = error_of(exception)
             if error.code() in REFUSED:
                 raise
-            log.info("committed offsets are not known yet", extra={"reason": error.str()})
+            level, since_s = self._unknown.still(time.monotonic())
+            log.log(
+                level,
+                "committed offsets are not known yet",
+                extra={"group": self._membership.group, "reason": error.str(), "since_s": round(since_s, 1)},
+            )
             return
+        self._unknown.over()
         known = {
             TopicPartition(answer.topic, answer.partition): Committed(answer.offset, answer.metadata or "")
             if answer.offset >= 0
@@ -379,12 +413,16 @@ class Polling(threading.Thread):
         self._client.fetch({partition: self._held.at[partition] for partition in partitions})
 
     def _restart(self) -> None:
-        told = frozenset(self._held.assigned - self._held.fresh)
-        self._ownership.end(told)
-        self._client.pause(self._held.assigned)
-        self._held.flowing.clear()
-        self._held.waning.clear()
         self._throttled = False
+        self._begin_again(frozenset(self._held.assigned))
+
+    def _begin_again(self, partitions: frozenset[TopicPartition]) -> None:
+        given = partitions & self._held.assigned
+        told = given - self._held.fresh
+        self._ownership.end(told)
+        self._client.pause(given)
+        self._held.flowing -= given
+        self._held.waning -= given
         self._held.fresh |= told
         self.inbox.void(told)
         if told:

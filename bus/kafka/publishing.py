@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, publisher
-from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, error_of, said, unreachable
 from antiphon.bus.record import Outgoing, Position
 
 # While records are under way: how soon another publication joins them.
@@ -59,7 +59,7 @@ class Publication:
             if self._error.code() in NO_ANSWER | {KafkaError._MSG_TIMED_OUT}:  # noqa: SLF001 - librdkafka's own errors are spelt so
                 failure = unreachable(config, config.reach_s, self._error)
             else:
-                failure = NotWrittenError(self.records[0].topic, f"{self._error.name()}: {self._error.str()}")
+                failure = NotWrittenError(topic := self.records[0].topic, said(config, self._error, writing=topic))
         positions = [position for position in self._positions if position is not None]
         with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits.
             self.loop.call_soon_threadsafe(_settle, self.written, positions, failure)

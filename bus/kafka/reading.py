@@ -16,10 +16,12 @@ from confluent_kafka import TopicPartition as Offset
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, denied, error_of, unreachable
+from antiphon.bus.kafka.handshake import NOT_LET_IN
 from antiphon.bus.kafka.records import named, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.record import Record, TopicPartition
+from antiphon.bus.right import Operation, Resource
 
 T = TypeVar("T")
 
@@ -80,6 +82,8 @@ class Reading(threading.Thread):
         self._unknown = False
         self._started_at = time.monotonic()
         self._failure: BusError | None = None
+        self._denied: str | None = None
+        """The topic that may not be read."""
 
     async def next(self) -> list[Record] | None:
         """Return the next batch, or None at the end."""
@@ -107,8 +111,10 @@ class Reading(threading.Thread):
             failure = exception
         except KafkaException as exception:
             error = error_of(exception)
-            if error.code() in NO_ANSWER:
+            if error.code() in NO_ANSWER | NOT_LET_IN:
                 failure = unreachable(self._config, self._config.reach_s, error)
+            elif (lacking := denied(self._config, error, Operation.READ, {Resource.TOPIC: self._denied})) is not None:
+                failure = lacking
             else:
                 failure = ReadFailedError(error)
         self._tell(self._end, failure)
@@ -183,11 +189,15 @@ class Reading(threading.Thread):
                 self._left.discard(partition)
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and time.monotonic() - self._started_at < _YOUNG_S:
             self._unknown = True
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            # The group is the client's own idea: nothing is committed, and nothing asked of it.
+            return
         elif error.fatal() or error.code() in REFUSED or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._denied = partition.topic or self._denied
             raise KafkaException(error)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in REFUSED:
+        if error.code() in REFUSED and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise KafkaException(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
             self._down_since = self._down_since or time.monotonic()

@@ -113,8 +113,8 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-# ApiVersions, version 0, correlation id 1, no client id: the one request every broker answers to anybody.
-_API_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"
+API_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"
+"""ApiVersions, version 0, correlation id 1, no client id: the one request every broker answers to anybody."""
 
 
 def speaks_kafka(host: str, port: int, timeout_s: float = 1.0) -> bool:
@@ -122,7 +122,7 @@ def speaks_kafka(host: str, port: int, timeout_s: float = 1.0) -> bool:
     deadline = time.monotonic() + timeout_s
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as connection:
-            connection.sendall(_API_VERSIONS)
+            connection.sendall(API_VERSIONS)
             answer = b""
             while len(answer) < 8:  # noqa: PLR2004 - four bytes of length, four of correlation id
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from antiphon.bus.errors import TopicCreationRefusedError, UnknownTopicError
@@ -22,6 +22,7 @@ from antiphon.bus.names import is_legal
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Features, Membership, TopicSpec
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
+from antiphon.bus.right import Right
 from antiphon.schemas.envelope import now_us
 
 
@@ -85,8 +86,9 @@ class MemoryBus:
         positions = dict(start)
         stops = None if stop is None else {partition: stop.get(partition, 0) for partition in start}
         logs = {partition: self.log(partition) for partition in sorted(start)}
+        watched = [*logs.values()]
         wake = asyncio.Event()
-        for log in logs.values():
+        for log in watched:
             log.watchers[wake] = None
         try:
             while logs:
@@ -101,8 +103,8 @@ class MemoryBus:
                     await wake.wait()
                 await self.schedule.turn()
         finally:
-            for partition in start:
-                self.log(partition).watchers.pop(wake, None)
+            for log in watched:
+                log.watchers.pop(wake, None)
 
     async def bounds(self, topics: Iterable[str], *, committed: bool = True) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end of each partition, the stable one or the last; unknown topics are left out."""
@@ -117,6 +119,10 @@ class MemoryBus:
         """Return for each partition the first offset not older than *timestamp_ms*, or its end."""
         await self.schedule.turn()
         return {partition: self.log(partition).offset_at(timestamp_ms) for partition in partitions}
+
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return where producers put *key*."""
+        return partition_for(key, partitions)
 
     async def topics(self) -> dict[str, int]:
         """Return every topic's number of partitions."""
@@ -144,6 +150,18 @@ class MemoryBus:
             self._ids[spec.name] = f"{self._name}/{len(self._ids)}"
             self._logs[spec.name] = [PartitionLog(spec.name, partition) for partition in range(count)]
         return [spec.name for spec in fresh]
+
+    async def require(self, rights: Collection[Right]) -> None:
+        pass  # Everybody may do everything here.
+
+    async def remove(self, namespace: str) -> list[str]:
+        """Forget the topics and groups under *namespace*."""
+        await self.schedule.turn()
+        prefix = f"{namespace}."
+        removed = sorted(name for name in self._logs if name.startswith(prefix))
+        self._logs = {name: logs for name, logs in self._logs.items() if not name.startswith(prefix)}
+        self._groups = {name: group for name, group in self._groups.items() if not name.startswith(prefix)}
+        return removed
 
     async def close(self) -> None:
         """Nothing is held but memory."""

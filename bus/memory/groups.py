@@ -101,6 +101,11 @@ class Group:
         self._assign(seat, {*seat.owned})
         self._reconcile()
 
+    def give_again(self, member: Participant, partitions: Collection[TopicPartition]) -> None:
+        """Tell *member* of *partitions* anew, those that it owns and is not asked to revoke."""
+        seat = self._seats[member.instance]
+        self._assign(seat, seat.owned.keys() & set(partitions) - seat.revoking)
+
     def _rebalance(self) -> None:
         self.generation += 1
         subscriptions = {instance: seat.member.topics for instance, seat in self._seats.items()}

@@ -160,6 +160,13 @@ class MemoryMember:
             self._group.begin_again(self)
         self._wake.set()
 
+    def again(self, partitions: Collection[TopicPartition]) -> None:
+        """Have *partitions* given as `Lost` and, owned as they are, as `Assigned`."""
+        given = frozenset(partitions).intersection(self._grants)
+        if given and self._group.has(self):
+            self.on_lost(given)
+            self._group.give_again(self, given)
+
     async def behind(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Count what is there; exact."""
         return {

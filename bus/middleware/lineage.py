@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from antiphon.bus.delivery import current
+from antiphon.bus.guard import budget_left
 from antiphon.bus.handler import Handler
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of, key_of
@@ -23,6 +24,7 @@ def lineage(agent: str, *, clock_us: Callable[[], int] = now_us) -> Callable[[Ha
             cause = envelope_of(event)
             delivery = current.get(None)
             causes = delivery.causes if delivery is not None else ()
+            budget = cause.budget if delivery is None else budget_left(cause.budget, delivery)
             return [
                 made.sealed(
                     Envelope(
@@ -36,7 +38,7 @@ def lineage(agent: str, *, clock_us: Callable[[], int] = now_us) -> Callable[[Ha
                         traceparent=cause.traceparent,
                         deadline_us=cause.deadline_us,
                         hops=cause.hops + 1,
-                        budget=cause.budget,
+                        budget=budget,
                         tenant=cause.tenant,
                         replay_of=cause.replay_of,
                         key=key_of(made),

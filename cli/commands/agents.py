@@ -1,4 +1,4 @@
-"""`antiphon agents`: who is up, and what each is working on since when."""
+"""`antiphon agents`: who is up, what each is working on since when, and taking one out of the mesh for good."""
 
 from __future__ import annotations
 
@@ -10,22 +10,43 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from antiphon.bus.connect import kafka_config
 from antiphon.bus.heartbeat import AgentSeen
+from antiphon.bus.kafka.cluster import ClusterAdministration
+from antiphon.bus.names import AGENTS
+from antiphon.bus.offsets import Progress
+from antiphon.bus.record import Outgoing, TopicPartition
 from antiphon.bus.subscriptions import is_live
+from antiphon.bus.undo import UndoRequested
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
+from antiphon.cli.errors import NO, UsageError, did_you_mean
+from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
+from antiphon.cli.retiring import Standing, deserted, going_on, own_topics, undoing, waiting
 from antiphon.cli.table import Cell, table
 from antiphon.cli.tree import duration
+from antiphon.compensation.reading import read_locks, read_workflows
+from antiphon.replay.letters import read_letters
 from antiphon.schemas.envelope import now_us
-from antiphon.tracing.records import read_agents
+from antiphon.tracing.records import between, read_agents
 
 _EVERY_S = 1.0
 _SHOWN = 3
 _LONG_US = 60_000_000
 
 
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@app.callback()
 def agents(
+    ctx: typer.Context,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
     all: Annotated[bool, typer.Option("--all", help="Workers that have stopped or gone silent too.")] = False,
@@ -36,7 +57,124 @@ def agents(
       antiphon agents
       antiphon agents --watch
     """
-    asyncio.run(_watch(all=all) if watch else _once(all=all))
+    if ctx.invoked_subcommand is None:
+        asyncio.run(_watch(all=all) if watch else _once(all=all))
+
+
+@app.command(cls=Command)
+def retire(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove its group, its own topics and its heartbeats.")] = False,
+) -> None:
+    """Say whether an agent may be taken out of the mesh for good, and with --yes do it.
+
+    It may once it is stopped and owes nothing: no event, no dead letter, no
+    undo. Exits with 1, and removes nothing, before that.
+
+    Example:
+      antiphon agents retire triage
+    """
+    asyncio.run(_retire(name, yes=yes))
+
+
+async def _retire(name: str, *, yes: bool) -> None:
+    async with opened() as cluster:
+        admin = ClusterAdministration(kafka_config(cluster.settings))
+        try:
+            workers = await _workers(cluster)
+            standing = await stands(cluster, admin, name, workers)
+            removed = yes and not standing.blockers()
+            if removed:
+                await _remove(cluster, admin, standing, workers)
+        finally:
+            admin.close()
+    _tell(standing, removed=removed)
+    if standing.blockers():
+        raise typer.Exit(NO)
+
+
+async def stands(cluster: Cluster, admin: ClusterAdministration, name: str, workers: Sequence[AgentSeen]) -> Standing:
+    """Return how the agent *name* stands. Costs what its group has not handled, its dead letters, and the coordinator's state."""
+    mine = [seen for seen in workers if seen.agent == name]
+    topics = own_topics(name, cluster.names, cluster.topics)
+    if not mine and not topics:
+        known = sorted({seen.agent for seen in workers})
+        raise UsageError(
+            f"no agent {name!r} on {cluster.settings.bootstrap_servers}", did_you_mean(name, known, what="agents")
+        )
+    everything = range(cluster.partitions)
+    is_saga = any(part.starts for seen in mine for part in seen.hears)
+    kept = await read_workflows(cluster.bus, cluster.names, [name] if is_saga else [], everything)
+    undos, completed = undoing(name, {id: seen.kept for id, seen in kept.items()})
+    return Standing(
+        agent=name,
+        workers=sorted(seen.instance for seen in mine if is_live(seen, now_us=now_us())),
+        unhandled=await _unhandled(cluster, admin, name, mine),
+        letters=len(await read_letters(cluster.bus, cluster.names, [name])),
+        undos=undos,
+        completed=completed,
+        runs=going_on(name, kept),
+        waiting=waiting(name, (await read_locks(cluster.bus, cluster.names, everything)).values()),
+        group=cluster.names.group(name),
+        topics=topics,
+        deserted=deserted(name, workers),
+    )
+
+
+async def _unhandled(cluster: Cluster, admin: ClusterAdministration, name: str, mine: Sequence[AgentSeen]) -> int:
+    """Count the events behind what the agent's group has committed: the records themselves, as offsets may be no events."""
+    names = cluster.names
+    topics = {names.topic(part.topic) for seen in mine for part in seen.hears} | {names.redrive(name), names.undo(name)}
+    committed = await asyncio.to_thread(admin.committed, names.group(name))
+    bounds = await cluster.bus.bounds(topics & cluster.topics.keys())
+    types = {part.type for seen in mine for part in seen.hears} | {UndoRequested.__event__.type}
+    progress = {place: Progress.from_committed(committed.get(place)) for place in bounds}
+    places = {
+        place: (max(first, committed[place].offset if place in committed else first), end)
+        for place, (first, end) in bounds.items()
+    }
+    count = 0
+    async for record in between(cluster.bus, places):
+        said = (dict(record.headers).get("ce_type") or b"").decode(errors="replace")
+        left = progress[TopicPartition(record.topic, record.partition)].take(record.offset)
+        count += left and said in types
+    return count
+
+
+async def _remove(
+    cluster: Cluster, admin: ClusterAdministration, standing: Standing, workers: Sequence[AgentSeen]
+) -> None:
+    # The group first: the brokers refuse while it has members. Heartbeats last: until then the same command goes on.
+    await asyncio.to_thread(admin.remove_group, standing.group)
+    await asyncio.to_thread(admin.remove_topics, standing.topics)
+    keys = sorted({f"{seen.agent}/{seen.instance}" for seen in workers if seen.agent == standing.agent})
+    topic = cluster.names.topic(AGENTS)
+    if keys:
+        await cluster.bus.publish([Outgoing(topic, key.encode(), None, []) for key in keys])
+
+
+def _tell(standing: Standing, *, removed: bool) -> None:
+    if given().json:
+        output.document(standing.document(removed=removed))
+        return
+    name, blockers = output.inert(standing.agent), standing.blockers()
+    if blockers:
+        output.result(f"no: {name} is not done yet")
+        for blocker in blockers:
+            output.result(output.inert(f"  {blocker.detail}"))
+            output.result(output.inert(f"    {blocker.remedy}"))
+    else:
+        output.result(f"{name} is retired" if removed else f"yes: {name} owes nothing and may be retired")
+    verb = "removed" if removed else "to remove"
+    for line in output.columns(
+        [(verb, "group", standing.group), *((verb, "topic", topic) for topic in standing.topics)]
+    ):
+        output.result(output.inert(f"  {line}".rstrip()))
+    for note in standing.notes():
+        output.remark(output.inert(note))
+    if not blockers and not removed:
+        output.remark(f"next: antiphon agents retire {name} --yes")
 
 
 async def _once(*, all: bool) -> None:

@@ -16,14 +16,16 @@ from typing import Annotated, Any
 
 import typer
 
+from antiphon.bus.errors import BudgetSpentError, HopLimitError
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
-from antiphon.bus.redrive import Act
+from antiphon.bus.redrive import AS_IT_SAYS, Act, Allowance
 from antiphon.cli import output
 from antiphon.cli.actor import actor
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError, did_you_mean
 from antiphon.cli.group import Command, Group
+from antiphon.cli.money import amount
 from antiphon.cli.options import given
 from antiphon.cli.when import moment_ms, span
 from antiphon.compensation.reading import read_kept
@@ -34,6 +36,8 @@ from antiphon.replay.letters import Selection, Settling, agents_with_letters, ch
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.condition import Condition
 from antiphon.schemas.envelope import format_time, now_us
+from antiphon.tracing.chain import Link, chain_to, in_words
+from antiphon.tracing.reading import read_workflow
 from antiphon.tracing.records import event_in
 
 app = typer.Typer(
@@ -55,7 +59,9 @@ Agents = Annotated[list[str] | None, typer.Option("--agent", help="Of this agent
 Types = Annotated[list[str] | None, typer.Option("--type", help="Of this event type.", metavar="TYPE")]
 Reasons = Annotated[
     list[str] | None,
-    typer.Option("--reason", help="Set aside for this: permanent, exhausted, undecodable.", metavar="WORD"),
+    typer.Option(
+        "--reason", help="Set aside for this: permanent, exhausted, undecodable, hops, budget.", metavar="WORD"
+    ),
 ]
 Since = Annotated[str | None, typer.Option(help="Set aside since: 10m, 2h, or an ISO 8601 time.", metavar="TIME")]
 Where = Annotated[
@@ -64,7 +70,7 @@ Where = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it also where this command would rather be asked twice.")]
 
-_REASONS = ("permanent", "exhausted", "undecodable")
+_REASONS = ("permanent", "exhausted", "undecodable", HopLimitError.reason, BudgetSpentError.reason)
 _BATCH = 500
 _PROGRESS_EVERY_S = 2.0
 _SHOWN = 10
@@ -89,6 +95,12 @@ class Order:
     edit: bool = False
     rate: float | None = None
     limit: int = PARKED_AFTER
+    allowance: Allowance = AS_IT_SAYS
+
+    def stops(self, letter: Letter) -> bool:
+        """Say whether *letter* would be set aside again at once, unless its agent's limits have changed."""
+        stopped_by = {HopLimitError.reason: self.allowance.hops, BudgetSpentError.reason: self.allowance.budget}
+        return letter.reason in stopped_by and stopped_by[letter.reason] is None
 
 
 @app.command("list", cls=Command)
@@ -128,6 +140,12 @@ def redrive(  # noqa: PLR0913 - each is an option
     limit: Annotated[
         int, typer.Option(min=1, help="Leave those that were redriven so often already.", metavar="N")
     ] = PARKED_AFTER,
+    hops: Annotated[
+        int | None, typer.Option(min=0, help="Have them say that so many agents led to them; 0: none.", metavar="N")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Have them say that so much may be spent: '1.50 USD'.", metavar="AMOUNT")
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Hand events to the agent that set them aside, and to nobody else: once each, in the order of their keys.
@@ -138,8 +156,10 @@ def redrive(  # noqa: PLR0913 - each is an option
     Example:
       antiphon dead redrive --agent triage --dry-run
       antiphon dead redrive --agent triage --where ticket_id=7 --edit
+      antiphon dead redrive --agent triage --reason budget --budget '2 USD'
     """
-    order = Order(act=Act.REDRIVEN, dry_run=dry_run, yes=yes, edit=edit, rate=rate, limit=limit)
+    allowance = Allowance(hops=hops, budget=None if budget is None else amount(budget))
+    order = Order(act=Act.REDRIVEN, dry_run=dry_run, yes=yes, edit=edit, rate=rate, limit=limit, allowance=allowance)
     asyncio.run(_settle(_filter(ids, agent, type, reason, since, where), order))
 
 
@@ -266,6 +286,8 @@ async def _show(filter: Filter) -> None:
         output.result(f"  {one['reason']} after {one['attempts']} attempts, at {one['time']}")
         output.result(output.inert(f"  workflow: {one['correlation_id']}"))
         output.result(output.inert(f"  stood at: {one['origin']}"))
+        if one["chain"]:
+            output.result(output.inert(f"  came by:  {in_words([Link(**link) for link in one['chain']])}"))
         if one["redriven"]:
             output.result(f"  redriven:  {one['redriven']} times{', parked' if one['parked'] else ''}")
         output.result(
@@ -283,9 +305,18 @@ async def _whole(letter: Letter, cluster: Cluster, codec: Codec) -> dict[str, An
     found["origin"] = f"{topic}[{partition}]@{offset}"
     found["time"] = format_time(letter.time_us)
     found["left_out"] = [*letter.left_out]
+    found["chain"] = [dataclasses.asdict(link) for link in await _chain(letter, cluster, codec)]
     found["data"] = None if event is None else event.data
     found["problem"] = "it has no headers of an event" if event is None else event.problem
     return found
+
+
+async def _chain(letter: Letter, cluster: Cluster, codec: Codec) -> list[Link]:
+    """Return who said what on the way to the letter's event, as far as its workflow's records still tell."""
+    if letter.correlation_id is None or letter.event_id is None:
+        return []
+    workflow = await read_workflow(cluster.bus, cluster.names, codec, letter.correlation_id, claims=cluster.claims)
+    return [] if workflow is None else chain_to(letter.event_id, workflow.document())
 
 
 # Deciding.
@@ -359,7 +390,7 @@ async def _settle_all(cluster: Cluster, codec: Codec, wanted: Sequence[Letter], 
                 batch = still[first : first + tally.batch]
                 if order.act is Act.REDRIVEN:
                     changed = await _edit(batch, settle, cluster, codec) if order.edit else {}
-                    await settle.redrive(batch, actor=actor(), edited=changed)
+                    await settle.redrive(batch, actor=actor(), edited=changed, allowance=order.allowance)
                 else:
                     await settle.discard(batch, actor=actor())
                 await tally.settled(batch)
@@ -447,5 +478,11 @@ class _Tally:
             )
         if expired and self._order.act is Act.REDRIVEN:
             output.remark(f"{expired} are past their deadline, and are not started but set aside as expired")
+        stopped = sum(self._order.stops(letter) for letter in letters)
+        if stopped and self._order.act is Act.REDRIVEN:
+            output.remark(
+                f"{stopped} are over their limit of hops or money, and are set aside again as long as it is the same; "
+                "--hops 0 and --budget AMOUNT give them more"
+            )
         if undone and self._order.dry_run:
             output.remark(f"{len(undone)} of their workflows are undone or parked: it takes --yes")

@@ -5,44 +5,40 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterable
-from enum import StrEnum
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import typer
 
 from antiphon.bus import settings as configured
+from antiphon.bus.claims import HEADROOM
+from antiphon.bus.connect import kafka_config
 from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.administration import Administration
-from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
+from antiphon.bus.kafka.cluster import ClusterAdministration, ClusterRefusedError
+from antiphon.bus.kafka.config import GroupProtocol
 from antiphon.bus.names import ACTIVITY, AGENTS, COORDINATOR, SCHEMAS
 from antiphon.bus.subscriptions import is_live
 from antiphon.cli import output
+from antiphon.cli.checks import (
+    Check,
+    Status,
+    broker_version,
+    clock,
+    headroom,
+    plan,
+    replicas,
+    retention,
+    rights,
+)
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.commands.topics import topics_of
 from antiphon.cli.errors import NO, UNREACHABLE, listed
 from antiphon.cli.options import given
+from antiphon.compensation.reading import read_kept
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import RegistryError
 from antiphon.tracing.records import read_agents
-
-
-class Status(StrEnum):
-    """How a check went."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str = ""
 
 
 def doctor() -> None:
@@ -84,11 +80,15 @@ async def _checks() -> AsyncIterator[Check]:
         async with opened() as cluster:
             took = (time.monotonic() - started) * 1_000
             yield Check("broker", Status.OK, f"{cluster.settings.bootstrap_servers} answers in {took:.0f} ms")
-            yield await _group_protocol(cluster)
+            for check in await _protocol(cluster):
+                yield check
             yield await _schemas(cluster)
             workers = await read_agents(cluster.bus, cluster.names, cluster.codec())
             yield _partitions(cluster, workers)
             yield _creation(cluster)
+            async for check in _looked_closer(cluster, workers):
+                yield check
+            yield clock(workers, now_us=now_us())
             yield _agents(workers)
             yield _compensation(workers)
     except BrokerUnreachableError as error:
@@ -108,16 +108,69 @@ def _settings() -> Check:
     return Check("settings", Status.OK, listed(said) if said else "all defaults")
 
 
-async def _group_protocol(cluster: Cluster) -> Check:
-    options = cluster.settings.client
-    administration = Administration(KafkaConfig(bootstrap_servers=cluster.settings.bootstrap_servers, options=options))
+async def _protocol(cluster: Cluster) -> list[Check]:
+    administration = Administration(dataclasses.replace(kafka_config(cluster.settings), group_protocol=None))
     try:
         protocol = await asyncio.to_thread(administration.protocol)
+        apis = administration.apis
     finally:
         await asyncio.to_thread(administration.close)
+    return [broker_version(apis, embedded=not cluster.bus.features.durable), _groups(protocol)]
+
+
+def _groups(protocol: GroupProtocol) -> Check:
     if protocol is GroupProtocol.CONSUMER:
         return Check("groups", Status.OK, "group.protocol=consumer (KIP-848): a rebalance disturbs only what moves")
     return Check("groups", Status.OK, "group.protocol=classic: a rebalance pauses the whole group; Kafka 4 has better")
+
+
+async def _looked_closer(cluster: Cluster, workers: Sequence[AgentSeen]) -> AsyncIterator[Check]:
+    """Look at what the cluster says of the mesh's topics, and who may do what."""
+    names = cluster.names
+    wanted: dict[str, bool] = {}
+    for seen in workers:
+        wanted |= topics_of(seen, names)
+    own = {names.topic(ACTIVITY): False, names.topic(AGENTS): True, names.topic(SCHEMAS): True}
+    wanted |= {name: compact for name, compact in own.items() if workers or name in cluster.topics}
+    try:
+        admin = await asyncio.to_thread(ClusterAdministration, kafka_config(cluster.settings))
+        try:
+            facts = await asyncio.to_thread(admin.facts, wanted)
+            brokers = await asyncio.to_thread(admin.brokers)
+            acls = await asyncio.to_thread(_acls, admin, embedded=not cluster.bus.features.durable)
+        finally:
+            admin.close()
+    except ClusterRefusedError as error:
+        yield Check("cluster", Status.WARNING, str(error), "give the user of this command the right to describe topics")
+        return
+    yield plan(wanted, facts, may_create=cluster.settings.create_topics)
+    needed_ms, why = await _longest(cluster)
+    events = {name for name, compact in wanted.items() if not compact}
+    yield retention(events, facts, needed_ms=needed_ms, why=why)
+    yield replicas(facts, brokers=brokers)
+    yield headroom(facts, largest=cluster.settings.claim_threshold + HEADROOM)
+    yield acls
+
+
+def _acls(admin: ClusterAdministration, *, embedded: bool) -> Check:
+    try:
+        return rights(None if embedded else admin.rights(), embedded=embedded)
+    except ClusterRefusedError as error:
+        return Check("rights", Status.OK, f"not known to this user: {error.reason}")
+
+
+async def _longest(cluster: Cluster) -> tuple[float, str]:
+    """Return for how long events have to be kept, and what for: until nothing of a workflow can be undone any more."""
+    kept = await read_kept(cluster.bus, cluster.names, range(cluster.partitions))
+    deadlines = [
+        workflow.deadline_us - workflow.began_us
+        for workflow in kept.values()
+        if workflow.deadline_us is not None and workflow.began_us is not None
+    ]
+    linger_ms = cluster.settings.linger * 1_000
+    if deadlines:
+        return linger_ms + max(deadlines) / 1_000, "the longest deadline, and undoing after it,"
+    return linger_ms, "undoing after a workflow's end (linger)"
 
 
 async def _schemas(cluster: Cluster) -> Check:

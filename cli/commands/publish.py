@@ -17,6 +17,7 @@ from antiphon.cli import output
 from antiphon.cli.cluster import opened
 from antiphon.cli.data import Item, fit, items
 from antiphon.cli.errors import UsageError
+from antiphon.cli.money import amount
 from antiphon.cli.options import given
 from antiphon.cli.types import class_of
 from antiphon.schemas.codec import to_json
@@ -37,6 +38,7 @@ class Order:
     wait: str | None
     timeout_s: float
     rate: float | None
+    budget: str | None
 
 
 def publish(  # noqa: PLR0913 - each is an option
@@ -57,6 +59,10 @@ def publish(  # noqa: PLR0913 - each is an option
     ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.", metavar="S")] = 30.0,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second, at most.", metavar="N")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="What agents may spend on the way to any event of it: '1.50 USD'.", metavar="AMOUNT"),
+    ] = None,
 ) -> None:
     """Publish events; each starts a workflow unless --correlation-id says otherwise.
 
@@ -72,10 +78,10 @@ def publish(  # noqa: PLR0913 - each is an option
     if id is not None and data is None:
         raise UsageError("expected --id with --data, got it with a file", "an id names one event: leave it out")
     found = items(data, "-" if source else file)
-    order = Order(type, correlation_id, key, id, wait, timeout, rate)
-    if wait is not None and (correlation_id or key or id):
+    order = Order(type, correlation_id, key, id, wait, timeout, rate, None if budget is None else amount(budget))
+    if wait is not None and (correlation_id or key or id or budget):
         raise UsageError(
-            "expected --wait alone, got it with --correlation-id, --key or --id",
+            "expected --wait alone, got it with --correlation-id, --key, --id or --budget",
             "--wait starts a workflow of its own; use antiphon tail --workflow ID for another",
         )
     asyncio.run(_publish(order, found))
@@ -112,7 +118,9 @@ async def _publish_all(mesh: Mesh, order: Order, event_class: type[Event], found
 
 
 async def _send(mesh: Mesh, order: Order, batch: list[Event]) -> int:
-    for published in await mesh.publish_all(batch, correlation_id=order.correlation_id, key=order.key, id=order.id):
+    for published in await mesh.publish_all(
+        batch, correlation_id=order.correlation_id, key=order.key, id=order.id, budget=order.budget
+    ):
         _show(published)
     return len(batch)
 

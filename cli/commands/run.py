@@ -147,6 +147,8 @@ async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Or
             create_topics=settings.create_topics,
             grace_s=settings.grace,
             session_timeout_s=settings.session_timeout,
+            max_hops=settings.max_hops,
+            unreadable=settings.unreadable,
             on_missing_offsets=settings.on_missing_offsets,
             bounds=_bounds(settings),
             telemetry=metrics or SILENT,

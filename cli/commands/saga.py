@@ -22,7 +22,7 @@ from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
 from antiphon.cli.when import later_us
 from antiphon.compensation.locks import Lock
-from antiphon.compensation.reading import Seen, document, read_locks, read_workflows
+from antiphon.compensation.reading import Seen, document, overruled, read_locks, read_workflows
 from antiphon.compensation.workflow import Phase, Status, Workflow
 from antiphon.schemas.envelope import format_time, now_us
 from antiphon.tracing.records import read_agents
@@ -190,6 +190,11 @@ async def _decide(
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")
         await publisher.publish([said], correlation_id=workflow)
         now, locks = await _until_changed(cluster, mesh, workflow, seen, said, timeout_s), await _locks(cluster)
+    if (instead := overruled(said, now)) is not None:
+        raise AnswerIsNoError(
+            f"expected to {act.value} it, and something else came first: {output.inert(instead)}",
+            f"antiphon saga show {workflow} shows it",
+        )
     _print(document(workflow, now, mesh, locks))
 
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ import typer
 
 from antiphon.agents import garbage
 from antiphon.bus.settings import Settings
-from antiphon.cli import logs, output
+from antiphon.cli import exports, logs, output
 from antiphon.cli.asking import Place, place_of, progress, settings_with
 from antiphon.cli.cluster import opened
 from antiphon.cli.errors import UsageError
@@ -28,9 +28,11 @@ from antiphon.tracing.index.address import masked
 from antiphon.tracing.index.address import opened as opened_index
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.writing import Writer
+from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.sharing import Share
-from antiphon.tracing.tracer import Keeping, Tracer
+from antiphon.tracing.spans.making import Relation
+from antiphon.tracing.tracer import Counts, Keeping, Listener, Tracer
 
 app = typer.Typer(
     cls=Group,
@@ -57,7 +59,7 @@ log = logging.getLogger("antiphon")
 
 
 @app.command(cls=Command)
-def run(
+def run(  # noqa: PLR0913 - each is an option
     *,
     index: Place = None,
     keep: Keep = None,
@@ -69,18 +71,41 @@ def run(
     metrics_host: Annotated[
         str | None, typer.Option(help="Address to answer on: 127.0.0.1, unless said otherwise.", metavar="HOST")
     ] = None,
+    otlp: exports.Endpoint = None,
+    otlp_protocol: exports.Wire = None,
+    sample: exports.Share = 1.0,
+    keep_slow: exports.Slow = "60s",
+    keep_costly: exports.Costly = "1",
+    keep_unsure: exports.Unsure = "0.5",
+    otlp_relation: exports.Hanging = Relation.BOTH,
+    otlp_content: exports.Content = False,
+    otlp_after: exports.Patience = "10m",
+    otlp_since: exports.Since = None,
 ) -> None:
     """Read the topics into the index, and keep it up to date until SIGTERM or Ctrl-C. Belongs to no group, moves nobody's offsets.
 
     What can pass is waited for: no broker, no registry, a full disk. Nothing is passed over meanwhile.
 
+    With --otlp each workflow is exported as one trace when it has ended; what an endpoint does not take waits.
+
     Example:
       antiphon tracer run --keep 30d --max-size 10GiB --metrics-port 9465
+      antiphon tracer run --otlp http://127.0.0.1:4318 --sample 0.1
     """
     logs.configure(verbose=given().verbose)
     flags = {"metrics_port": metrics_port, "metrics_host": metrics_host}
     settings = settings_with(index, {name: value for name, value in flags.items() if value is not None})
-    asyncio.run(_run(settings, _keeping(keep, most)))
+    what = exports.exports(
+        share=sample,
+        slow=keep_slow,
+        costly=keep_costly,
+        unsure=keep_unsure,
+        relation=otlp_relation,
+        content=otlp_content,
+        patience=otlp_after,
+        since=otlp_since,
+    )
+    asyncio.run(_run(settings, _keeping(keep, most), exports.target(otlp, otlp_protocol), what))
 
 
 @app.command(cls=Command)
@@ -169,7 +194,13 @@ def size(text: str, *, option: str) -> int:
 
 @contextlib.asynccontextmanager
 async def _tracer(
-    settings: Settings, writer: Writer, keeping: Keeping, since_ms: int | None = None, *, shared: bool = False
+    settings: Settings,
+    writer: Writer,
+    keeping: Keeping,
+    since_ms: int | None = None,
+    *,
+    shared: bool = False,
+    listener: Listener | None = None,
 ) -> AsyncGenerator[Tracer]:
     async with opened() as cluster, contextlib.AsyncExitStack() as leaving:
         share = None
@@ -186,10 +217,11 @@ async def _tracer(
             since_ms=since_ms,
             cluster=settings.bootstrap_servers,
             share=share,
+            listener=listener,
         )
 
 
-async def _run(settings: Settings, keeping: Keeping) -> None:
+async def _run(settings: Settings, keeping: Keeping, target: exports.Target | None, what: Exports) -> None:
     place = place_of(settings)
     if keeping.most_bytes is not None and not isinstance(place, Path):
         raise UsageError(
@@ -197,19 +229,36 @@ async def _run(settings: Settings, keeping: Keeping) -> None:
         )
     database = opened_index(place, writes=True)
     try:
-        writer = Writer(database)
-        async with (
-            _tracer(settings, writer, keeping, shared=database.shared) as tracer,
-            contextlib.AsyncExitStack() as answering,
-        ):
+        writer, counts = Writer(database), Counts()
+        async with contextlib.AsyncExitStack() as beside:
+            exporting = None
+            if target is not None:
+                exporting = beside.enter_context(
+                    exports.exporting(
+                        target,
+                        what,
+                        index=_file(place),
+                        names=settings.names,
+                        numbers=writer.numbers,
+                        database=database,
+                        heard=lambda: counts.heard_us if counts.as_of_us else 0,
+                    )
+                )
+            tracer = await beside.enter_async_context(
+                _tracer(settings, writer, keeping, shared=database.shared, listener=exporting)
+            )
+            counts = tracer.counts
             if settings.metrics_port:
                 from antiphon.cli.watching import Watching  # noqa: PLC0415 - 0.1 s, for those only who ask for it
 
-                endpoint = Watching(tracer.counts, place, host=settings.metrics_host, port=settings.metrics_port)
-                await answering.enter_async_context(endpoint)
+                host, port = settings.metrics_host, settings.metrics_port
+                exported = None if exporting is None else exporting.exporter.counts
+                await beside.enter_async_context(
+                    Watching(tracer.counts, place, host=host, port=port, exported=exported)
+                )
             log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
             garbage.settle()
-            running = asyncio.create_task(tracer.run())
+            running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.cancel)
@@ -220,10 +269,44 @@ async def _run(settings: Settings, keeping: Keeping) -> None:
         database.close()
 
 
+def _file(place: Path | str) -> Path:
+    """Return the file of an index beside which an exporter keeps what it has sent."""
+    if not isinstance(place, Path):
+        raise UsageError(
+            "expected --otlp with an index in a file: beside that stands what was sent already",
+            "try: antiphon tracer run --index workflows.sqlite --otlp URL, one more tracer that exports alone",
+        )
+    return place
+
+
+async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
+    """Read and export; where reading cannot go on, both end."""
+    reading = asyncio.create_task(tracer.run())
+    tasks = [reading]
+    if exporting is not None:
+        tasks.append(asyncio.create_task(exporting.run()))
+    try:
+        await reading
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+@contextlib.contextmanager
+def _noting(place: Path | str) -> Generator[Listener | None]:
+    """Note for an exporter what a rebuild reads, where one stands beside the index."""
+    if not isinstance(place, Path):
+        yield None
+        return
+    with exports.noting(place) as listener:
+        yield listener
+
+
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
     place = place_of(settings)
-    with rebuilding(place) as database:
-        async with _tracer(settings, Writer(database), keeping, since_ms) as tracer:
+    with rebuilding(place) as database, _noting(place) as listener:
+        async with _tracer(settings, Writer(database), keeping, since_ms, listener=listener) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)
     counts = tracer.counts

@@ -18,7 +18,7 @@ def remove_namespace(settings: Settings) -> bool:
 
     For a namespace that nobody else knows: whatever stands under it is gone.
     """
-    client: Any = AdminClient({**settings.client, "bootstrap.servers": settings.bootstrap_servers})
+    client: Any = AdminClient({**settings.client_options(), "bootstrap.servers": settings.bootstrap_servers})
     prefix = f"{settings.namespace}."
     try:
         topics = [name for name in client.list_topics(timeout=_ANSWER_S).topics if name.startswith(prefix)]

@@ -13,7 +13,16 @@ from antiphon.bus.errors import TopicCreationRefusedError, UnknownTopicError
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
-from antiphon.testing.conformance.world import Promises, everything, fresh, new_topic, numbered, outgoing, values
+from antiphon.testing.conformance.world import (
+    Promises,
+    everything,
+    fresh,
+    membership,
+    new_topic,
+    numbered,
+    outgoing,
+    values,
+)
 from antiphon.testing.waiting import eventually
 
 _DEADLINE_S = 30.0
@@ -45,6 +54,23 @@ class TopicPromises(Promises):
         """A name that no broker takes."""
         with pytest.raises(TopicCreationRefusedError):
             await bus.create([TopicSpec("not a topic's name!", 1)])
+
+    async def test_what_stands_under_a_namespace_is_removed(self, bus: Bus) -> None:
+        """Topics and groups, and nothing beside them; doing it again does no harm."""
+        name = fresh("gone")
+        [inside, beside] = [f"{name}.orders", f"{name}-not.orders"]
+        await bus.create([TopicSpec(inside, 2), TopicSpec(beside, 1)])
+        await bus.publish([outgoing(inside, b"1")])
+        member = await bus.join(membership(f"{name}.stock", inside))
+        await member.close()
+        removed = [await bus.remove(name)]
+
+        async def is_gone() -> bool:
+            return inside not in await bus.topics()
+
+        await eventually(is_gone, _DEADLINE_S, what="the topic to go")
+        removed.append(await bus.remove(name))
+        assert (removed, beside in await bus.topics()) == ([[inside], []], True)
 
     async def test_a_record_comes_back_as_it_went(self, bus: Bus) -> None:
         """Key, value and headers, in order and with repetitions, are bytes the bus does not touch."""

@@ -177,6 +177,25 @@ class TransactionPromises(Promises):
         await eventually(lambda: _count(bus, shipped, 2), what="what was committed before and after")
         assert values(await everything(bus, shipped)) == [b"0", b"1"]
 
+    async def test_giving_anew_disturbs_no_other_partition(self, bus: Bus) -> None:
+        """The one is lost and assigned at what is committed, the other one's work goes on and is committed."""
+        orders, shipped, group = await new_topic(bus, "orders", 2), await new_topic(bus, "shipped"), fresh("group")
+        first, second = partitions(orders, 2)
+        await bus.publish(numbered(orders, 3) + numbered(orders, 3, partition=1))
+        async with Reading(await bus.join(membership(group, orders))) as reading:
+            await reading.got(6)
+            await reading.member.commit(Transaction([], {first: Committed(2, "m"), second: Committed(1)}))
+            since = len(reading.changes)
+            reading.member.again([first, TopicPartition(orders, 7)])
+            await reading.until(lambda: _assigned(reading, since) == {first}, "the one to be assigned anew")
+            await reading.got(6 + 1)
+            assert [change.partitions for change in reading.changes[since:] if isinstance(change, Lost)] == [{first}]
+            assert reading.owned[first] == Committed(2, "m")
+            assert reading.offsets == {first: [0, 1, 2, 2], second: [0, 1, 2]}
+            both = {first: Committed(3), second: Committed(3)}
+            await reading.member.commit(Transaction([outgoing(shipped, b"done")], both))
+        await eventually(lambda: _count(bus, shipped, 1), what="what was committed for both")
+
     async def test_restart_after_a_refused_commit(self, bus: Bus) -> None:
         """The usual reason for one: the member goes on with what it still owns."""
         orders, shipped, group = await new_topic(bus, "orders", 2), await new_topic(bus, "shipped"), fresh("group")

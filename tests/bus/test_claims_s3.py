@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -17,6 +16,7 @@ from antiphon.bus.errors import ClaimMissingError, ClaimStoreError, SettingsErro
 from antiphon.bus.settings import Settings
 from antiphon.schemas.event import Event
 from antiphon.testing.mesh import MemoryMesh
+from antiphon.testing.serving import LocalServer
 from antiphon.testing.waiting import eventually
 
 LARGE = 2_000_000
@@ -34,16 +34,14 @@ class ObjectStore:
         """What was wrong with what the client sent."""
         self.status: int | None = None
         """Set to have every request answered by it."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._server = LocalServer(_handler(self))
+
+    @property
+    def port(self) -> int:
+        return self._server.port
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def get(self, path: str) -> tuple[int, bytes]:
         if not path.startswith("/claims/"):

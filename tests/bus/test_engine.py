@@ -22,7 +22,7 @@ from antiphon.bus.errors import (
     PermanentError,
 )
 from antiphon.bus.memory.bus import MemoryBus
-from antiphon.bus.memory.member import MemoryMember
+from antiphon.bus.memory.member import MemoryMember, Point
 from antiphon.bus.middleware.lineage import lineage
 from antiphon.bus.port import Membership, TopicSpec, Transaction
 from antiphon.bus.record import Outgoing, TopicPartition
@@ -621,6 +621,45 @@ async def test_what_is_taken_away_during_a_stop_costs_nothing_else() -> None:
     second.drain()
     await staying
     assert 0 < len(again) == first.handed_back < 20
+
+
+async def test_what_is_given_up_while_its_commit_is_under_way_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """All is handled, nothing committed: the log says how much, and not that there was nothing."""
+    gone, handled = asyncio.Event(), list[int]()
+
+    async def note(placed: Placed) -> list[Event]:
+        handled.append(placed.n)
+        return await answer(placed)
+
+    async def held(point: Point, _: MemoryMember) -> None:
+        if point is Point.COMMIT:
+            await gone.wait()
+
+    world = World(2, bus=MemoryBus(partitions=2, faults=held))
+    await world.prepare(consumer(answer))
+    await world.codec.announce([Placed, Done, Activity])
+
+    def engine(instance: str) -> Engine:
+        settings = EngineSettings(instance=instance, partitions=2, revoke_grace_s=0.1)
+        return Engine(world.bus, consumer(note), names=world.names, codec=world.codec, settings=settings)
+
+    def given_up() -> list[tuple[int, int]]:
+        said = [record for record in caplog.records if record.message.startswith("partitions are given up with work")]
+        return [(vars(record)["events"], vars(record)["uncommitted"]) for record in said]
+
+    first, second = engine("one"), engine("two")
+    running = [asyncio.create_task(first.run())]
+    await first.ready.wait()
+    await world.place(*range(20))
+    await eventually(lambda: len(handled) == 20 and not first.status().in_flight, what="all to be handled")
+    running.append(asyncio.create_task(second.run()))
+    await eventually(given_up, what="the commit to be waited for in vain")
+    gone.set()
+    await world.until_done(*range(20))
+    for one, task in zip((first, second), running, strict=True):
+        one.drain()
+        await task
+    assert given_up()[0] == (0, 20)
 
 
 async def test_a_topic_of_another_width_is_refused_at_start(world: World) -> None:

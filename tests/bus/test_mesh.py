@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from antiphon import Mesh, agent
 from antiphon.bus.errors import AnswerTimeoutError
@@ -55,6 +57,22 @@ async def test_a_published_event_starts_a_workflow() -> None:
     )
     assert (published.id, published.topic) == (published.correlation_id, "question.asked")
     assert (published.partition, published.offset) == (record.partition, record.offset)
+
+
+async def test_what_is_published_in_a_span_belongs_to_its_trace() -> None:
+    """As OpenTelemetry's own propagator writes it; agents hand it on, and outside of a span there is none."""
+    world = MemoryMesh()
+    async with mesh_on(world) as mesh, world.running(oracle):
+        with TracerProvider().get_tracer("shop").start_as_current_span("checkout"):
+            carrier: dict[str, str] = {}
+            TraceContextTextMapPropagator().inject(carrier)
+            await mesh.publish(Asked(text="rain?"))
+        await mesh.publish(Asked(text="snow?"))
+        await world.eventually(Answered, count=2)
+    told = {envelope.parent_id: envelope.traceparent for envelope, _ in await world.events(Answered)}
+    asked = {event.text: envelope for envelope, event in await world.events(Asked)}
+    assert asked["rain?"].traceparent == told[asked["rain?"].id] == carrier["traceparent"]
+    assert asked["snow?"].traceparent is told[asked["snow?"].id] is None
 
 
 async def test_an_event_may_join_a_workflow_from_outside() -> None:

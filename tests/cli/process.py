@@ -18,7 +18,8 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "antiphon.cli", *argv], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -37,6 +38,10 @@ class Process:
     def end(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 20.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
+
+    def wait_for_end(self, *, timeout_s: float = 20.0) -> None:
+        """Return when all it has said is in `said`."""
+        self._listener.join(timeout_s)
 
     def clean_up(self) -> None:
         self.process.kill()

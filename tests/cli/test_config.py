@@ -42,6 +42,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "group_protocol": (None, "default"),
         "session_timeout": (10.0, "default"),
         "give_up": (120.0, "default"),
+        "max_hops": (100, "default"),
+        "unreadable": ("refuse", "default"),
         "metrics_port": (0, "default"),
         "metrics_host": ("127.0.0.1", "default"),
         "claims": (None, "default"),

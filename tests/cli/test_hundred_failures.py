@@ -76,13 +76,13 @@ class Injected:
                 return support.TicketOpened(ticket_id=self.word, body="refund?")
 
 
-def hundred() -> list[Injected]:
+def hundred(everywhere: Sequence[str] = EVERYWHERE) -> list[Injected]:
     """The failures: each kind, in each agent that can have it, until there are a hundred."""
     numbers = itertools.count()
     found = [Injected(example, agent, "refused", next(numbers), said) for example, agent, said in REFUSED]
     found += [Injected(example, agent, "parked", next(numbers)) for example, agent in UNDOING]
     agents = [(example, agent.name) for example, agents in EXAMPLES.items() for agent in consumers(agents)]
-    for kind, (example, agent) in itertools.cycle(itertools.product(EVERYWHERE, agents)):
+    for kind, (example, agent) in itertools.cycle(itertools.product(everywhere, agents)):
         if len(found) == 100:
             return found
         found.append(Injected(example, agent, kind, next(numbers)))
@@ -132,8 +132,16 @@ def nonsense(made: Event, agent: str) -> Event:
 
 async def traces(example: str, failures: Sequence[Injected], dead: str | None) -> dict[Injected, tuple[str, Any]]:
     """Run an example with *failures* in it, without the agent that is *dead*; return how each workflow is drawn, and its document."""
-    mesh = MemoryMesh()
     ids = {root_id(): failure for failure in failures}
+    _, index = await played(example, ids, dead)
+    with index:
+        documents = {failure: index.workflow(id).document() for id, failure in ids.items()}  # type: ignore[union-attr]
+    return {failure: (drawn(document), document) for failure, document in documents.items()}
+
+
+async def played(example: str, ids: dict[str, Injected], dead: str | None) -> tuple[MemoryMesh, Index]:
+    """Run an example with what fails in the workflows of *ids*, to the end of each; return its mesh, and an index of it."""
+    mesh = MemoryMesh()
     crew = [sabotaged(consumer, ids) for consumer in consumers(EXAMPLES[example])]
     async with mesh.running(*crew, coordinator()):
         pass
@@ -159,9 +167,7 @@ async def traces(example: str, failures: Sequence[Injected], dead: str | None) -
             )
 
         await eventually(over, 60, what=f"all of {example} to end")
-    with index:
-        documents = {failure: index.workflow(id).document() for id, failure in ids.items()}  # type: ignore[union-attr]
-    return {failure: (drawn(document), document) for failure, document in documents.items()}
+    return mesh, index
 
 
 async def poison(mesh: MemoryMesh, id: str, consumer: Consumer) -> None:

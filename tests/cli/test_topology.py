@@ -49,6 +49,12 @@ def test_the_document_has_agents_events_and_findings(antiphon: Antiphon, support
                 "message": "triage says ticket.triaged, which no agent here hears",
                 "remedy": "fine if it is where workflows end",
             },
+            {
+                "kind": "unnoticed_agent",
+                "about": "triage",
+                "message": "nobody hears what triage says, ticket.triaged: where it is down, no workflow fails",
+                "remedy": "watch whether it is up, as antiphon doctor does; or have it say something that others wait for",
+            },
         ],
     }
 
@@ -72,3 +78,15 @@ def test_a_diagram_for_a_page(antiphon: Antiphon, support: Path) -> None:
         "    e0 --> a0\n"
         "    a0 --> e1\n"
     )
+
+
+def test_an_asyncapi_document(antiphon: Antiphon, support: Path) -> None:
+    """Alone on stdout, and whole."""
+    ran = antiphon("topology", "support", "--asyncapi")
+    document = orjson.loads(ran.out)
+    assert (ran.code, document["asyncapi"], sorted(document["channels"])) == (
+        0,
+        "3.0.0",
+        ["ticket.opened", "ticket.triaged"],
+    )
+    assert antiphon("topology", "support", "--asyncapi", "--lint").code == 2

@@ -21,7 +21,7 @@ from tests.cli.conftest import Antiphon
     ("error", "code", "remedy"),
     [
         (BrokerUnreachableError("a:1", "connection refused", tried_s=5), 3, "try: antiphon dev"),
-        (RegistryError("a registry at http://r", "no answer", "Start it"), 3, "registry from: the default"),
+        (RegistryError("the schemas on topic s", "none", "Start it"), 3, "address from: the default"),
         (TopicCreationRefusedError(["order.placed"], "TOPIC_AUTHORIZATION_FAILED"), 1, "antiphon topics apply"),
         (MissingTopicsError(["order.placed"], ["stock"]), 1, "antiphon topics apply"),
         (PartitionCountError("order.placed", 12, 3), 1, "antiphon topics plan"),
@@ -44,3 +44,17 @@ def test_each_error_has_its_exit_code_and_a_way_out(
     assert ran.err.startswith(f"error: {str(error).splitlines()[0]}")
     assert remedy in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_of_a_registry_it_is_said_where_its_address_is_from(
+    antiphon: Antiphon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is none, the brokers have the schemas, and it is their address that counts."""
+
+    def failing(_group: object, _argv: list[str]) -> int:
+        raise RegistryError("a registry at http://r", "no answer", "Start it")
+
+    monkeypatch.setattr(main, "_invoke", failing)
+    monkeypatch.setenv("ANTIPHON_REGISTRY", "http://r")
+
+    assert "registry from: ANTIPHON_REGISTRY" in antiphon("doctor").err

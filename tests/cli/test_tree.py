@@ -107,7 +107,9 @@ def test_a_failed_delivery() -> None:
                TimeoutError: model did not answer in 500 ms  answer.py:31
                input: {"ticket_id": "T-7", "queue": "billing"}
     slowest: answer, 1.7 s of 1.8 s on the critical path.
-    next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
+    next: antiphon replay run 0199f2c1-0000-7000-8000-000000000000 --agent answer   here, on this input
+          antiphon dead redrive --agent answer --dry-run                            once it is mended
+          antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads            every event's data
     """)
 
 
@@ -121,6 +123,8 @@ def test_with_payloads() -> None:
        └─ answer ✗ dead-lettered            500 ms  ▓▓▓▓▓▓▓▓
                TimeoutError: model did not answer in 500 ms  answer.py:31
     slowest: answer, 500 ms of 600 ms on the critical path.
+    next: antiphon replay run 0199f2c1-0000-7000-8000-000000000000 --agent answer   here, on this input
+          antiphon dead redrive --agent answer --dry-run                            once it is mended
     """)
 
 
@@ -172,7 +176,7 @@ def test_an_undo_that_failed() -> None:
        └─ compensation … to ask for undos
     undone: 0 of 1.
     next: antiphon saga show 0199f2c1-0000-7000-8000-000000000000          what waits for a person
-          antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
+          antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   every event's data
     """)
 
 
@@ -349,7 +353,9 @@ def test_what_failed_is_drawn_before_what_did_not() -> None:
     │          input: {"n": 41}
     └─ … 47 more (all of them: --json)
     slowest: split, 1 ms of 2 ms on the critical path.
-    next: antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads   with every event's data
+    next: antiphon replay run 0199f2c1-0000-7000-8000-000000000000 --agent check   here, on this input
+          antiphon dead redrive --agent check --dry-run                            once it is mended
+          antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads           every event's data
     """)
 
 

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from agency import VOYAGE
 from paying import PLACED, REFUSED, Bank, CardCharged, OrderPlaced, ParcelSent, Shop, StockReserved
-from voyage import VoyagePlanned
 
 from antiphon import Agent, Context, Event, PermanentError
 from antiphon.testing.explorer import (
@@ -16,7 +14,6 @@ from antiphon.testing.explorer import (
     ExplorationError,
     Explored,
     Mishap,
-    NotModelledError,
     NotRestorableError,
     ReplayError,
     explore,
@@ -201,12 +198,6 @@ def test_what_cannot_be_put_back_is_refused() -> None:
     vars(bank)["lock"] = threading.Lock()
     with pytest.raises(NotRestorableError, match=r"got a Bank: cannot pickle .*lock.* Keep plain data in it"):
         explore(Shop().agents, PLACED, outside=[bank])
-
-
-def test_a_saga_is_refused() -> None:
-    """Nothing of it would be undone, and nothing be said about that."""
-    with pytest.raises(NotModelledError, match=r"got 'voyage', a saga .* run it on"):
-        explore([VOYAGE], VoyagePlanned(to="A"))
 
 
 def test_a_replay_that_does_not_fit_is_refused() -> None:

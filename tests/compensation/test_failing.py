@@ -175,6 +175,18 @@ async def test_s27_a_failure_that_is_added_when_all_was_done() -> None:
     assert sorted(shop.log[-3:-1]) == ["-card", "-gift"]
 
 
+async def test_a_failure_of_no_workflow_undoes_nothing() -> None:
+    """Said without a correlation id it is a workflow of its own, and no other one's failure."""
+    shop = Shop()
+    async with shop.running(*shop.crew()):
+        workflow = await shop.order()
+        await shop.until(workflow, Phase.COMPLETED)
+        [lost] = await shop.publisher.publish([OrderLost(order="A")])
+        await shop.until(lost.correlation_id, Phase.COMPENSATED)
+        await shop.quiet()
+    assert (await shop.asked(), (await shop.kept(workflow)).phase) == ([], Phase.COMPLETED)
+
+
 async def test_s42_a_step_that_ran_several_times_is_undone_as_often() -> None:
     """Each with what it said then."""
     shop, tickets = Shop(agents=()), Agent("tickets")

@@ -24,6 +24,7 @@ from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
+from antiphon.bus.verdict import Told, saga_told
 from antiphon.compensation.definition import Step
 from antiphon.compensation.orchestrator import Saga, orchestrator
 from antiphon.compensation.workflow import Phase
@@ -312,6 +313,18 @@ async def test_s41_a_parent_is_undone_while_a_saga_in_it_runs() -> None:
     assert sorted(agency.log) == sorted(["card waits", "train", "hotel", "card", "-card", "-hotel", "-train"])
 
 
+async def test_a_workflow_ends_though_other_sagas_are_there() -> None:
+    """None of them hears what this one is told, and all hear an operator; for neither is anybody waited."""
+    agency = Agency(VOYAGE, Saga("trip", starts=TripWanted, steps=[NESTED]), card="dies")
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPENSATED)
+        await agency.says(cancelled(), workflow)
+        await agency.eventually(SagaIntervened, count=1)
+        await agency.settled(workflow)
+        await agency.until(workflow, Phase.COMPENSATED)
+
+
 async def test_s44_a_step_without_a_kind_parks_its_saga() -> None:
     """Nobody can undo it, and nobody said that there is nothing to undo: a person decides, then the rest is undone."""
     silent = Step("card", action=charge, done=CardCharged)
@@ -351,6 +364,52 @@ async def test_s14_a_step_that_does_not_answer_in_time() -> None:
     assert (len(asked), len({*asked})) == (2, 1)
 
 
+async def test_s09_a_saga_whose_first_step_cannot_be_handled() -> None:
+    """It hears that it is over, though it had done nothing by which the coordinator would know it."""
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN]), train="dies")
+    async with agency.running(*agency.crew("train")):
+        await agency.plan()
+        assert "could not handle reserve.train" in (await until(agency, Phase.COMPENSATED))["reason"]
+
+
+async def test_s26_a_first_step_that_is_done_when_its_saga_is_over() -> None:
+    """Nobody had waited for it; it is undone when it comes."""
+    slow = dataclasses.replace(TRAIN, timeout=0.2, retry=RetryPolicy(attempts=1))
+    agency = Agency(Saga("voyage", starts=VoyagePlanned, steps=[slow]), train="waits")
+    async with agency.running(*agency.crew("train")):
+        await agency.plan()
+        await agency.logged_all("train waits")
+        await until(agency, Phase.COMPENSATED)
+        agency.gates["train"].set()
+        await agency.logged_all("-train")
+    assert agency.log == ["train waits", "train", "-train"]
+
+
+async def test_a_step_that_fails_further_down_is_undone_by_its_command() -> None:
+    """It may have been carried out; of one that its own agent could not handle there is nothing to undo."""
+    consumer = orchestrator(Saga("voyage", starts=VoyagePlanned, steps=[alone]))
+    said: list[list[Event]] = []
+    for failed in ("further down", None):
+        state = MemoryState()
+        [asked] = await hand(consumer, delivery_of(VoyagePlanned(to="A"), state=state))
+        above = envelope_of(asked)
+        told = saga_told("voyage")(
+            saga="voyage", what=Told.FAILED, about=above.id, event_id=failed or above.id, reason="lost"
+        )
+        await hand(consumer, delivery_of(told.sealed(dataclasses.replace(above, id="told")), state=state))
+        request = UndoRequested(agent="voyage", event_id=above.id, event_type=above.type, value=b"", reason="lost")
+        sealed = request.sealed(dataclasses.replace(above, id="undo"))
+        said.append(await hand(consumer, delivery_of(sealed, state=state)))
+    assert said == [[RefundCard(amount=None)], []]
+
+
+def charge_alone(planned: VoyagePlanned) -> ChargeCard:
+    return ChargeCard(seat="12A", room=None)
+
+
+alone = Step("card", action=charge_alone, done=CardCharged, refused=CardRefused, undo=refund)
+
+
 async def test_s47_a_run_goes_on_under_the_version_it_began_with() -> None:
     """Where that is not deployed it parks, and what comes for it is held until it is."""
     newer = Saga("voyage", version="2", starts=VoyagePlanned, steps=VOYAGE_STEPS)
@@ -368,6 +427,26 @@ async def test_s47_a_run_goes_on_under_the_version_it_began_with() -> None:
     async with agency.running(*agency.crew()):
         await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
         await agency.eventually(VoyagePaid, count=1)
+        await until(agency, Phase.COMPLETED)
+
+
+async def test_s47_a_definition_that_was_changed_under_its_version() -> None:
+    """What began with a step that is no more parks, with what to do, and goes on when that is done."""
+    other = Saga("voyage", version="1", starts=VoyagePlanned, steps=[dataclasses.replace(TRAIN, name="rails")])
+    agency = Agency(Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]))
+    async with agency.running(*agency.crew("hotel")):
+        workflow = await agency.plan()
+        await agency.eventually(ReserveTrain, count=1)
+    agency.sagas = (other,)
+    async with agency.running(*agency.crew("train")):
+        [parked] = await agency.eventually(SagaParked, count=1)
+    assert parked.problem == (
+        "it began under another version 1, with step 'train', which this one has not: "
+        "give this one a version= of its own, and that one as previous=[...]"
+    )
+    agency.sagas = (Saga("voyage", version="1", starts=VoyagePlanned, steps=[TRAIN]),)
+    async with agency.running(*agency.crew("train")):
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="deployed"), workflow)
         await until(agency, Phase.COMPLETED)
 
 

@@ -159,6 +159,13 @@ def test_a_step_that_does_not_answer_is_asked_again_until_its_time_is_over() -> 
     told.expects(HotelReserved(room="7"), state="compensated").never(TrainLeft)
 
 
+def test_a_time_out_while_the_answer_is_on_its_way() -> None:
+    """A mishap of the saga's: what comes late is undone."""
+    slow = dataclasses.replace(TRAIN, timeout=5.0, retry=RetryPolicy(attempts=1))
+    late = voyaging(slow, HOTEL).when(PLANNED).but("voyage", Mishap.LATE)
+    late.expects(TrainReserved(seat="12A"), TrainLeft(seat="12A"), state="compensated")
+
+
 def test_a_saga_that_waits_for_a_person_is_parked() -> None:
     """Past its pivot what fails is asked for again, later and later, then parked: nothing is undone."""
     pivot = dataclasses.replace(TRAIN, kind="pivot")

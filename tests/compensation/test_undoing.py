@@ -145,8 +145,16 @@ async def test_s34_what_is_gone_counts_as_undone() -> None:
     assert {effect.status for effect in kept.effects.values()} == {Status.UNDONE}
 
 
-async def test_s35_an_undo_that_answers_something_undeclared_is_not_done() -> None:
-    """It never counts as success."""
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (Event(), "UndeclaredEventError: agent 'stock' emitted event, but declares nothing"),
+        ("done", "NotAnEventReturnedError: agent 'stock'"),
+        (StockReserved(order="A"), "UndeclaredEventError: agent 'stock' emitted stock.reserved, but declares nothing"),
+    ],
+)
+async def test_s35_an_undo_that_answers_something_undeclared_is_not_done(said: object, problem: str) -> None:
+    """It never counts as success, and the operator reads what it answered."""
     shop, odd = Shop(agents=("card",), card="dies"), Agent("stock", retry=RetryPolicy(attempts=1))
 
     @odd.on(OrderPlaced)
@@ -154,13 +162,14 @@ async def test_s35_an_undo_that_answers_something_undeclared_is_not_done() -> No
         return StockReserved(order=placed.order)
 
     async def answer(reserved: StockReserved) -> None:
-        return Event()  # type: ignore[return-value]  # that is the point
+        return said  # type: ignore[return-value]  # that is the point
 
     odd.undoes(StockReserved)(answer)
     async with shop.running(*shop.crew(), *consumers_of([odd])):
         kept = await shop.until(await shop.order(), Phase.PARKED)
     [effect] = kept.effects.values()
     assert effect.status is Status.STUCK
+    assert effect.problem.startswith(problem), effect.problem
 
 
 async def test_s36_cancelled_while_a_step_runs() -> None:

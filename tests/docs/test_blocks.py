@@ -7,7 +7,7 @@ What a fence says decides what is done with its block:
     console     each `$ command` is run and its output compared; ids, times and durations may
                 differ, and a line `...` stands for any lines
     sh          not run: its `antiphon` commands, their options and its `make` words must exist
-    toml, json  must parse
+    toml, json, yaml  must parse
     text, avsc  nothing
 
 A comment `<!-- background: antiphon run support:triage -->` starts an embedded broker for the
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from sybil import Document
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
@@ -41,7 +42,7 @@ from antiphon.cli import group, options
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-KINDS = {"python", "console", "sh", "toml", "json", "text", "avsc", "mermaid"}
+KINDS = {"python", "console", "sh", "toml", "json", "yaml", "text", "avsc", "mermaid"}
 SCRIPTS = Path(sys.executable).parent
 SECONDS = 60.0
 """For one command."""
@@ -112,6 +113,8 @@ class Reader:
                 tomllib.loads(block.text)
             case "json":
                 json.loads(block.text)
+            case "yaml":
+                yaml.safe_load(block.text)
             case "background":
                 self._background(block.text)
             case kind:

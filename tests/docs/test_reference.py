@@ -33,7 +33,9 @@ def commands() -> dict[str, Any]:
     for name in group.COMMANDS:
         command: Any = load(name)
         below: dict[str, Any] = getattr(command, "commands", {})
-        found |= {f"antiphon {name} {word}": leaf for word, leaf in below.items()} or {f"antiphon {name}": command}
+        found |= {f"antiphon {name} {word}": leaf for word, leaf in below.items()}
+        if not below or command.invoke_without_command:
+            found[f"antiphon {name}"] = command
     return found
 
 

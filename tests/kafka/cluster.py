@@ -35,7 +35,7 @@ IMAGE = "apache/kafka:4.1.1"
 START_S = 120.0
 
 # A second member settles in 1.3 s instead of 5 s, and a clean leave is taken over in 0.3 s.
-_QUICK = {
+QUICK = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.num.partitions": "5",
@@ -109,7 +109,7 @@ class KafkaCluster:
         """Start every broker and return when each of them answers."""
         fetch_jars()
         self._dir = Path(tempfile.mkdtemp(prefix="antiphon-kafka-"))
-        ports = _ports(4 * self._count)
+        ports = free_ports(4 * self._count)
         self.brokers = [
             Broker(node, ports[4 * node], self._dir / f"broker-{node}", relay=ports[4 * node + 2 :][:2])
             if self._relayed
@@ -118,11 +118,10 @@ class KafkaCluster:
         ]
         controllers = dict(enumerate(ports[1::4]))
         if self._restarts:
-            [port] = _ports(1)
+            [port] = free_ports(1)
             self._controller, controllers = Controller(self._dir / "controller"), {Controller.node: port}
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
-        # One that begins with a dash would be taken for an option.
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        cluster_id = new_cluster_id()
         try:
             if self._controller is not None:
                 self._controller.configure(controllers[Controller.node], voters)
@@ -171,15 +170,19 @@ class Node:
         self._log = directory / "log"
         self._process: Tethered | None = None
 
-    def _write(self, properties: Mapping[str, str]) -> None:
+    def write(self, properties: Mapping[str, str]) -> None:
+        """Write what it is to be, before it is formatted and started."""
         self._directory.mkdir()
         said = {"log.dirs": str(self._directory / "data"), "controller.listener.names": "CONTROLLER", **properties}
         text = "".join(f"{name}={value}\n" for name, value in said.items())
         (self._directory / "server.properties").write_text(text)
 
-    def format(self, cluster_id: str, features: Sequence[str]) -> None:
+    def format(self, cluster_id: str, features: Sequence[str], *, users: Mapping[str, str] | None = None) -> None:
+        """Make its directory. *users* can log in by SCRAM-SHA-512 from the beginning: name to password."""
         with self._log.open("ab") as log:
             switches = [word for feature in features for word in ("--feature", feature)]
+            for name, password in (users or {}).items():
+                switches += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
             tool = [*_java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool"]
             subprocess.run(
                 [*tool, "format", "-t", cluster_id, "-c", "server.properties", *switches],
@@ -200,6 +203,15 @@ class Node:
     def process(self) -> Tethered:
         assert self._process is not None, "not started"
         return self._process
+
+    def await_answer(self, port: int) -> None:
+        """Wait until it answers in plain text."""
+        deadline = time.monotonic() + START_S
+        while not speaks_kafka("127.0.0.1", port):
+            if self.process.exit_code is not None or time.monotonic() > deadline:
+                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+                raise RuntimeError(f"{self._name} did not come up on port {port}; its log ends:\n{tail}")
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """End it in order: leadership moves first."""
@@ -225,7 +237,7 @@ class Controller(Node):
         super().__init__("controller", directory)
 
     def configure(self, port: int, voters: str) -> None:
-        self._write(
+        self.write(
             {
                 "process.roles": "controller",
                 "node.id": str(self.node),
@@ -270,7 +282,7 @@ class Broker(Node):
             "share.coordinator.state.topic.min.isr": str(max(1, replicas - 1)),
             "default.replication.factor": str(replicas),
             "min.insync.replicas": str(max(1, replicas - 1)),
-            **_QUICK,
+            **QUICK,
         }
         if controller_port is None:
             properties |= _RESTARTED
@@ -283,15 +295,10 @@ class Broker(Node):
             properties["advertised.listeners"] += f",RELAYED://127.0.0.1:{relay_port}"
             names = ("PLAINTEXT", "CONTROLLER", "RELAYED")
             properties["listener.security.protocol.map"] = ",".join(f"{name}:PLAINTEXT" for name in names)
-        self._write(properties)
+        self.write(properties)
 
     def wait(self) -> None:
-        deadline = time.monotonic() + START_S
-        while not speaks_kafka("127.0.0.1", self.port):
-            if self.process.exit_code is not None or time.monotonic() > deadline:
-                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-                raise RuntimeError(f"broker {self.node} did not come up on port {self.port}; its log ends:\n{tail}")
-            time.sleep(0.05)
+        self.await_answer(self.port)
 
 
 class DockerKafka:
@@ -310,7 +317,7 @@ class DockerKafka:
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
-            **_QUICK,
+            **QUICK,
         }
         self._container = DockerContainer(IMAGE).with_bind_ports(9092, self._port)
         for name, value in settings.items():
@@ -351,6 +358,11 @@ def fetch_jars() -> None:
         complete.write_text(wanted)
 
 
+def new_cluster_id() -> str:
+    """Make one that does not begin with a dash: it would be taken for an option."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
 def _java(*options: str) -> list[str]:
     return ["java", *options, "-cp", f"{JARS}/*"]
 
@@ -363,7 +375,7 @@ def _no_docker() -> str | None:
     return None if done.returncode == 0 else "no Docker engine answers"
 
 
-def _ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     found: dict[int, None] = {}
     while len(found) < count:
         found[free_port()] = None

@@ -56,10 +56,7 @@ class Fault(StrEnum):
 
 def faults_of(dice: random.Random, kills: int, *, brokers: bool) -> list[Fault]:
     """Return *kills* kills and what goes with them, in random order."""
-    some, few = (
-        max(kills // 6, 1),
-        (int(__import__("os").environ.get("STOPS", 0)) or max(kills // 20, 1)) if brokers else 0,
-    )
+    some, few = max(kills // 6, 1), max(kills // 20, 1) if brokers else 0
     faults = [Fault.KILL] * kills
     faults += [Fault.FREEZE] * some + [Fault.RESTART] * some + [Fault.SCALE] * some + [Fault.BROKER] * few
     dice.shuffle(faults)

@@ -43,3 +43,11 @@ def test_packages_load_nothing_heavy_but_asyncio(package: str) -> None:
 def test_the_command_loads_no_client() -> None:
     """Help and completion answer at once."""
     assert loaded_by("import antiphon.cli.main") <= {"asyncio", "typer", "rich"}
+
+
+@pytest.mark.parametrize(
+    "module", ["antiphon.agents.worker", "antiphon.cli.commands.run", "antiphon.cli.commands.tracer"]
+)
+def test_nobody_who_does_not_export_loads_what_does(module: str) -> None:
+    """A worker never; a tracer when it is asked to export."""
+    assert "opentelemetry" not in loaded_by(f"import {module}")

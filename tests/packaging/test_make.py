@@ -40,7 +40,9 @@ def test_no_python_is_said_so(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["setup", "check", "fix", "test", "demo", "kafka", "soak", "bench", "docs", "clean"])
+@pytest.mark.parametrize(
+    "word", ["setup", "check", "fix", "test", "demo", "kafka", "mesh", "soak", "interop", "bench", "docs", "clean"]
+)
 def test_every_word_is_listed(tmp_path: Path, word: str) -> None:
     """`make` alone says what can be made."""
     assert f"  make {word} " in make(cwd=tmp_path).stdout

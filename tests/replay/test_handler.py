@@ -4,162 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
-from antiphon import Agent, Context, Event, PermanentError
-from antiphon.bus.consumer import Consumer
+from antiphon import Agent, Context, Event
 from antiphon.bus.memory.bus import MemoryBus
-from antiphon.bus.record import Record, TopicPartition
+from antiphon.bus.record import Record
 from antiphon.replay.bundle import read, redacted, schemas_of, write
 from antiphon.replay.choice import Choice
 from antiphon.replay.compare import Kind, Rules
 from antiphon.replay.editing import editable, edited
 from antiphon.replay.effects import Effects
 from antiphon.replay.errors import BundleError, CandidateError, UnrecordedEffectError
-from antiphon.replay.handler import Compared, HandlerReplay
+from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.letters import settling
-from antiphon.replay.reading import read_recording
 from antiphon.replay.recording import Recording
 from antiphon.replay.report import Report, junit
-from antiphon.replay.schemas import KeptSchemas
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.redaction import REDACT
 from antiphon.schemas.store import MemoryStore
+from antiphon.schemas.volatility import VOLATILE
 from antiphon.testing.bundle import bundle
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
-
-
-class ClaimFiled(Event):
-    claim: str
-    amount: int
-
-
-class ClaimChecked(Event, key="claim"):
-    claim: str
-    at: datetime
-
-
-class ClaimPaid(Event):
-    claim: str
-    receipt: str
-    seen: int
-
-
-class ClaimClosed(Event):
-    claim: str
-
-
-fired: list[str] = []
-undone: list[str] = []
-replayed: list[bool] = []
-payer, checker = Agent("payer"), Agent("checker")
-
-
-@payer.on(ClaimFiled)
-async def pay(filed: ClaimFiled, context: Context) -> ClaimPaid:
-    async def transfer() -> str:
-        fired.append(context.id)
-        return f"receipt {len(fired)}"
-
-    replayed.append(context.replaying)
-    if filed.amount > 100:
-        raise PermanentError(f"{filed.amount} is too much")
-    receipt = await context.once("transfer", transfer)
-    context.state["seen"] = context.state.get("seen", 0) + filed.amount
-    context.confidence(0.5)
-    context.spend(model="m", cost=0.25)
-    return ClaimPaid(claim=filed.claim, receipt=receipt, seen=context.state["seen"])
-
-
-@payer.undoes(ClaimPaid)
-async def claw_back(paid: ClaimPaid) -> None:
-    undone.append(paid.claim)
-
-
-@checker.on(ClaimFiled)
-async def check(filed: ClaimFiled, context: Context) -> list[ClaimChecked]:
-    return [ClaimChecked(claim=f"{filed.claim}.{part}", at=context.now()) for part in range(2)]
-
-
-joined = Agent("joined")
-
-
-class ClaimNoted(Event):
-    claim: str
-
-
-@checker.on(ClaimPaid)
-async def noted(paid: ClaimPaid) -> ClaimNoted:
-    return ClaimNoted(claim=paid.claim)
-
-
-@joined.on(ClaimPaid, ClaimNoted, join=True)
-async def close(paid: ClaimPaid, note: ClaimNoted) -> ClaimClosed:
-    return ClaimClosed(claim=f"{paid.claim} {note.claim}")
-
-
-AGENTS = (payer, checker, joined)
-
-
-@pytest.fixture
-async def mesh() -> MemoryMesh:
-    """Have three claims handled, one of them set aside; the first two share a workflow, and so state."""
-    fired.clear()
-    mesh = MemoryMesh(partitions=2)
-    async with mesh.running(*AGENTS):
-        [first] = await mesh.publisher.publish([ClaimFiled(claim="c0", amount=1)])
-        await mesh.eventually(ClaimPaid, count=1)
-        await mesh.publisher.publish([ClaimFiled(claim="c1", amount=2)], correlation_id=first.id)
-        await mesh.publish(ClaimFiled(claim="dear", amount=500))
-        await mesh.eventually(ClaimClosed, count=1)
-
-        async def over() -> bool:
-            return len(await mesh.handled()) == 12
-
-        await eventually(over, 30, what="all to be handled")
-    return mesh
-
-
-async def recorded(mesh: MemoryMesh, choice: Choice | None = None) -> Recording:
-    return await read_recording(mesh.bus, mesh.names, mesh.codec, choice or Choice())
-
-
-async def again(
-    mesh: MemoryMesh,
-    *consumers: Consumer,
-    effects: Effects = Effects.RECORDED,
-    rules: Rules | None = None,
-    recording: Recording | None = None,
-) -> list[Compared]:
-    found = recording or await recorded(mesh)
-    codec = Codec(KeptSchemas(behind=mesh.store))
-    run = consumers or [agent.consumer() for agent in AGENTS]
-    replay = HandlerReplay(found, run, codec, effects=effects, rules=rules or Rules())
-    return [one async for one in replay.run(Choice().of(found.handlings))]
-
-
-def candidate(change: Callable[[ClaimPaid], Event | list[Event] | None]) -> Consumer:
-    """Return payer, with what it says changed."""
-    other = Agent("payer")
-
-    @other.on(ClaimFiled)
-    async def pay_otherwise(
-        filed: ClaimFiled, context: Context
-    ) -> ClaimPaid | ClaimClosed | list[ClaimPaid | ClaimClosed] | None:
-        found: Any = change(await pay(filed, context))
-        return found  # type: ignore[no-any-return]
-
-    return other.consumer()
-
-
-async def everything(mesh: MemoryMesh) -> dict[TopicPartition, tuple[int, int]]:
-    return await mesh.bus.bounds(await mesh.bus.topics())
+from tests.replay.claims import (
+    AGENTS,
+    ClaimClosed,
+    ClaimFiled,
+    ClaimPaid,
+    again,
+    candidate,
+    everything,
+    fired,
+    pay,
+    payer,
+    recorded,
+    replayed,
+    undone,
+)
 
 
 async def test_f28_what_did_not_change_shows_no_difference_and_does_nothing(mesh: MemoryMesh) -> None:
@@ -173,7 +59,7 @@ async def test_f28_what_did_not_change_shows_no_difference_and_does_nothing(mesh
     assert (await everything(mesh), mesh.bus.committed("payer"), fired, undone) == (*before, [])
     assert replayed == [True] * 3
     assert [one.raised for one in compared if one.raised is not None] == [("PermanentError", "500 is too much")]
-    assert ["test_handler.py" in one.traceback for one in compared if one.raised is not None] == [True]
+    assert ["claims.py" in one.traceback for one in compared if one.raised is not None] == [True]
 
 
 CHANGES: list[tuple[Callable[[ClaimPaid], Any], list[Kind]]] = [
@@ -372,3 +258,33 @@ closer_of_nothing = Agent("closer")
 
 @closer_of_nothing.on(ClaimClosed)
 async def nothing(closed: ClaimClosed) -> None: ...
+
+
+class Stamped(Event):
+    claim: str
+    at: Annotated[float, VOLATILE]
+    inner: dict[str, Annotated[float, VOLATILE]] = {}
+
+
+async def test_what_its_class_marks_as_volatile_is_not_compared() -> None:
+    """And everything else of the event is."""
+    mesh, clock, stamper = MemoryMesh(partitions=1), itertools.count(), Agent("stamper")
+
+    @stamper.on(ClaimFiled)
+    async def stamp(filed: ClaimFiled) -> Stamped:
+        return Stamped(claim=filed.claim, at=next(clock), inner={"a": next(clock)})
+
+    async with mesh.running(stamper):
+        await mesh.publish(ClaimFiled(claim="c", amount=1))
+        await mesh.eventually(Stamped, count=1)
+    same = await again(mesh, stamper.consumer())
+    other = Agent("stamper")
+
+    @other.on(ClaimFiled)
+    async def stamp_otherwise(filed: ClaimFiled) -> Stamped:
+        return Stamped(claim="other", at=next(clock))
+
+    changed = await again(mesh, other.consumer())
+
+    assert [one.differences for one in same] == [[]]
+    assert [field.path for one in changed for found in one.differences for field in found.fields] == ["claim"]

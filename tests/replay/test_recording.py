@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.bus.activity import Activity, Emitted, Handled
+from antiphon.bus.activity import Activity, Emitted, Failure, Handled
 from antiphon.bus.undo import UndoRequested
 from antiphon.replay.choice import Choice
 from antiphon.replay.recording import UNKNOWN, Before, Change, Handling, handlings, states_before
@@ -83,6 +83,9 @@ WORKFLOWS = handlings(
             entry("a", at=1, workflow="w1", emitted=[Emitted(id="b", type="stock.reserved")]),
             entry("x", at=3, workflow="w2", outcome="dead_lettered"),
             entry("late", at=4, workflow="w2", outcome="expired"),
+            entry(
+                "round", at=5, workflow="w2", outcome="dead_lettered", error=Failure(type="HopLimitError", message="")
+            ),
         ),
         told(entry("b", at=2, workflow="w1", event_type="stock.reserved"), agent="card"),
     ]

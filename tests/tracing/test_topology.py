@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_chain_begins_and_ends_somewhere() -> None:
     assert kinds(node("a", hears="x", says="y"), node("b", hears="y", says="z")) == [
         (Kind.DEAD_SUBSCRIPTION, "x"),
         (Kind.ORPHAN_EVENT, "z"),
+        (Kind.UNNOTICED_AGENT, "b"),
     ]
 
 
@@ -78,6 +80,43 @@ def test_a_cycle_is_found_once() -> None:
     circle = [node("a", hears="x", says="y"), node("b", hears="y", says="z"), node("c", hears="z", says="x")]
 
     assert kinds(*circle) == [(Kind.CYCLE, "x")]
+
+
+def test_what_can_end_a_cycle_decides_what_is_said_of_it() -> None:
+    """A hop limit ends every circle; where that alone does, or there is none, it is no mere note."""
+
+    def said(*agents: AgentNode) -> list[tuple[Kind, str]]:
+        circles = (Kind.CYCLE, Kind.LIMITED_CYCLE)
+        return [(finding.kind, finding.remedy.split(":")[0]) for finding in lint(agents) if finding.kind in circles]
+
+    ping, pong = node("ping", hears="x", says="y done"), node("pong", hears="y", says="x")
+    endless = dataclasses.replace(pong, max_hops=0)
+
+    assert said(ping, pong) == [(Kind.LIMITED_CYCLE, "fine if something ends it")]
+    assert said(ping, endless) == [
+        (Kind.CYCLE, "set ANTIPHON_MAX_HOPS for the workers of pong, which have no hop limit")
+    ]
+    assert said(dataclasses.replace(ping, says={"y": "y"}), pong) == [
+        (Kind.CYCLE, "say something else once it is enough")
+    ]
+
+
+def test_a_join_of_what_no_event_leads_to_is_found() -> None:
+    """Its inputs are of different workflows. What nobody here says may come into any."""
+    join = dataclasses.replace(node("policy", hears="a b", says="c"), joins=frozenset({"a", "b"}))
+    apart = [node("left", hears="x", says="a"), node("right", hears="y", says="b"), join]
+    together = [node("left", hears="x", says="a"), node("right", hears="a", says="b"), join]
+
+    assert (Kind.SEPARATE_JOIN, "policy") in kinds(*apart)
+    assert Kind.SEPARATE_JOIN not in {kind for kind, _ in kinds(*together)}
+    assert Kind.SEPARATE_JOIN not in {kind for kind, _ in kinds(apart[0], join)}
+
+
+def test_an_agent_that_nobody_would_miss_is_found() -> None:
+    """It says nothing that anybody hears, and undoes nothing: where it is down, all seems well."""
+    mesh = [node("a", hears="x", says="y"), node("sink", hears="y"), node("keeper", hears="y", says="z", undoes="z")]
+    [found] = [finding for finding in lint(mesh) if finding.kind is Kind.UNNOTICED_AGENT]
+    assert (found.about, found.message) == ("sink", "sink says nothing: where it is down, no workflow fails")
 
 
 def test_an_agent_that_says_things_about_different_events_makes_no_cycle() -> None:

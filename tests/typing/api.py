@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_type
 
 from antiphon import Agent, Context, Event, Mesh, PermanentError, Published, RetryPolicy, Saga, Step, Worker, agent
+from antiphon.schemas.budget import Budget
 from antiphon.testing.context import context
 
 
@@ -58,6 +59,7 @@ def check(order: Placed, context: Context) -> Reserved | Missing:
 async def release(reserved: Reserved, context: Context) -> Released:
     assert_type(await context.once("call", lambda: 7), int)
     assert_type(context.remaining(), float | None)
+    assert_type(context.budget, Budget | None)
     assert_type(context.now(), datetime)
     return Released(order=reserved.order)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from antiphon.bus.heartbeat import AgentSeen
@@ -15,6 +15,7 @@ from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.keys import id_of, key_of, ranges
+from antiphon.tracing.index.outlook import Outlook, outlooks
 from antiphon.tracing.index.rows import HOUR_US
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
@@ -99,13 +100,21 @@ class Index:
 
     def workflow(self, correlation_id: str, *, at_us: int | None = None) -> Workflow | None:
         """Return one workflow, stitched; None where nothing was read of it. *at_us* decides who is live: now."""
-        key = key_of(correlation_id)
-        events, deliveries = self._contents.events(key), self._contents.deliveries(key)
-        if not events and not deliveries:
-            return None
-        times = [*(event.envelope.time_us for event in events), *(one.started_us for one in deliveries)]
-        known = self._gaps(min(times) // HOUR_US, max(times) // HOUR_US)
-        return weave(correlation_id, events, deliveries, self._mesh(at_us), known=known)
+        return next(self.stitched([key_of(correlation_id)], at_us=at_us), None)
+
+    def outlooks(self, keys: Sequence[bytes]) -> dict[bytes, Outlook | None]:
+        """Return how the workflows of *keys* stand, without stitching: see `outlook`."""
+        return outlooks(self._database, keys)
+
+    def stitched(self, keys: Iterable[bytes], *, at_us: int | None = None) -> Iterator[Workflow]:
+        """Yield the workflows of *keys*, stitched, of which anything was read."""
+        mesh = self._mesh(at_us)
+        for key in keys:
+            events, deliveries = self._contents.events(key), self._contents.deliveries(key)
+            if events or deliveries:
+                times = [*(event.envelope.time_us for event in events), *(one.started_us for one in deliveries)]
+                known = self._gaps(min(times) // HOUR_US, max(times) // HOUR_US)
+                yield weave(id_of(key), events, deliveries, mesh, known=known)
 
     def _gaps(self, first: int, last: int) -> Gaps:
         statement = (

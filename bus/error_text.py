@@ -1,0 +1,85 @@
+"""An error as text, for logs, activity and dead letters alike: what it says, and the lines that led to it.
+
+The layout is the interpreter's own. It is written here because a failing agent
+writes one for every attempt: the interpreter's way looks at the files again each
+time, and takes longer than handling several events. Where in a line it was is
+not told, since finding that parses the line.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import traceback
+from types import TracebackType
+
+_LONGEST_TRACEBACK = 16_384
+_LONGEST_MESSAGE = 4_096
+_PLACES = 1_024
+"""Ways through the program whose text is kept: an agent fails in few ways, many times."""
+_HEADING = "Traceback (most recent call last):\n"
+_FROM_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def message_of(error: BaseException) -> str:
+    """Return what *error* says, its beginning where it says very much."""
+    return str(error)[:_LONGEST_MESSAGE]
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of *error* and of what it came from as text, its end kept where it is very long."""
+    told: list[str] = []
+    seen: set[int] = set()
+    rest: BaseException | None = error
+    while rest is not None:
+        seen.add(id(rest))
+        told.append(_alone(rest))
+        rest, link = _origin(rest)
+        if rest is None or id(rest) in seen:
+            break
+        told.append(link)
+    return "".join(reversed(told))[-_LONGEST_TRACEBACK:]
+
+
+def _origin(error: BaseException) -> tuple[BaseException | None, str]:
+    if error.__cause__ is not None:
+        return error.__cause__, _FROM_CAUSE
+    return (None if error.__suppress_context__ else error.__context__), _DURING
+
+
+def _alone(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return _group(error)
+    said = "".join(traceback.format_exception_only(error))
+    places = _places(error.__traceback__)
+    return f"{_HEADING}{_lines(places)}{said}" if places else said
+
+
+def _group(error: BaseExceptionGroup[BaseException]) -> str:
+    told = traceback.TracebackException.from_exception(error, compact=True)
+    _without_columns(told)
+    return "".join(told.format(chain=False))
+
+
+def _without_columns(told: traceback.TracebackException | None) -> None:
+    if told is not None:
+        for frame in told.stack:
+            frame.colno = frame.end_colno = None
+        for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+            _without_columns(other)
+
+
+def _places(at: TracebackType | None) -> tuple[tuple[str, int, str], ...]:
+    places: list[tuple[str, int, str]] = []
+    for frame, line in traceback.walk_tb(at):
+        code = frame.f_code
+        # For programs whose files are not files: what is in an archive is found by its module.
+        linecache.lazycache(code.co_filename, frame.f_globals)
+        places.append((code.co_filename, line, code.co_name))
+    return tuple(places)
+
+
+@functools.lru_cache(_PLACES)
+def _lines(places: tuple[tuple[str, int, str], ...]) -> str:
+    return "".join(traceback.StackSummary.from_list([traceback.FrameSummary(*place) for place in places]).format())

@@ -18,7 +18,8 @@ from antiphon.cli.errors import UsageError
 from antiphon.cli.when import moment_ms, seconds
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.legend import Legend
-from antiphon.tracing.index.rows import Numbers, Rows
+from antiphon.tracing.index.recurring import Numbers
+from antiphon.tracing.index.rows import Rows
 from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.otlp.exporting import Exporter, Noting
 from antiphon.tracing.otlp.ledger import Ledger

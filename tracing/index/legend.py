@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.tracing.index.database import Database
-from antiphon.tracing.index.rows import Numbers
+from antiphon.tracing.index.recurring import Numbers
 
 
 class Legend:

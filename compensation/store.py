@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from antiphon.bus.consumer import STATE_EXPIRES_S
 from antiphon.bus.delivery import State
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.kept import NOTHING, Kept, kept
@@ -13,6 +14,9 @@ from antiphon.compensation.workflow import Workflow
 
 LOOK_AGAIN_US = 60_000_000
 """How often a workflow that is not done is looked at without anything having happened: whom it waits for may be gone."""
+
+ABANDONED_US = round(STATE_EXPIRES_S * 1_000_000)
+"""After how long without anything having happened a workflow is given up that has not ended."""
 
 _MOST_DUE = 1_000
 """At one look. The next one follows at once."""
@@ -66,10 +70,13 @@ class Workflows:
                     yield id
 
     def _is_over(self, before: Kept) -> bool:
-        """Say whether nobody will need it: not touched for long, and no undo of it waits for anything."""
+        """Say whether nobody will need it: not touched for long, and no undo of it waits for anything.
+
+        Where somebody may still be at it, "long" is longer than any handler takes and any topic keeps what would be handled.
+        """
+        keep_us = self._linger_us if before.workflow.ended else max(self._linger_us, ABANDONED_US)
         return (
-            not unsettled(before.workflow, condemned(before.workflow))
-            and before.touched_us + self._linger_us <= self._now_us
+            not unsettled(before.workflow, condemned(before.workflow)) and before.touched_us + keep_us <= self._now_us
         )
 
     def store(self) -> Iterator[Change]:

@@ -192,8 +192,31 @@ async def test_state_goes_when_its_time_is_over() -> None:
     assert town.state.values == {}
 
 
+async def test_what_still_runs_is_kept_while_somebody_is_at_it() -> None:
+    """A handler takes an hour, and fails: what was done before it is undone, however short workflows that have ended are kept."""
+    town = Town(linger_s=60)
+    await town.hears(handled("w", "r", reserved("e1")))
+    for _ in range(6):
+        town.clock.advance(600)
+        assert await town.looks() == []
+    asked = await town.hears(handled("w", "e1", refused("f"), type="reserved"))
+    assert [request.event_id for request in asked] == ["e1"]
+
+
+async def test_what_nobody_ends_is_given_up_after_a_month() -> None:
+    """Its events are gone from their topics by then: nobody will handle them any more."""
+    town = Town(linger_s=60)
+    await town.hears(handled("w", "r", reserved("e1")))
+    town.clock.advance(29 * 86_400)
+    await town.looks()
+    assert "w" in town.state.values
+    town.clock.advance(2 * 86_400)
+    await town.looks()
+    assert town.state.values == {}
+
+
 async def test_what_is_not_undone_is_kept_however_long_it_takes() -> None:
-    """A parked workflow waits for a person, and a running one for its agents."""
+    """A parked workflow waits for a person."""
     town = Town(linger_s=60)
     await town.hears(handled("w", "r", reserved("e1")), handled("w", "e1", refused("f"), type="reserved"))
     for _ in range(5):

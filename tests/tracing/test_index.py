@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from antiphon.tracing import Index, Search
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.emitted import emitted_in
+from antiphon.tracing.index.rows import worker_in
 from antiphon.tracing.reading import read_workflow
 from tests.tracing.reading import Read, learn, relevant
 
@@ -289,3 +291,15 @@ def test_headers_read_by_hand_say_what_the_envelope_says(headers: dict[str, byte
     keys = [row[0] for row in read.database.rows("SELECT DISTINCT workflow FROM events")]
     found = [event.envelope for workflow in keys for event in Contents(read.database).events(workflow)]
     assert found == ([] if expected is None else [expected])
+
+
+def test_a_worker_of_which_a_newer_tracer_knew_more() -> None:
+    """A command of this release reads what a tracer of the next one wrote of heartbeats; what it does not know it passes over."""
+    heard = Heard(type="order.placed", topic="order.placed", join=False)
+    seen = AgentSeen(
+        agent="stock", version="1", instance="a", started_us=1, time_us=2, interval_s=5, hears=[heard], capacity=9
+    )
+    newer = orjson.loads(seen.model_dump_json())
+    newer |= {"mood": "fine", "hears": [newer["hears"][0] | {"likes": True}]}
+
+    assert worker_in(orjson.dumps(newer).decode()) == seen

@@ -16,7 +16,7 @@ from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.keys import id_of, key_of, ranges
 from antiphon.tracing.index.outlook import Outlook, outlooks
-from antiphon.tracing.index.rows import HOUR_US
+from antiphon.tracing.index.rows import HOUR_US, worker_in
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
 from antiphon.tracing.state import State
@@ -91,7 +91,7 @@ class Index:
     def agents(self) -> list[AgentSeen]:
         """Return the last heartbeat of every worker that was seen."""
         statement = "SELECT seen FROM workers WHERE seen IS NOT NULL ORDER BY name"
-        return [AgentSeen.model_validate_json(seen) for (seen,) in self._database.rows(statement)]
+        return [worker_in(seen) for (seen,) in self._database.rows(statement)]
 
     def _mesh(self, at_us: int | None) -> Subscriptions:
         return subscriptions(self.agents(), now_us=now_us() if at_us is None else at_us)

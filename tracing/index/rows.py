@@ -103,6 +103,11 @@ class Rows:
         return found
 
 
+def worker_in(kept: str) -> AgentSeen:
+    """Return the heartbeat that a row of `workers` holds; what a tracer of a newer release knows besides is passed over."""
+    return AgentSeen.model_validate_json(kept, extra="ignore")
+
+
 @dataclasses.dataclass(frozen=True)
 class Reader:
     """What is known when records are read; nothing is fetched, so it has to be known before."""

@@ -20,7 +20,7 @@ from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
 from antiphon.tracing.index.recurring import Numbers
-from antiphon.tracing.index.rows import HOUR_US, Holds, Rows, Source, named
+from antiphon.tracing.index.rows import HOUR_US, Holds, Rows, Source, named, worker_in
 from antiphon.tracing.index.standing import Facts, Judge
 from antiphon.tracing.seen import SeenEvent, is_ours
 
@@ -279,7 +279,7 @@ class Writer:
         """Return the last heartbeat of every worker, by its key."""
         if self._workers is None:
             self._workers = {
-                name: AgentSeen.model_validate_json(seen)
+                name: worker_in(seen)
                 for name, seen in self._database.rows("SELECT name, seen FROM workers WHERE seen IS NOT NULL")
             }
         return self._workers

@@ -65,9 +65,10 @@ class Stepper:
 
     def _asked(self, consumer: Consumer, handling: Handling) -> Handler | None:
         while True:
-            sys.stderr.write("(replay) ")
-            sys.stderr.flush()
+            # Before anything is seen: whoever sees the prompt may press Ctrl-C.
             with _interruptible():
+                sys.stderr.write("(replay) ")
+                sys.stderr.flush()
                 said = sys.stdin.readline()
             match said:
                 case "\n":

@@ -82,9 +82,7 @@ class Terminal:
         """Return what came up to *text*, and forget it."""
         deadline = time.monotonic() + PATIENCE_S
         while text not in self.screen:
-            ready, _, _ = select.select([self._side], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"expected {text!r} on\n{self.screen}"
-            assert self._read(), f"it ended before {text!r}:\n{self.screen}"
+            assert self._read(deadline, text), f"it ended before {text!r}:\n{self.screen}"
         seen, found, self.screen = self.screen.partition(text)
         return seen + found
 
@@ -93,7 +91,8 @@ class Terminal:
 
     def end(self) -> int:
         """Read on until it ends; return its exit code."""
-        while self._read():
+        deadline = time.monotonic() + PATIENCE_S
+        while self._read(deadline, "its end"):
             pass
         return self._process.wait(PATIENCE_S)
 
@@ -102,7 +101,9 @@ class Terminal:
         self._process.wait()
         os.close(self._side)
 
-    def _read(self) -> bool:
+    def _read(self, deadline: float, what: str) -> bool:
+        ready, _, _ = select.select([self._side], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"expected {what!r} on\n{self.screen}"
         try:
             some = os.read(self._side, 65_536)
         except OSError:  # the other side is closed

@@ -46,8 +46,8 @@ fix: setup ## ruff: form, and what it can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: setup ## all tests, in two processes; ARGS="-k offsets" chooses
-	@$(BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
+test: setup ## all tests, in three processes; ARGS="-k offsets" chooses
+	@$(BIN)/pytest --numprocesses 3 --dist loadgroup $(ARGS)
 
 docs: setup ## run what the documentation shows, follow its links
 	@$(BIN)/pytest tests/docs $(ARGS)

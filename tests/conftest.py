@@ -22,11 +22,13 @@ __all__ = ["server", "shared"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what is to run in one process where there are several.
 
-    All that takes Apache Kafka: it is started once, and waits more than it works, so the rest runs beside it. Of the
-    rest, what stands in one file: it may share what is costly to make.
+    All that takes Apache Kafka, in two lots: faults, with brokers that fail, and what has the brokers for itself. Each
+    lot starts its own, and waits more than it works, so the rest runs beside them. Of the rest, what stands in one
+    file: it may share what is costly to make.
     """
     for item in items:
-        group = "kafka" if item.get_closest_marker("kafka") else str(item.path)
+        lot = "faults" if "faults" in item.path.parts else "kafka"
+        group = lot if item.get_closest_marker("kafka") else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -95,6 +95,8 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
 def _row(one: Listed) -> Sequence[Cell]:
     shown = ", ".join(one.agents[:_AGENTS_SHOWN]) + (" …" if len(one.agents) > _AGENTS_SHOWN else "")
     because = Text(output.inert(one.failed_agent or ""), "red")
+    if one.replay_of is not None and not one.failed_agent:
+        because = Text(output.inert(f"replay of {one.replay_of}"), "dim")
     if one.unattended:
         because = Text(f"nobody runs {output.inert(', '.join(one.unattended))}", "yellow")
     return (

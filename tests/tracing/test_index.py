@@ -248,6 +248,7 @@ def test_a_list_says_what_stitching_says() -> None:
             "failed_agent": workflow.failed_agent,
             "outstanding": sorted({owed["agent"] for owed in document["outstanding"]}),
             "unattended": [],
+            "replay_of": None,
         }
         assert not [
             warning

@@ -19,6 +19,7 @@ from antiphon.tracing.index.keys import id_of
 from antiphon.tracing.index.rows import Form
 from antiphon.tracing.seen import SeenEvent
 
+_ROOT = "SELECT more FROM events WHERE workflow = ? AND id = ? AND more IS NOT NULL"
 _EVENTS = """
 SELECT e.source, e.part, e.place, e.id, e.type, e.sayer, e.time_us, e.parent, e.hops, e.more, p.form, p.content
 FROM events e LEFT JOIN payloads p
@@ -64,6 +65,11 @@ class Contents:
         if any(row[0] not in self.topics or row[4] not in self.names or row[5] not in self.names for row in rows):
             self.refresh()
         return [self._event(id, row, decoded) for row in rows]
+
+    def replay_of(self, workflow: bytes) -> str | None:
+        """Return the event that a workflow's root is the replay of; None: it is none."""
+        rows = self._database.rows(_ROOT, (workflow, workflow))
+        return next((found for (more,) in rows if (found := orjson.loads(more).get("replay_of")) is not None), None)
 
     def _event(self, correlation_id: str, row: Row, decoded: Callable[[str], bool]) -> SeenEvent:
         source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row

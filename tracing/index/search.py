@@ -64,6 +64,8 @@ class Listed:
     unattended: tuple[str, ...]
     """Those of them of which nobody is live."""
     cost: dict[str, Any]
+    replay_of: str | None = None
+    """The event that it began with again; None: it is no replay."""
 
     @property
     def duration_us(self) -> int:
@@ -83,6 +85,7 @@ class Listed:
             "outstanding": [*self.owing],
             "unattended": [*self.unattended],
             "cost": self.cost,
+            "replay_of": self.replay_of,
         }
 
 
@@ -103,7 +106,7 @@ def search(database: Database, contents: Contents, wanted: Search, live: Collect
             continue
         if wanted.where and not _has(contents, row[0], wanted.where):
             continue
-        yield listed
+        yield dataclasses.replace(listed, replay_of=contents.replay_of(row[0]))
         found += 1
         if found == wanted.limit:
             return

@@ -8,6 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
+# Whatever is started in the background of a script ignores Ctrl-C, and what that starts does too.
+_AS_FROM_A_TERMINAL = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('antiphon.cli', run_name='__main__', alter_sys=True)"
+)
+
 
 class Process:
     """A command that runs on, and what it has said on stderr so far."""
@@ -16,7 +22,7 @@ class Process:
         self.said: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "antiphon.cli", *argv], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", _AS_FROM_A_TERMINAL, *argv], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -28,7 +28,7 @@ from antiphon.bus.port import (
 from antiphon.bus.record import Outgoing, Position, Record, TopicPartition
 from antiphon.bus.right import Right
 from antiphon.replay.errors import OutsideSandboxError
-from antiphon.replay.ordering import Ordering
+from antiphon.replay.ordering import Ordering, place_of
 
 Arriving: TypeAlias = Callable[[str, Record], Record]
 """Makes of a record what the agent of that name gets."""
@@ -164,9 +164,9 @@ class _Member:
     def _forget(self, taken: Taken) -> None:
         """Drop what is given anew, or to somebody else."""
         if isinstance(taken, Assigned | Lost | Revoked):
-            topics = {partition.topic for partition in taken.partitions}
-            self._ordering.forget(self._agent, topics)
-            self._due = [record for record in self._due if record.topic not in topics]
+            gone = {*taken.partitions}
+            self._ordering.forget(self._agent, gone)
+            self._due = [record for record in self._due if place_of(record) not in gone]
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self._member.pause(partitions)

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from antiphon.bus.record import Record
+from antiphon.bus.record import Record, TopicPartition
 from antiphon.replay.recording import Handling
 
 Pair = tuple[str, str]
 """Event id and agent."""
+
+
+def place_of(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
 
 
 class _Held(NamedTuple):
@@ -61,10 +65,12 @@ class Ordering:
         held = self._held.pop(pair)
         self._pass(pair, held.record, held.hand_over)
 
-    def forget(self, agent: str, topics: Iterable[str]) -> None:
-        """Drop what is held back for *agent*: it is given anew."""
-        gone = {*topics}
-        self._held = {pair: one for pair, one in self._held.items() if pair[1] != agent or one.record.topic not in gone}
+    def forget(self, agent: str, partitions: Iterable[TopicPartition]) -> None:
+        """Drop what is held back of *partitions* for *agent*: it is given anew. What is held of others is not."""
+        gone = {*partitions}
+        self._held = {
+            pair: one for pair, one in self._held.items() if pair[1] != agent or place_of(one.record) not in gone
+        }
 
     def _pass(self, pair: Pair, record: Record, hand_over: Callable[[Record], None]) -> None:
         self._passed.add(pair)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.bus.activity import Handled
-from antiphon.bus.record import Record
+from antiphon.bus.record import Record, TopicPartition
 from antiphon.replay.ordering import Ordering
 from antiphon.replay.recording import Handling
 
@@ -58,8 +58,18 @@ def test_what_nobody_knows_of_is_not_held() -> None:
     ordering, passed = Ordering([handling(number) for number in range(COUNT)]), list[int]()
     ordering.arrived("payer", record(99), lambda one: passed.append(one.offset))
     ordering.arrived("payer", record(2), lambda one: passed.append(one.offset))
-    ordering.forget("payer", ["topic2"])
+    ordering.forget("payer", [TopicPartition("topic2", 0)])
     for number in (0, 2):
         ordering.arrived("payer", record(number), lambda one: passed.append(one.offset))
 
     assert (passed, len(ordering.held)) == ([99, 0, 2], 0)
+
+
+def test_what_is_given_of_one_partition_takes_nothing_from_another() -> None:
+    """A group gives partitions one after the other: what came of the first is held still when the second is there."""
+    ordering, passed = Ordering([handling(number) for number in range(COUNT)]), list[int]()
+    ordering.arrived("payer", record(2), lambda one: passed.append(one.offset))
+    ordering.forget("payer", [TopicPartition("topic2", 1)])
+    ordering.arrived("payer", record(0), lambda one: passed.append(one.offset))
+
+    assert passed == [0, 2]

@@ -10,7 +10,9 @@ from cluster import Broker
 from confluent_kafka import KafkaError
 from probe import Answered, Asked, probe
 from relay import Api, Relay, Request, refused
-from world import PROBE, World
+from world import PATIENCE_S, PROBE, World
+
+from antiphon.testing.waiting import eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -45,6 +47,10 @@ async def goes_on(world: World, relay: Relay, refusals: list[Refusal]) -> None:
         await world.came(Answered, n + 1)
     assert [refusal for refusal in refusals if refusal not in met] == []
     assert world.attempts == {n: refusal.attempts for n, refusal in enumerate(refusals)}
+    # What the broker had committed before it said no can be read before the worker has said anything.
+    await eventually(
+        lambda: len(worker.said("a transaction failed")) >= len(refusals), PATIENCE_S, what="each refusal to be told"
+    )
     assert len(worker.said("a transaction failed")) == len(refusals)
     assert [answer.n for answer in await world.events(Answered)] == [*range(len(refusals))]
     assert await world.crew.stop() == [0]

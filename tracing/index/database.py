@@ -71,6 +71,20 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
+@contextlib.contextmanager
+def together(connection: sqlite3.Connection) -> Generator[None]:
+    """Make what is done inside visible together when it ends, or none of it where it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk has ended it already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 class Sqlite:
     """An index in a file of its own, or with no path in memory.
 
@@ -187,16 +201,8 @@ class Sqlite:
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
-        with self._told():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk has ended it already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._told(), together(self._connection):
+            yield
 
     def size(self) -> int:
         with self._told():

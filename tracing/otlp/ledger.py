@@ -20,6 +20,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from antiphon.tracing.index.database import together
 from antiphon.tracing.index.errors import IndexBusyError, IndexFileError, IndexFullError
 
 _APPLICATION = 0x61706F74  # "apot"
@@ -101,7 +102,7 @@ class Ledger:
         # On the disk before the index is: what an index has and this lacks would never be sent.
         run("PRAGMA synchronous = FULL")
         if not tables:
-            with self._transaction():
+            with together(self._connection):
                 for statement in _TABLES.strip().rstrip(";").split(";\n"):
                     run(statement)
                 run(f"PRAGMA application_id = {_APPLICATION}")
@@ -116,7 +117,7 @@ class Ledger:
     def touch(self, workflows: Collection[bytes], *, now_us: int, look_us: int) -> None:
         """Note that something of *workflows* is read; they are to be looked at from *look_us* on."""
         if workflows:
-            with self._told(), self._transaction():
+            with self._told(), together(self._connection):
                 self._connection.executemany(_TOUCH, [(key, now_us, now_us, look_us) for key in workflows])
 
     def due(self, *, now_us: int, at_most: int, probing: bool = False) -> list[Waiting]:
@@ -139,14 +140,14 @@ class Ledger:
 
     def put_off(self, looks: Mapping[bytes, int]) -> None:
         """Have workflows looked at again at these times, or when something more of them is read."""
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany(
                 "UPDATE waiting SET next_us = ? WHERE workflow = ?", [(us, key) for key, us in looks.items()]
             )
 
     def refused(self, workflows: Iterable[bytes], *, now_us: int, look_us: int) -> None:
         """Note that the endpoint did not take *workflows*."""
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany(
                 "UPDATE waiting SET tries = tries + 1, next_us = ?, failed_us = CASE tries WHEN 0 THEN ? ELSE failed_us END "
                 "WHERE workflow = ?",
@@ -155,7 +156,7 @@ class Ledger:
 
     def done(self, some: Sequence[Waiting]) -> None:
         """Note that nothing of these is left to do; those of which more was read meanwhile go on waiting."""
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany(
                 "DELETE FROM waiting WHERE workflow = ? AND touched_us = ?",
                 [(one.workflow, one.touched_us) for one in some],
@@ -167,7 +168,7 @@ class Ledger:
 
     def goes_on(self, workflows: Iterable[bytes], *, now_us: int, look_us: int) -> None:
         """Note that all there is of *workflows* was sent, and that more will come."""
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany(
                 "UPDATE waiting SET since_us = ?, next_us = ?, tries = 0 WHERE workflow = ?",
                 [(now_us, look_us, key) for key in workflows],
@@ -185,7 +186,7 @@ class Ledger:
     def taken(self, spans: Mapping[bytes, Iterable[str]]) -> None:
         """Note that the endpoint has taken *spans*: ids by workflow."""
         rows = [(workflow, b"".join(map(bytes.fromhex, ids))) for workflow, ids in spans.items()]
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany(_SENT, rows)
 
     def remembered(self, after: bytes, *, at_most: int) -> list[bytes]:
@@ -196,7 +197,7 @@ class Ledger:
 
     def forget(self, workflows: Iterable[bytes]) -> None:
         """Forget what was sent of *workflows*."""
-        with self._told(), self._transaction():
+        with self._told(), together(self._connection):
             self._connection.executemany("DELETE FROM sent WHERE workflow = ?", [(one,) for one in workflows])
 
     # -- itself -------------------------------------------------------------
@@ -207,18 +208,6 @@ class Ledger:
             self._connection.execute("INSERT INTO notes VALUES (?, ?) ON CONFLICT DO NOTHING", (name, first))
             [(value,)] = self._connection.execute("SELECT value FROM notes WHERE name = ?", (name,))
         return str(value)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # A full disk has ended it already.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None]:

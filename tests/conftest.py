@@ -12,7 +12,10 @@ from importlib.util import find_spec
 import pytest
 from cluster import KafkaCluster, NoKafkaError, start
 
+import partners
+import stand_in
 from antiphon.bus.kafka.embedded import EmbeddedBroker
+from antiphon.testing.outside import Outside
 from tests.postgres import server, shared
 
 __all__ = ["server", "shared"]
@@ -41,6 +44,15 @@ def own_log() -> Iterator[None]:
     ours.setLevel(levels[0])
     root.setLevel(levels[1])
     root.handlers[:] = handlers
+
+
+@pytest.fixture
+def examples_put_back() -> Iterator[None]:
+    """Put back what the examples' fakes hold: their own tests, which may share this process, find them as new."""
+    fakes = Outside([partners.bank, partners.carrier, partners.warehouse, stand_in.desk])
+    before = fakes.taken()
+    yield
+    fakes.put_back(before)
 
 
 @pytest.fixture(scope="session")

@@ -211,6 +211,7 @@ def alike(one: Injected, other: Injected) -> bool:
     return one.example == other.example
 
 
+@pytest.mark.usefixtures("examples_put_back")
 async def test_a_hundred_failures_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     """At least ninety-nine of them; which are not is told."""
     failures = hundred()

@@ -77,6 +77,7 @@ async def again(example: str, failures: list[Injected], folder: Path) -> dict[In
     return dict(zip(failures, found, strict=True))
 
 
+@pytest.mark.usefixtures("examples_put_back")
 async def test_failures_are_reproduced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At least 95 of them: the same exception at the same line, or the same wrong output. An undo that failed never fires."""
     failures = hundred(KINDS)

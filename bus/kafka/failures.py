@@ -143,6 +143,11 @@ def is_refused(config: KafkaConfig) -> bool:
     return _look(config, gave_up=False) is not None
 
 
+def is_there(config: KafkaConfig) -> bool:
+    """Say whether a broker answers at any of the addresses, though it may not say yet what it is asked. Blocks for seconds."""
+    return None in _knocks(config)
+
+
 def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
     for address in config.bootstrap_servers.split(","):
         refusal = look(address, config.identity, config.options, gave_up=gave_up)
@@ -153,9 +158,12 @@ def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
 
 def _knock(config: KafkaConfig) -> str | None:
     """Say what is wrong at the addresses, or None where nothing seems to be."""
+    return ", ".join(dict.fromkeys(reason for reason in _knocks(config) if reason is not None)) or None
+
+
+def _knocks(config: KafkaConfig) -> list[str | None]:
     plain = not config.identity.transport.is_encrypted
-    reasons = [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
-    return ", ".join(dict.fromkeys(reason for reason in reasons if reason is not None)) or None
+    return [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
 
 
 def _knock_at(address: str, *, plain: bool) -> str | None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from antiphon.agents import garbage
+from antiphon.agents import interpreter
 from antiphon.bus.settings import Settings
 from antiphon.cli import exports, logs, output
 from antiphon.cli.asking import Place, place_of, progress, settings_with
@@ -257,7 +257,7 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                     Watching(tracer.counts, place, host=host, port=port, exported=exported)
                 )
             log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
-            garbage.settle()
+            await beside.enter_async_context(interpreter.settled())
             running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from antiphon import Agent, Context, Event
 from antiphon.bus.consumer import Guarantee
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.names import Names
+from antiphon.bus.record import Outgoing, Record
 from antiphon.testing.mesh import MemoryMesh
 
 PATIENCE_S = 60.0
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Paid(Event, key="account"):
@@ -105,3 +111,34 @@ async def test_under_another_name_it_is_another_agent(mesh: MemoryMesh) -> None:
         True,
         False,
     )
+
+
+@pytest.mark.kafka
+async def test_a_group_that_is_given_anothers_offsets_goes_on_where_that_one_was(kafka: str, namespace: str) -> None:
+    """With its state carried over, an agent under another name counts on, and handles nothing twice."""
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+    mesh = MemoryMesh(bus=bus, names=Names(namespace))
+    async with mesh.running(books("books")):
+        await mesh.publish(Paid(account="a"), Paid(account="a"))
+        assert await counts(mesh, 2) == [1, 2]
+    ledger = books("ledger")
+    await mesh.prepare(ledger)
+    await bus.publish([Outgoing(mesh.names.state("ledger"), *_kept(one)) for one in await mesh.records("books.state")])
+    await asyncio.to_thread(_give_offsets, kafka, mesh.names.group("books"), mesh.names.group("ledger"))
+    async with mesh.running(ledger):
+        await mesh.publish(Paid(account="a"))
+        assert await counts(mesh, 3) == [1, 2, 3]
+    await bus.close()
+
+
+def _kept(record: Record) -> tuple[bytes | None, bytes | None, Headers]:
+    return record.key, record.value, record.headers
+
+
+def _give_offsets(kafka: str, old: str, new: str) -> None:
+    """What `kafka-consumer-groups.sh --reset-offsets` does; what stood beside the offsets is about them, and is left."""
+    client: Any = AdminClient({"bootstrap.servers": kafka})
+    [found] = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(old)]).values()
+    offsets = [TopicPartition(one.topic, one.partition, one.offset) for one in found.result().topic_partitions]
+    [given] = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(new, offsets)]).values()
+    given.result()

@@ -16,4 +16,9 @@ def settle() -> None:
     time an event took, a fifth went into collections that found nothing.
     """
     gc.freeze()
+    seldom()
+
+
+def seldom() -> None:
+    """Collect less often: a command that loads modules, answers and ends makes nothing that is worth looking for."""
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)

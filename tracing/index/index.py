@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.candidate import Candidate
 from antiphon.tracing.clocks import Clock, Gaps, ahead
 from antiphon.tracing.confidence import Confidence, Sure, confidences, quantile
-from antiphon.tracing.finding import Candidate
 from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -144,13 +145,22 @@ class Writer:
         self._remember(rows, begun)
 
     def _new(self, workflows: Sequence[bytes]) -> Iterator[bytes]:
-        """Yield those of *workflows* of which nothing was read yet."""
+        """Yield those of *workflows*, which are sorted, of which nothing was read yet."""
         strange = [workflow for workflow in workflows if workflow not in self._facts]
+        # Ids made here sort by time: most of what is new stands behind all that is there, and need not be asked for.
+        behind = bisect_right(strange, self._last())
+        yield from strange[behind:]
+        del strange[behind:]
         for start in range(0, len(strange), _ASKED):
             some = strange[start : start + _ASKED]
             marks = ", ".join("?" * len(some))
             known = {row[0] for row in self._database.rows(_KNOWN.format(marks=marks), (*some, *some))}
             yield from (workflow for workflow in some if workflow not in known)
+
+    def _last(self) -> bytes:
+        """Return the last key of all workflows of which something was read."""
+        found = (self._database.rows(f"SELECT max(workflow) FROM {table}") for table in ("workflows", "touched"))  # noqa: S608 - what comes from outside is bound
+        return max(last or b"" for rows in found for (last,) in rows)
 
     def _remember(self, rows: Rows, begun: dict[bytes, Facts]) -> None:
         """Keep what was read of workflows of which nothing else was: so it need not be read again to say how they stand."""

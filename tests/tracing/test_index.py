@@ -258,6 +258,20 @@ def test_a_list_says_what_stitching_says() -> None:
     assert sorted(states(index).values()) == ["compensated"] * 2 + ["running"] * 4
 
 
+def test_what_comes_after_it_was_forgotten() -> None:
+    """Begins the workflow anew: what was read before counts no more, also where it was remembered."""
+    mesh, ids, records = corpus()
+    read = Read(None, mesh.codec)
+    read.take(relevant(records))
+    read.settle(AT_US)
+    while read.writer.forget(most_bytes=0):
+        pass
+    read.take([one for one in records if one.topic == "order.placed"])
+    read.settle(AT_US)
+    found = {one.correlation_id: (one.events, one.agents) for one in Index(read.database).workflows(Search())}
+    assert found == dict.fromkeys(ids.values(), (1, ()))
+
+
 TEXT = st.one_of(
     st.just(b""), st.sampled_from([b"0199f2c1-0000-7000-8000-000000000000", b"order-7", b"\xff", b"ff" * 18])
 )

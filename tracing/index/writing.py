@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -175,6 +176,7 @@ class Writer:
         for row in rows.calls:
             if (facts := known.get(row[0])) is not None:
                 facts.see_call(row)
+        self._fade([*itertools.islice(known, max(0, len(known) - _REMEMBERED))])
 
     def pass_to(self, positions: Sequence[Position]) -> None:
         """Note that before *positions* there is nothing more to read."""
@@ -273,9 +275,9 @@ class Writer:
                     see(found[row[0]], row)
         return {**found, **{workflow: self._facts[workflow] for workflow in workflows if workflow not in found}}
 
-    def _fade(self, settled: Iterable[bytes]) -> None:
-        """Forget facts of *settled* workflows while there are too many; they can be read again."""
-        for workflow in settled:
+    def _fade(self, some: Iterable[bytes]) -> None:
+        """Forget facts of *some* workflows while there are too many; they can be read again."""
+        for workflow in some:
             if len(self._facts) <= _REMEMBERED:
                 return
             self._facts.pop(workflow, None)
@@ -356,6 +358,8 @@ class Writer:
         with self._database.transaction():
             for table in _TABLES:
                 self._database.many(f"DELETE FROM {table} WHERE workflow = ?", workflows)  # noqa: S608 - what comes from outside is bound
+        for (workflow,) in workflows:
+            self._facts.pop(workflow, None)
         return len(workflows)
 
 

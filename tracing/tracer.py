@@ -242,14 +242,13 @@ class Tracer:
         """See which topics there are to read; say whether there are others than before."""
         if self._share is not None:
             await self._share.join()
-            self._next = {place: next for place, next in self._next.items() if self._share.has(place.partition)}
+            self._next = {place: next for place, next in self._next.items() if self._has(place)}
         wanted = {self._names.topic(topic) for topic in self._topics()}
         asked_us = now_us()
         # Before the bounds: others that share the index go on, and nobody has read beyond an end that is asked for later.
         kept = self._writer.positions()
         bounds = await self._bus.bounds(wanted)
-        if self._share is not None:
-            bounds = {place: ends for place, ends in bounds.items() if self._share.has(place.partition)}
+        bounds = {place: ends for place, ends in bounds.items() if self._has(place)}
         if self._is_told():
             agents = self._names.topic(AGENTS)
             self._told_us, self._told = asked_us, {at: end for at, (_, end) in bounds.items() if at.topic == agents}
@@ -260,6 +259,10 @@ class Tracer:
         for topic in sorted(there):
             news |= self._place(topic, identities.get(topic, ""), bounds, kept, since)
         return news
+
+    def _has(self, place: TopicPartition) -> bool:
+        """Say whether a partition is for this one to read: of heartbeats all are, as who hears what decides what has ended."""
+        return self._share is None or self._share.has(place.partition) or place.topic == self._names.topic(AGENTS)
 
     def _place(
         self,

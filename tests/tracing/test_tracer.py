@@ -144,7 +144,7 @@ async def test_events_and_what_became_of_them_are_read_in_one_go() -> None:
         with writing(None) as writer:
             tracer = Tracer(mesh.bus, mesh.names, mesh.codec, writer, listener=written)
             await tracer.catch_up()
-    assert [count for count in written.counts if any(count)][0][0] == 6
+    assert next(count for count in written.counts if any(count))[0] == 6
     assert tracer.counts.settled == 3
 
 

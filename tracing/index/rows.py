@@ -89,6 +89,8 @@ class Rows:
     workers: list[Row] = dataclasses.field(default_factory=list[Row])
     gaps: dict[tuple[int, int, int], int] = dataclasses.field(default_factory=dict[Any, Any])
     """By worker, broker and hour: by how much the broker appended what happened later than it did, at least."""
+    replays: set[bytes] = dataclasses.field(default_factory=set[bytes])
+    """Workflows of events that were published once more."""
     topics: set[str] = dataclasses.field(default_factory=set[str])
     """Plain names of the topics on which stands what was handled."""
     unreadable: int = 0
@@ -190,6 +192,8 @@ class Reader:
                 return
             row = self._any(envelope, origin_of(record), (source, part, place))
             workflow = row[0]
+            if envelope.replay_of is not None:
+                rows.replays.add(workflow)
         rows.events.append(row)
         value = record.value
         if value and self._as_it_is:
@@ -270,6 +274,8 @@ class Reader:
                             spent["output_tokens"],
                             spent["cost"],
                             spent["currency"].decode(),
+                            spent.get("started_us"),
+                            spent.get("duration_us"),
                         )
                     )
             rows.topics.update(topic.decode() for topic in topics)

@@ -44,7 +44,7 @@ UNION SELECT workflow FROM deliveries WHERE type IN ({types})
 UNION SELECT workflow FROM workflows WHERE lacking = 1
 ON CONFLICT DO NOTHING
 """
-_TABLES = ("events", "payloads", "deliveries", "calls", "workflows", "touched")
+_TABLES = ("events", "payloads", "deliveries", "calls", "replays", "workflows", "touched")
 
 
 class Position(NamedTuple):
@@ -128,6 +128,8 @@ class Writer:
                 # Workflows that began together lie together, so rows in their order find their pages in memory.
                 some.sort(key=itemgetter(0))
                 database.many(statement, some)
+            if rows.replays:
+                database.many(tables.REPLAYS, [(workflow,) for workflow in sorted(rows.replays)])
             if rows.workers:
                 database.many(tables.WORKERS, rows.workers)
             if rows.gaps:

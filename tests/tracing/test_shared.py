@@ -36,7 +36,6 @@ from antiphon.tracing.index.errors import (
     IndexVersionError,
     NoIndexError,
 )
-from antiphon.tracing.index.postgres import Postgres
 from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.sharing import Share
@@ -76,7 +75,12 @@ def test_one_of_the_form_before_is_brought_up(
     first = {2: tables.FORMS[2]}
     monkeypatch.setattr(sqlite, "FORMS", first)
     monkeypatch.setattr(sqlite, "VERSION", 2)
-    before = Sqlite(place, writes=True) if isinstance(place, Path) else Postgres(place, writes=True, forms=first)
+    if isinstance(place, Path):
+        before: Database = Sqlite(place, writes=True)
+    else:
+        from antiphon.tracing.index.postgres import Postgres  # noqa: PLC0415 - an extra
+
+        before = Postgres(place, writes=True, forms=first)
     call = (b"w", b"e", 1, 0, 1, 1, 0, 1, 1, 0, 0, 0.25, "USD")
     with before.transaction():
         before.run(f"INSERT INTO calls VALUES ({', '.join('?' * len(call))})", call)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.exceptions import TyperException
 
+from antiphon.agents import interpreter
 from antiphon.cli import errors, options
 from antiphon.cli.errors import CommandError
 from antiphon.cli.group import Lazy
@@ -28,6 +29,7 @@ Example:
 
 def main() -> NoReturn:
     """Run what the command line says, and end the process."""
+    interpreter.seldom()
     code = run(sys.argv[1:])
     # The interpreter flushes once more while it ends; a reader that has gone must not make it complain.
     with contextlib.suppress(BrokenPipeError):

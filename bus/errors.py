@@ -11,6 +11,7 @@ BusError
 ├── PartitionCountError         a topic with another number of partitions than the mesh
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
+├── WorkflowFailedError         ... and nobody will: its workflow failed
 ├── MemberFailedError           a group member that can go on no longer
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
@@ -178,6 +179,17 @@ class AnswerTimeoutError(BusError):
         super().__init__(
             f"expected {' or '.join(sorted(types))} within {timeout_s:g} s, got none in workflow {correlation_id}. "
             f"It may still come: antiphon trace {correlation_id}"
+        )
+
+
+class WorkflowFailedError(BusError):
+    """The workflow of a request failed before it was answered."""
+
+    def __init__(self, correlation_id: str, reason: str) -> None:
+        self.correlation_id = correlation_id
+        self.reason = reason
+        super().__init__(
+            f"workflow {correlation_id} failed: {reason}. What it did is being undone: antiphon trace {correlation_id}"
         )
 
 

@@ -22,6 +22,7 @@ BusError
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
+UndoneBeforeError               an event that was passed over: what it asks for had been undone before it came
 PermanentError                  raised by handlers: trying again cannot help
 ├── UndeclaredEventError        a handler emitted what it did not declare
 ├── GuardError                  an event that no handler was called with, so that its workflow ends
@@ -250,6 +251,15 @@ class HandlerTimeoutError(TimeoutError):
         self.agent = agent
         self.limit_s = limit_s
         super().__init__(f"agent {agent!r} took longer than its timeout of {limit_s:g} s and was cancelled")
+
+
+class UndoneBeforeError(Exception):
+    """An event was passed over: what it asks for has been undone already."""
+
+    def __init__(self, agent: str, type: str) -> None:
+        self.agent = agent
+        self.type = type
+        super().__init__(f"{agent} had undone what {type} asks for before it came, so it was not done")
 
 
 class PermanentError(Exception):

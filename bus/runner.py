@@ -15,7 +15,7 @@ from antiphon.bus.committer import Committer
 from antiphon.bus.consumer import Consumer, Lane
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
-from antiphon.bus.errors import HandlerTimeoutError, PermanentError
+from antiphon.bus.errors import HandlerTimeoutError, PermanentError, UndoneBeforeError
 from antiphon.bus.guard import MAX_HOPS, over_limit
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.kept_log import KeptLog
@@ -24,7 +24,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.record import Outgoing
 from antiphon.bus.state import REMEMBERED, dump
-from antiphon.bus.tombstones import UndoneBeforeError, is_marked, mark
+from antiphon.bus.tombstones import is_marked, mark
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import EncodeError, RegistryError, SchemaError, UnknownSchemaError

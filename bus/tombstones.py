@@ -20,15 +20,6 @@ UNDONE = "antiphon.undone"
 _OLDEST_US = round(STATE_EXPIRES_S * 1_000_000)
 
 
-class UndoneBeforeError(Exception):
-    """An event was passed over: what it asks for has been undone already."""
-
-    def __init__(self, agent: str, type: str) -> None:
-        self.agent = agent
-        self.type = type
-        super().__init__(f"{agent} had undone what {type} asks for before it came, so it was not done")
-
-
 def mark(mapping: MutableMapping[str, Any], action: str, now_us: int) -> None:
     """Note that *action* has been undone, and need not be done when it comes."""
     marks = {id: since_us for id, since_us in mapping.get(UNDONE, {}).items() if now_us - since_us < _OLDEST_US}

@@ -10,11 +10,11 @@ import orjson
 
 from antiphon.bus.consumer import Consumer, Lane
 from antiphon.bus.delivery import current
-from antiphon.bus.errors import PermanentError
+from antiphon.bus.errors import PermanentError, UndoneBeforeError
 from antiphon.bus.heartbeat import AgentSeen, hears, says
 from antiphon.bus.state import PartitionState
 from antiphon.bus.subscriptions import subscriptions
-from antiphon.bus.tombstones import UndoneBeforeError, is_marked, mark
+from antiphon.bus.tombstones import is_marked, mark
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.orchestrator import Saga, orchestrator

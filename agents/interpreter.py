@@ -24,13 +24,8 @@ def settle() -> None:
     Once a process's modules are loaded: it is the whole process that is told.
     """
     gc.freeze()
-    seldom()
-    sys.setswitchinterval(_SWITCH_S)
-
-
-def seldom() -> None:
-    """Collect less often: a command that loads modules, answers and ends makes nothing that is worth looking for."""
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+    sys.setswitchinterval(_SWITCH_S)
 
 
 @contextlib.asynccontextmanager

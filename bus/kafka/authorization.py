@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.config import KafkaConfig
-from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
+from antiphon.bus.kafka.failures import answered, error_of
 from antiphon.bus.right import Operation, Pattern, Resource, Right
 
 _ANSWER_S = 15.0
@@ -131,13 +131,7 @@ class Authorization:
                 self._asked("set", answer)
 
     def _asked(self, what: str, answer: Future[Any]) -> Any:
-        try:
-            return answer.result()
-        except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() in NO_ANSWER:
-                raise unreachable(self._config, _ANSWER_S, error) from exception
-            raise AclsRefusedError(what, error, self._principal) from exception
+        return answered(answer, self._config, _ANSWER_S, lambda error: AclsRefusedError(what, error, self._principal))
 
     @property
     def _principal(self) -> str | None:

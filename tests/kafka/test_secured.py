@@ -454,8 +454,8 @@ def _write(options: dict[str, Any]) -> int:
     return codes[0]
 
 
-def _begin(options: dict[str, Any]) -> int:
-    producer = Producer({**options, "transactional.id": "stock.1"})
+def _begin(options: dict[str, Any], id: str = "stock/1") -> int:
+    producer = Producer({**options, "transactional.id": id})
     try:
         producer.init_transactions(REACH_S)
     except KafkaException as exception:
@@ -474,6 +474,23 @@ def _join(options: dict[str, Any]) -> int:
                 return 0 if error is None else int(error.code())
     finally:
         consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("stock/1", 0),
+        ("stock.vip/1", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        ("stockade/1", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+    ],
+)
+async def test_no_agent_can_fence_one_whose_name_begins_as_its_own(
+    id: str, said: int, secured: SecuredKafka, mesh: None
+) -> None:
+    """Its right covers its own transactional ids, and none of an agent that is called alike."""
+    config = config_of(secured, "stock")
+    options = {**config.options, "bootstrap.servers": config.bootstrap_servers}
+    assert await asyncio.to_thread(_begin, options, id) == said
 
 
 async def test_rights_are_the_business_of_who_administers(secured: SecuredKafka, mesh: None) -> None:

@@ -26,8 +26,8 @@ from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import AnswerIsNoError, UsageError, did_you_mean
 from antiphon.cli.group import Command, Group
 from antiphon.cli.money import amount
+from antiphon.cli.option_sets import taking
 from antiphon.cli.options import given
-from antiphon.cli.shared import taking
 from antiphon.cli.when import moment_ms, span
 from antiphon.compensation.reading import read_kept
 from antiphon.compensation.workflow import Phase

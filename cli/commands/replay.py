@@ -18,6 +18,7 @@ from antiphon.cli.asking import progress
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import NO, AnswerIsNoError, UsageError
 from antiphon.cli.group import Command, Group
+from antiphon.cli.option_sets import taking
 from antiphon.cli.options import given
 from antiphon.cli.replaying.code import consumers
 from antiphon.cli.replaying.options import Break, Mode, ModeOption, Rate, Speed, Step, ruled, selected
@@ -33,7 +34,6 @@ from antiphon.cli.replaying.showing import (
 )
 from antiphon.cli.replaying.source import Filter, Source, recorded
 from antiphon.cli.replaying.stepping import Stepper, stepper
-from antiphon.cli.shared import taking
 from antiphon.replay.bundle import SUFFIX, read
 from antiphon.replay.compare import Rules
 from antiphon.replay.compared import Compared

@@ -46,14 +46,8 @@ class Asked(Event, type="page.asked", topic="page.asked"):
     when_us: int
 
 
-class Answered(Event, type="page.answered", topic="page.answered"):
-    name: str
-    text: str
-    count: int
-    share: float
-    is_new: bool
-    place: str
-    when_us: int
+class Answered(Asked, type="page.answered", topic="page.answered"):
+    """As much is said as was heard."""
 
 
 class Freed(Event, type="page.freed", topic="page.freed"):

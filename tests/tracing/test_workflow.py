@@ -1,7 +1,6 @@
 """What a workflow document says, whole; and that nothing but the set of records decides it."""
 
 import dataclasses
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -280,12 +279,10 @@ def chain(length: int) -> list[SeenEvent]:
 
 def test_ten_thousand_deep() -> None:
     """No recursion: a chain is as long as the work takes."""
-    began = time.perf_counter()
     document = stitch(reversed(chain(10_000)), [], [], now_us=START_US).document()
 
     assert [event["id"] for event in document["events"]] == document["critical_path"]
     assert len(document["critical_path"]) == 10_000
-    assert time.perf_counter() - began < 15
 
 
 def test_ten_thousand_wide() -> None:
@@ -295,12 +292,10 @@ def test_ten_thousand_wide() -> None:
         dataclasses.replace(event, envelope=dataclasses.replace(event.envelope, parent_id="00000"))
         for event in deep[1:]
     ]
-    began = time.perf_counter()
     document = stitch([*reversed(wide), deep[0]], [], [], now_us=START_US).document()
 
     assert len(document["events"]) == 10_000
     assert document["critical_path"] == ["00000", "09999"]
-    assert time.perf_counter() - began < 15
 
 
 def test_calls_are_counted_once() -> None:

@@ -17,11 +17,14 @@ from probe import Act, Answered, Asked, probe
 from relay import Api, Relay, Request
 from world import AUDITOR, LEDGER, PATIENCE_S, PROBE, World, deposits
 
+from antiphon.bus.names import COORDINATOR
 from antiphon.testing.waiting import eventually
+from shop import CardRefunded, OrderPlaced, ParcelRefused, StockReleased
 
 pytestmark = pytest.mark.kafka
 
 PROTOCOLS = ["consumer", "classic"]
+SHOP = Path(__file__).parents[2] / "examples/3-order/shop.py"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -53,6 +56,36 @@ async def test_f06_a_zombie(relay: Relay, namespace: str, tmp_path: Path, protoc
         assert await world.instances("probe", event) == [("successor", "completed")]
         assert await world.crew.stop() == [0, 0]
         assert await world.wrong(probe) == []
+
+
+async def test_f29_two_coordinators_of_one_saga(relay: Relay, namespace: str, tmp_path: Path) -> None:
+    """One is frozen in the midst of a commit, another one undoes: what the first would have said is void, each undo is asked for once."""
+    address = f"127.0.0.1:{relay.broker.port}"
+    async with World(address, namespace, tmp_path, through=relay.address, session_timeout=3) as world:
+        zombie = await world.start(COORDINATOR, instance="zombie").ready()
+        agents = await world.start(f"{SHOP}:stock", f"{SHOP}:card", f"{SHOP}:parcel").ready()
+        woken = asyncio.Event()
+
+        async def freeze(request: Request) -> None:
+            if (request.api, request.client) == (Api.TXN_OFFSET_COMMIT, "zombie") and not woken.is_set():
+                zombie.send(signal.SIGSTOP)
+                await woken.wait()
+
+        relay.before = freeze
+        await world.publish([OrderPlaced(order="7", item="lamp", price=41, city="Atlantis")])
+        await world.came(ParcelRefused, 1)
+        world.start(COORDINATOR, instance="successor")
+        await world.came(StockReleased, 1)
+        woken.set()
+        zombie.send(signal.SIGCONT)
+        await eventually(lambda: zombie.said("a transaction failed"), PATIENCE_S, what="its commit to be refused")
+
+        await world.publish([OrderPlaced(order="8", item="lamp", price=41, city="Atlantis")])
+        await world.came(StockReleased, 2)
+        asked = [event.order for said in (CardRefunded, StockReleased) for event in await world.events(said)]
+        assert sorted(asked) == ["7", "7", "8", "8"]
+        assert agents.exit_code is None
+        assert await world.crew.stop() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("protocol", "rounds"), [("consumer", 5), ("classic", 3)])

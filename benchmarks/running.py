@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,6 +65,15 @@ class Program:
 
     def _family(self) -> list[psutil.Process]:
         return [self._measured, *self._measured.children(recursive=True)]
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it have no processor meanwhile; its group must not miss it."""
+        self._process.tell(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.tell(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

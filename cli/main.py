@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -14,11 +15,11 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.exceptions import TyperException
 
-from antiphon.agents import garbage
 from antiphon.cli import errors, options
 from antiphon.cli.errors import CommandError
 from antiphon.cli.group import Lazy
 
+_SELDOM = 200_000
 _HELP = """Run agents that answer one another's events, and see what became of each workflow.
 
 Example:
@@ -29,7 +30,8 @@ Example:
 
 def main() -> NoReturn:
     """Run what the command line says, and end the process."""
-    garbage.seldom()
+    # Modules are loaded, a question is answered, and it ends: there is little that is worth looking for.
+    gc.set_threshold(_SELDOM)
     code = run(sys.argv[1:])
     # The interpreter flushes once more while it ends; a reader that has gone must not make it complain.
     with contextlib.suppress(BrokenPipeError):

@@ -108,7 +108,7 @@ def member_producer(config: KafkaConfig, membership: Membership) -> Options:
         "delivery.report.only.error": True,
     }
     if membership.exactly_once:
-        options["transactional.id"] = f"{membership.group}.{membership.instance}"
+        options["transactional.id"] = membership.transactional_id
         options["transaction.timeout.ms"] = int(membership.transaction_timeout_s * 1_000)
     return options
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -61,6 +63,19 @@ class ReadFailedError(BusError):
     def __init__(self, error: KafkaError) -> None:
         self.reason = f"{error.name()}: {error.str()}"
         super().__init__(f"the broker does not let it be read, {self.reason}")
+
+
+def answered(
+    answer: Future[Any], config: KafkaConfig, tried_s: float, refused: Callable[[KafkaError], BusError]
+) -> Any:
+    """Wait for what an administrator's client was told; raises what *refused* makes of a no, `BrokerUnreachableError` for none."""
+    try:
+        return answer.result()
+    except KafkaException as exception:
+        error = error_of(exception)
+        if error.code() in NO_ANSWER:
+            raise unreachable(config, tried_s, error) from exception
+        raise refused(error) from exception
 
 
 def error_of(exception: KafkaException) -> KafkaError:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from antiphon.agents import garbage
+from antiphon.agents import interpreter
 from antiphon.bus.settings import Settings
 from antiphon.cli import exports, logs, output
 from antiphon.cli.asking import Place, place_of, progress, settings_with
@@ -261,7 +261,7 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                     Watching(tracer.counts, place, host=host, port=port, exported=exported)
                 )
             log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
-            garbage.settle()
+            await beside.enter_async_context(interpreter.settled())
             running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -289,7 +289,7 @@ async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) 
 
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
     place = place_of(settings)
-    garbage.settle()
+    interpreter.settle()
     with rebuilding(place) as database, exports.noting(place) as listener:
         async with _tracer(settings, Writer(database), keeping, since_ms, listener=listener) as tracer:
             with progress("reading") as show:

@@ -122,8 +122,9 @@ async def _indexed(stage: Stage, folder: Path) -> dict[Figure, Pair]:
         document = index.workflow(mesh.deepest)
     assert document is not None  # noqa: S101 - or nothing was measured
     assert len(document.events) == _DEEP  # noqa: S101 - likewise
-    command = _best(lambda: _run("-m", "antiphon.cli", "trace", mesh.deepest, "--from", "index", "--index", str(place)))
-    empty = _best(lambda: _run("-c", ""))
+    trace = ("-m", "antiphon.cli", "trace", mesh.deepest, "--from", "index", "--index", str(place))
+    command = _best(lambda: _run(folder, *trace))
+    empty = _best(lambda: _run(folder, "-c", ""))
     reading.database.close()
     return {
         WRITE: (events / wrote_s, events / bare_s),
@@ -212,8 +213,12 @@ def _used_s() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _run(folder: Path, *arguments: str) -> None:
+    """Run an interpreter that keeps compiled modules from one time to the next, as one does of an installed package."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, *arguments], check=True, env=environment, **quiet)
 
 
 def _rows(database: Sqlite, table: str, workflow: str) -> list[Any]:

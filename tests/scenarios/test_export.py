@@ -24,6 +24,7 @@ from antiphon.schemas.redaction import MASK, REDACT
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import Index, Search
+from antiphon.tracing.index.address import Place
 from antiphon.tracing.spans.making import spans_of
 from tests.tracing.collector import Collector, by_http, plain
 
@@ -57,7 +58,7 @@ async def say(ticket: TicketTriaged) -> None:
 
 
 @contextlib.contextmanager
-def tracer(index: Path, collector: Collector, broker: str, namespace: str) -> Generator[subprocess.Popen[bytes]]:
+def tracer(index: Place, collector: Collector, broker: str, namespace: str) -> Generator[subprocess.Popen[bytes]]:
     """`antiphon tracer run`, killed when the block ends if it has not ended by itself."""
     command = [sys.executable, "-m", "antiphon.cli", "tracer", "run", "--index", str(index)]
     command += ["--otlp", collector.url, "--otlp-content"]
@@ -142,3 +143,27 @@ async def test_killed_again_and_again_it_sends_every_span(embedded: str, namespa
         assert kinds["chat"] >= TICKETS
         bodies = b"".join(body for _, body, _ in collector.got)
         assert (b"me@example.org" in bodies, MASK.encode() in bodies) == (False, True)
+
+
+@pytest.mark.kafka
+async def test_of_two_that_share_an_index_one_sends(kafka: str, namespace: str, shared: str) -> None:
+    """Each span once, whoever read what it stands for; when one of the two is killed the other sends the rest."""
+    names, bus = Names(namespace), KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+    mesh = MemoryMesh(4, bus=bus, names=names, store=TopicStore(bus, names, partitions=4))
+    ids: set[str] = set()
+    with by_http() as collector, tracer(shared, collector, kafka, namespace):
+
+        async def opened(count: int) -> None:
+            published = await mesh.publisher.publish([TicketOpened(n=n) for n in range(count)])
+            ids.update(one.correlation_id for one in published)
+            await eventually(lambda: whole(collector) == ids, 120, what="every workflow to be there")
+
+        try:
+            async with mesh.running(triage, answer):
+                with tracer(shared, collector, kafka, namespace):
+                    await opened(TICKETS)
+                    times = Counter(span.span_id for _, span in collector.spans())
+                    assert {*times.values()} == {1}
+                await opened(TICKETS // 4)
+        finally:
+            await bus.close()

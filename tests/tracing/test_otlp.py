@@ -168,6 +168,24 @@ async def test_metrics_are_what_was_read(tmp_path: Path) -> None:
     assert points(found["antiphon.delivery.queue_wait"])[key_of(audit)][0] == 1
 
 
+async def test_what_a_live_replay_spends_is_not_counted(tmp_path: Path) -> None:
+    """Whether its event is read with its activity or was read before; its messages are messages."""
+    world = World(tmp_path)
+    story = ticket()
+    for event in story.events:
+        event.envelope.replay_of = "0199f2c1-0000-7000-8000-000000000009"
+    told, story.activity = story.activity, []
+    with world.tracing():
+        tally = Tally(Legend(world.writer.numbers, world.database), Names())
+        before = await world.rows(story)
+        world.writer.write(before)
+        tally.take(before)
+        story.events, story.activity = [], told
+        tally.take(await world.rows(story))
+    assert (dict(tally.sums["antiphon.cost"]), tally.spreads["gen_ai.client.token.usage"]) == ({}, {})
+    assert sum(tally.sums["messaging.client.sent.messages"].values()) == 2
+
+
 def spent() -> Story:
     """The ticket, as a workflow of its own."""
     story = ticket()

@@ -133,7 +133,7 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
     ]
 
 
-def test_what_is_shown_to_people(mesh: Antiphon) -> None:
+def test_f31_a_value_steers_no_terminal(mesh: Antiphon) -> None:
     """Tables; what is in a payload or an error steers no terminal, with colours or without."""
     ids = opened(mesh, "bad\x1b[2J", "1")
     until(lambda: states(mesh), lambda found: {*found.values()} == {"failed", "completed"})

@@ -18,6 +18,8 @@ from stage import PARTITIONS
 
 _LOOK_S = 0.02
 _MOST_S = 600.0
+_NEAR = 0.05
+"""How far from where it belongs, as a share of all, a mark may be moved."""
 
 
 def ignore(count: int) -> None:
@@ -89,8 +91,20 @@ def _go_on(deadline: float, alive: Callable[[], None], topic: str, count: int, h
 def rate(times: list[float], first: float = 0.1, last: float = 0.9) -> float:
     """Return how many came a second between two marks: shares of all that came. Beginning and end are left out.
 
+    What one transaction carries comes at once. So each mark is moved to where the longest pause ends nearby: whole
+    transactions are counted, over the time from when the first of them came until the one after the last did.
+
     >>> rate([0.0, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0, 8.5, 20.0])
     2.0
+    >>> rate([float(n // 50) for n in range(1_000)])
+    50.0
     """
-    low, high = int(first * len(times)), int(last * len(times)) - 1
+    low, high = (_pause(times, int(mark * len(times)) - shift) for mark, shift in ((first, 0), (last, 1)))
     return (high - low) / max(times[high] - times[low], 0.001)
+
+
+def _pause(times: list[float], mark: int) -> int:
+    """Return what came first after the longest pause near *mark*; of several such pauses the nearest."""
+    near = int(_NEAR * len(times))
+    places = range(max(1, mark - near), min(len(times), mark + near + 1))
+    return max(places, key=lambda at: (round(times[at] - times[at - 1], 3), -abs(at - mark)))

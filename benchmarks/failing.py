@@ -12,7 +12,7 @@ from running import WorkerProcess
 from stage import Experiment, Stage
 from table import Figure, Pair, Unit
 
-EVENTS = 30_000
+EVENTS = 90_000
 EVERY = 50
 KEYS = 500
 

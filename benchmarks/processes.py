@@ -18,7 +18,7 @@ from running import WorkerProcess
 from stage import Experiment, Stage
 from table import Figure, Pair, Unit
 
-EVENTS = 16_000
+EVENTS = 60_000
 _COMPUTE = "for n in range(12_000_000): n * n % 7"
 _UNITS = 1_000
 

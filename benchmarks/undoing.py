@@ -1,7 +1,8 @@
 """What undoing costs: how many undos a second beside plain hops, and what the coordinator keeps of workflows, and for how long.
 
-Ten thousand workflows did something that can be undone, and wait; then each is
-said to have failed. A plain hop is an event handled and answered by a worker;
+Workflows did something that can be undone, and wait; then each is
+said to have failed: as many as keep the machine at it for several seconds, since what
+one transaction carries comes at once. A plain hop is an event handled and answered by a worker;
 behind an undo there are two of these, and what the coordinator makes of both.
 Last, one of two coordinators is killed with -9, and workflows fail at once: what
 counts is when undoing has begun on the last of the partitions.
@@ -36,13 +37,20 @@ from table import Figure, Pair, Unit
 from takeover import session_timeout_s
 
 SAGAS, LONG, _FEW = 10_000, 100_000, 200
+UNDOS, HOPS = 60_000, 120_000
 _LINGER_S = 0.5
 _LOOK_S = 0.5
 _MOST_S, _MOST_LONG_S = 120.0, 900.0
 _BETWEEN_LOOKS = 5
 """Times as long as a look at all state takes: it is read by the process that is looked at."""
 
-RATE = Figure("undoing", "undos of 10,000 workflows that failed, against plain hops", Unit.RATE, "0.5")
+RATE = Figure("undoing", "undos of 60,000 workflows that failed, against plain hops", Unit.RATE, "0.5")
+COST = Figure(
+    "undoing",
+    "processor time of an undo, the agent's and the coordinator's, against a plain hop's",
+    Unit.MICROSECONDS,
+    "",
+)
 MEMORY = Figure(
     "undoing", "the coordinator's memory with 10,000 workflows that can be undone, against none", Unit.MEGABYTES, ""
 )
@@ -69,10 +77,10 @@ async def once(stage: Stage) -> Mapping[Figure, Pair]:
 
 
 async def _undone(stage: Stage) -> Mapping[Figure, Pair]:
-    hops = await _plain(stage)
+    hops, hop_us = await _plain(stage)
     stage.say("undoing: workflows")
     names = stage.names("undoing")
-    feed = _Workflows(stage, names, SAGAS)
+    feed = _Workflows(stage, names, UNDOS)
     await feed.open()
     with (
         WorkerProcess(stage, names, "rooms") as worker,
@@ -81,30 +89,37 @@ async def _undone(stage: Stage) -> Mapping[Figure, Pair]:
         await worker.ready()
         await undoing.ready()
         before_mb = undoing.memory_mb
-        await feed.begin()
+        await feed.begin(SAGAS)
         await arrivals(stage.bootstrap, names.topic(Held.__event__.topic), SAGAS, alive=worker.alive)
         kept = await _until(stage, names, lambda kept: len(kept) >= SAGAS, "every workflow to be known")
         after_mb = undoing.memory_mb
+        await feed.begin(UNDOS - SAGAS, first=SAGAS)
+        await _until(stage, names, lambda kept: len(kept) >= UNDOS, "every workflow to be known")
         stage.say("undoing: undos")
+        before_s = worker.cpu_s + undoing.cpu_s
         await feed.fail()
-        times = await arrivals(stage.bootstrap, names.topic(Freed.__event__.topic), SAGAS, alive=undoing.alive)
+        times = await arrivals(stage.bootstrap, names.topic(Freed.__event__.topic), UNDOS, alive=undoing.alive)
+        undo_us = (worker.cpu_s + undoing.cpu_s - before_s) / UNDOS * 1e6
     return {
         RATE: (rate(times), hops),
+        COST: (undo_us, hop_us),
         MEMORY: (after_mb, before_mb),
         STATE: (sum(kept.values()) / len(kept), feed.size),
     }
 
 
-async def _plain(stage: Stage) -> float:
+async def _plain(stage: Stage) -> tuple[float, float]:
+    """Return how many hops a second there are, and the processor time of one in microseconds."""
     stage.say("undoing: plain hops")
     names = stage.names("undoing-hops")
     feed = Feed(stage, names)
     await feed.open()
     with WorkerProcess(stage, names, "answer") as worker:
         await worker.ready()
-        await feed.publish(feed.records(SAGAS))
-        times = await arrivals(stage.bootstrap, names.topic(ANSWERED), SAGAS, alive=worker.alive)
-    return rate(times)
+        records, before_s = [*feed.records(HOPS)], worker.cpu_s
+        await feed.publish(records)
+        times = await arrivals(stage.bootstrap, names.topic(ANSWERED), HOPS, alive=worker.alive)
+        return rate(times), (worker.cpu_s - before_s) / HOPS * 1e6
 
 
 async def _ended(stage: Stage) -> Pair:
@@ -204,13 +219,13 @@ class _Workflows(Feed):
         await self._own.announce([Held, Lost])
         self.size = len(self._own.encode(Held(**asked(0).__dict__)))
 
-    async def begin(self) -> None:
-        """Have each do what can be undone."""
-        await self.publish(self.records(len(self._ids), workflow=self._ids.__getitem__))
+    async def begin(self, count: int | None = None, *, first: int = 0) -> None:
+        """Have each do what can be undone, or *count* of them from the *first* on."""
+        await self.publish(self.records(count or len(self._ids), first=first, workflow=self._ids.__getitem__))
 
     async def fail(self) -> None:
         """Say of each that it failed."""
-        await self.publish(self._lost())
+        await self.publish([*self._lost()])
 
     def _lost(self) -> Iterator[Outgoing]:
         for n, id in enumerate(self._ids):
@@ -252,4 +267,4 @@ async def _kept(stage: Stage, names: Names) -> dict[str, int]:
     return kept
 
 
-EXPERIMENT = Experiment((RATE, MEMORY, STATE, GONE, BEYOND), once)
+EXPERIMENT = Experiment((RATE, COST, MEMORY, STATE, GONE, BEYOND), once)

@@ -127,9 +127,11 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
 
 def _repeated(workflow: Workflow, id: str) -> str | None:
     """Return the command that led to the effect *id*, or is it, where it was published more than once: a copy may still come."""
-    asked = (id, *(workflow.events[id].parents[:1]))
-    commands = (one for one in asked if one in workflow.events and workflow.events[one].by)
-    return next((one for one in commands if workflow.events[one].again), None)
+    node = workflow.events[id]
+    if node.again or not node.parents:
+        return id if node.again else None
+    above = workflow.events.get(node.parents[0])
+    return node.parents[0] if above is not None and above.again else None
 
 
 def _in_time(workflow: Workflow, fact: Fact) -> Workflow:
@@ -173,7 +175,7 @@ def _caused(workflow: Workflow, fact: Fact, mesh: Mesh, *, forgotten: bool) -> W
     """Note what a delivery emitted. Of one that is *forgotten* nothing is waited for."""
     delivery = fact.delivery
     if not delivery.emitted:
-        return workflow._replace(ended=False)
+        return workflow._replace(ended=False) if workflow.ended else workflow
     events, effects, wants = {**workflow.events}, {**workflow.effects}, {**workflow.wants}
     parents = (delivery.event_id, *delivery.causes)
     aftermath = any(events[parent].aftermath for parent in parents if parent in events)
@@ -288,14 +290,17 @@ def _answered(workflow: Workflow, fact: Fact, mesh: Mesh) -> tuple[Workflow, lis
     id = next((id for id, one in asked if undo_id(id, one.again) == delivery.event_id), None)
     if id is None:
         return workflow, []
-    effect = workflow.effects[id]
-    effect = effect._replace(attempts=max(effect.attempts, effect.before + delivery.attempt))
-    workflow = workflow.with_events(new).with_effect(id, effect)._replace(ended=False)
-    if delivery.outcome == Outcome.COMPLETED:
+    effect, attempts = workflow.effects[id], workflow.effects[id].before + delivery.attempt
+    if attempts > effect.attempts:
+        effect = effect._replace(attempts=attempts)
+    done = delivery.outcome == Outcome.COMPLETED
+    if done:
         # A saga undoes a step by a command; that is done when it was handled.
         via = tuple(emitted.id for emitted in delivery.emitted if mesh.asks(fact.agent, emitted.type))
-        return workflow.with_effect(id, _undone(effect, via)), []
-    return _stuck(workflow, id, delivery)
+        effect = _undone(effect, via)
+    events, effects = {**workflow.events, **new}, {**workflow.effects, id: effect}
+    workflow = workflow._replace(events=events, effects=effects, ended=False)
+    return (workflow, []) if done else _stuck(workflow, id, delivery)
 
 
 def _undone_by_command(workflow: Workflow, fact: Fact) -> tuple[Workflow, list[Command]]:

@@ -112,7 +112,7 @@ def _handler(
             case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != COORDINATOR:
                 async for delivery in _in_turns(_of_workflows(deliveries)):
                     id = delivery.correlation_id
-                    fact = Fact(agent, delivery, tuple(failing), await _scoped(delivery), await _wanted(delivery))
+                    fact = await _fact(agent, delivery, failing)
                     follow(id, advance(workflows[id], fact, mesh, past_stuck=past_stuck))
             case SagaIntervened():
                 envelope = envelope_of(event)
@@ -165,6 +165,12 @@ def _said(command: Command, correlation_id: str, time_us: int) -> Event:
             return _told(command, correlation_id, time_us)
         case Free():
             return _freed(command, correlation_id, time_us)
+
+
+async def _fact(agent: str, delivery: Handled, failing: Iterable[str]) -> Fact:
+    if all(emitted.told is None for emitted in delivery.emitted):
+        return Fact(agent, delivery, tuple(failing))
+    return Fact(agent, delivery, tuple(failing), await _scoped(delivery), await _wanted(delivery))
 
 
 async def _scoped(delivery: Handled) -> dict[str, SagaFailed]:

@@ -81,18 +81,10 @@ def _but_usual(value: Workflow | Failure | Want | Node | Effect, usual: Iterable
 
 
 def _node(said: Mapping[str, Any]) -> Node:
-    return Node(
-        said["type"],
-        tuple(said.get("parents", ())),
-        tuple(said.get("done", ())),
-        said.get("held", False),
-        said.get("past", False),
-        said.get("aftermath", False),
-        said.get("by", ""),
-        said.get("sagas", _NONE),
-        said.get("again", False),
-        said.get("ends", ""),
-    )
+    parents, done = tuple(said.get("parents", ())), tuple(said.get("done", ()))
+    if len(said) == 1 + ("parents" in said) + ("done" in said):
+        return Node(said["type"], parents, done)
+    return Node(**{**said, "parents": parents, "done": done})
 
 
 def _effect(said: Mapping[str, Any]) -> Effect:

@@ -65,6 +65,10 @@ class Program:
     def _family(self) -> list[psutil.Process]:
         return [self._measured, *self._measured.children(recursive=True)]
 
+    def end(self) -> None:
+        """End it in an orderly way, and wait for that."""
+        self._process.stop(_READY_S)
+
     def kill(self) -> None:
         """End it as `kill -9` does."""
         self._process.stop(by=signal.SIGKILL)

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, cast
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 from antiphon.bus.state import StateDamagedError
 from antiphon.compensation.agenda import RESERVED
@@ -48,6 +48,15 @@ class _Step(_Part):
     unknown: bool = False
     unsure: bool = False
     problem: str = ""
+
+    @field_validator("answer")
+    @classmethod
+    def _there(cls, answer: _Said | None) -> _Said:
+        # One that has not come is left out.
+        if answer is None:
+            message = "expected an answer, or none of that name"
+            raise ValueError(message)
+        return answer
 
 
 class _Run(_Part):

@@ -22,6 +22,7 @@ from antiphon.bus.redrive import COUNT, FROM, SETTLED, count_of, note_in, origin
 from antiphon.bus.state import REMEMBERED, PartitionState, StateDamagedError
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.coordinator import coordinator
+from antiphon.compensation.examined import examine
 from antiphon.compensation.reading import read_kept
 from antiphon.replay.bundle import read
 from antiphon.replay.diff import read_report
@@ -247,6 +248,23 @@ def test_a_report_whose_lists_are_none(part: dict[str, Any], tmp_path: Path) -> 
     path.write_text(json.dumps(report))
     with pytest.raises(NoReportError):
         read_report(path)
+
+
+def test_a_step_of_a_saga_with_an_answer_that_is_none() -> None:
+    """Seed 9, record 858985 of a million: the machine stumbled, and the state was taken for right."""
+    said = {"id": "s", "type": "move.wanted", "data": {}}
+    run = {
+        "version": "1",
+        "phase": "running",
+        "undoing": False,
+        "reason": "",
+        "start": said,
+        "inherited": {},
+        "due": {},
+    }
+    examine({"r": {**run, "steps": {"van": {"stage": "done"}}}}, "w", saga=True)
+    with pytest.raises(StateDamagedError, match=r"r\.steps\.van\.answer"):
+        examine({"r": {**run, "steps": {"van": {"stage": "done", "answer": None}}}}, "w", saga=True)
 
 
 WORKFLOW = {"workflow": {"events": {"e": {"type": "a.b"}}}, "touched_us": 1, "due_us": 2}

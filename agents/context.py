@@ -14,6 +14,7 @@ from antiphon.agents.errors import NotJsonError
 from antiphon.bus.delivery import Delivery, Usage
 from antiphon.bus.guard import budget_left
 from antiphon.schemas.budget import Budget
+from antiphon.schemas.envelope import now_us
 
 if TYPE_CHECKING:
     import asyncio
@@ -149,16 +150,33 @@ class Context:
         return result
 
     def spend(
-        self, *, model: str, input_tokens: int = 0, output_tokens: int = 0, cost: float = 0.0, currency: str = "USD"
+        self,
+        *,
+        model: str,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cost: float = 0.0,
+        currency: str = "USD",
+        duration: float | None = None,
     ) -> None:
-        """Report what a model call cost; once per call. It stands in the activity record, and `antiphon cost` adds it up."""
+        """Report what a model call cost; once per call. It stands in the activity record, and `antiphon cost` adds it up.
+
+        *duration*: the seconds that it took until now. Where it is told, `antiphon trace` and exported spans say when the model was called.
+        """
         if input_tokens < 0 or output_tokens < 0 or not cost >= 0:
             message = (
                 f"expected tokens and cost of at least 0, got input_tokens={input_tokens!r}, "
                 f"output_tokens={output_tokens!r}, cost={cost!r}"
             )
             raise ValueError(message)
-        self._delivery.usage.append(Usage(model, input_tokens, output_tokens, cost, currency))
+        started_us = duration_us = None
+        if duration is not None:
+            if not 0 <= duration < math.inf:
+                message = f"expected a duration of at least 0 seconds, got {duration!r}"
+                raise ValueError(message)
+            duration_us = round(duration * 1_000_000)
+            started_us = now_us() - duration_us
+        self._delivery.usage.append(Usage(model, input_tokens, output_tokens, cost, currency, started_us, duration_us))
 
     def confidence(self, confidence: float) -> None:
         """Report how sure the agent is of its answer, 0 to 1; said twice, the last one counts."""

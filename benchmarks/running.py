@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +69,15 @@ class Program:
     def end(self) -> None:
         """End it in an orderly way, and wait for that."""
         self._process.stop(_READY_S)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it have no processor meanwhile; its group must not miss it."""
+        self._process.tell(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.tell(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

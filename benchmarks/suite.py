@@ -43,7 +43,7 @@ from table import Figure, Pair, Row, lines, put_into
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "kafka"))
 from cluster import NoKafkaError, start
 
-from antiphon.agents import garbage
+from antiphon.agents import interpreter
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
 
@@ -148,7 +148,7 @@ def main() -> None:
     # However it is ended, brokers and workers are ended with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What runs in this process, the loops by hand too, has what `antiphon run` gives its agents.
-    garbage.settle()
+    interpreter.settle()
     try:
         if not arguments.only or set(arguments.only) - set(SCRIPTS):
             _table(arguments)

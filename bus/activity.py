@@ -45,6 +45,9 @@ class Spent(_Part):
     output_tokens: int = 0
     cost: float = 0.0
     currency: str = "USD"
+    started_us: int | None = None
+    """When it was; None where the agent did not tell."""
+    duration_us: int | None = None
 
 
 class Logged(_Part):

@@ -12,6 +12,8 @@ from antiphon.bus.record import Record, size_of
 DATAREF = "ce_dataref"
 """CloudEvents' `dataref` extension: where the data is, of an event that does not carry it."""
 SCHEME = b"claim:"
+LIMIT = 900_000
+"""Bytes of key and value above which there is one: clients take records of 1,000,000 by default, and headers need room too."""
 
 _REFERENCE = re.compile(r"claim:sha256:([0-9a-f]{64})\?length=([0-9]{1,15})")
 

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from antiphon.bus.claim import DATAREF, SCHEME, Claim, reference_in
+from antiphon.bus.claim import DATAREF, LIMIT, SCHEME, Claim, reference_in
 from antiphon.bus.errors import (
     ClaimChangedError,
     ClaimMissingError,
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 U = TypeVar("U")
 
-LIMIT = 900_000
-"""Bytes of key and value: clients take records of 1,000,000 by default, and headers need room too."""
 HEADROOM = 90_000
 """Bytes that a record may have beyond the limit: its headers."""
 _UNDO_ROOM = 100_000

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 
 from antiphon.bus.claims import Claims, ClaimStore, FileClaims
 from antiphon.bus.errors import SettingsError
-from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
@@ -21,6 +20,8 @@ def connect(settings: Settings) -> Bus:
 
     Raises `SettingsError` where what is said of who a client is does not fit together.
     """
+    from antiphon.bus.kafka.bus import KafkaBus  # noqa: PLC0415 - the client, which no command's --help waits for
+
     return KafkaBus(kafka_config(settings))
 
 

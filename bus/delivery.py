@@ -44,6 +44,9 @@ class Usage:
     output_tokens: int = 0
     cost: float = 0.0
     currency: str = "USD"
+    started_us: int | None = None
+    """When it was, and how long it took; None where nobody told."""
+    duration_us: int | None = None
 
 
 class State(Protocol):

@@ -81,7 +81,7 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
             NULL if error is None else SOME + error,
             _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE
             if not usage and confidence is None and deadline_us is None
-            else _spent(usage, confidence) + (NULL if deadline_us is None else SOME + long(deadline_us)),
+            else _spent(usage, confidence) + _or_null(deadline_us),
             _NO_EFFECTS_NO_LOGS[changed]
             if not effects and not logs
             else array([text(name) + blob(result) for name, result in (effects or {}).items()])
@@ -107,11 +107,17 @@ def _spent(usage: Sequence[Usage], confidence: float | None) -> bytes:
                 long(call.output_tokens),
                 double(call.cost),
                 text(call.currency),
+                _or_null(call.started_us),
+                _or_null(call.duration_us),
             )
         )
         for call in usage
     ]
     return array(calls) + (NULL if confidence is None else SOME + double(confidence))
+
+
+def _or_null(number: int | None) -> bytes:
+    return NULL if number is None else SOME + long(number)
 
 
 # Of these there are few, and each is written for every delivery.

@@ -11,6 +11,7 @@ BusError
 ├── PartitionCountError         a topic with another number of partitions than the mesh
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
+├── WorkflowFailedError         ... and nobody will: its workflow failed
 ├── MemberFailedError           a group member that can go on no longer
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
@@ -21,6 +22,7 @@ BusError
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
+UndoneBeforeError               an event that was passed over: what it asks for had been undone before it came
 PermanentError                  raised by handlers: trying again cannot help
 ├── UndeclaredEventError        a handler emitted what it did not declare
 ├── GuardError                  an event that no handler was called with, so that its workflow ends
@@ -181,6 +183,17 @@ class AnswerTimeoutError(BusError):
         )
 
 
+class WorkflowFailedError(BusError):
+    """The workflow of a request failed before it was answered."""
+
+    def __init__(self, correlation_id: str, reason: str) -> None:
+        self.correlation_id = correlation_id
+        self.reason = reason
+        super().__init__(
+            f"workflow {correlation_id} failed: {reason}. What it did is being undone: antiphon trace {correlation_id}"
+        )
+
+
 class MemberFailedError(BusError):
     """A group member can go on no longer; the process should end and be started again."""
 
@@ -238,6 +251,15 @@ class HandlerTimeoutError(TimeoutError):
         self.agent = agent
         self.limit_s = limit_s
         super().__init__(f"agent {agent!r} took longer than its timeout of {limit_s:g} s and was cancelled")
+
+
+class UndoneBeforeError(Exception):
+    """An event was passed over: what it asks for has been undone already."""
+
+    def __init__(self, agent: str, type: str) -> None:
+        self.agent = agent
+        self.type = type
+        super().__init__(f"{agent} had undone what {type} asks for before it came, so it was not done")
 
 
 class PermanentError(Exception):

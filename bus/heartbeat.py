@@ -8,12 +8,16 @@ nobody is there to do it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
 
-from antiphon.bus.consumer import Consumer
 from antiphon.bus.names import AGENTS
 from antiphon.bus.schema_digest import class_digest
 from antiphon.schemas.event import Event
+
+if TYPE_CHECKING:
+    from antiphon.bus.consumer import Consumer
 
 
 class _Part(BaseModel):

@@ -10,8 +10,9 @@ from typing import Self, TypeVar
 
 from antiphon.bus.claims import Claims
 from antiphon.bus.connect import claim_check, connect, schema_store
-from antiphon.bus.errors import AnswerTimeoutError
-from antiphon.bus.names import Names
+from antiphon.bus.errors import AnswerTimeoutError, WorkflowFailedError
+from antiphon.bus.failing import reason_in
+from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.publisher import Published, Publisher
@@ -118,18 +119,28 @@ class Mesh:
     async def request(self, event: Event, until: type[E] | tuple[type[E], ...], *, timeout: float = 30.0) -> E:
         """Publish *event* as the start of a workflow and return the first event of class *until* in it.
 
-        Raises `AnswerTimeoutError` after *timeout* seconds; the workflow goes on all the same.
+        Raises `WorkflowFailedError` once the coordinator, where there is one, says that the workflow failed and no such
+        event has come; `AnswerTimeoutError` after *timeout* seconds: the workflow goes on all the same.
         """
         wanted = until if isinstance(until, tuple) else (until,)
         await self._have_topics({type(event), *wanted})
         correlation_id = root_id()
         start = await self._places(wanted, correlation_id)
+        verdicts = await self._verdicts(correlation_id)
+        answers = {answer.__event__.type: answer for answer in wanted}
         try:
             async with asyncio.timeout(timeout):
                 # The id doubles as the correlation id, as for every root. Reading starts where the
                 # topics ended before it was published, so no answer is missed.
                 await self.publish(event, id=correlation_id)
-                return await self._first(start, {answer.__event__.type: answer for answer in wanted}, correlation_id)
+                found = await self._first({**start, **verdicts}, answers, correlation_id)
+                if isinstance(found, str):
+                    # What failed may be an answer itself, on a topic that was read more slowly.
+                    stop = {tp: end for tp, (_, end) in (await self._bus.bounds({tp.topic for tp in start})).items()}
+                    reason, found = found, await self._first(start, answers, correlation_id, stop)
+                    if isinstance(found, str):
+                        raise WorkflowFailedError(correlation_id, reason)
+                return found
         except TimeoutError:
             raise AnswerTimeoutError(
                 correlation_id, [answer.__event__.type for answer in wanted], timeout_s=timeout
@@ -142,10 +153,28 @@ class Mesh:
         partition = partition_for(correlation_id.encode(), self._width)
         return {tp: end for tp, (_, end) in bounds.items() if keyed[tp.topic] or tp.partition == partition}
 
+    async def _verdicts(self, correlation_id: str) -> dict[TopicPartition, int]:
+        """Return where the coordinator will say that it failed; nothing where none has ever run, or this client may not know."""
+        bounds = await self._bus.bounds([self._names.state(COORDINATOR)])
+        partition = partition_for(correlation_id.encode(), self._width)
+        return {tp: end for tp, (_, end) in bounds.items() if tp.partition == partition}
+
     async def _first(
-        self, start: Mapping[TopicPartition, int], classes: Mapping[str, type[E]], correlation_id: str
-    ) -> E:
-        async for record in self._bus.read(start):
+        self,
+        start: Mapping[TopicPartition, int],
+        classes: Mapping[str, type[E]],
+        correlation_id: str,
+        stop: Mapping[TopicPartition, int] | None = None,
+    ) -> E | str:
+        """Return the first answer, or why there will be none: what the coordinator says, or that it did not come until *stop*."""
+        state = self._names.state(COORDINATOR)
+        places = start if stop is None else {tp: first for tp, first in start.items() if first < stop[tp]}
+        async for record in self._bus.read(places, None if stop is None else {tp: stop[tp] for tp in places}):
+            if record.topic == state:
+                reason = reason_in(record.value, correlation_id) if record.key == correlation_id.encode() else None
+                if reason is not None:
+                    return reason
+                continue
             try:
                 envelope = from_headers(record.headers, key=record.key, timestamp_ms=record.timestamp_ms)
             except NotAnEventError:
@@ -154,7 +183,7 @@ class Mesh:
             if answer is None or envelope.correlation_id != correlation_id:
                 continue
             return (await self._decode(answer, await self._claims.value_of(record))).sealed(envelope)
-        raise AssertionError  # pragma: no cover - a read without a stop does not end
+        return "no answer came"
 
     async def _decode(self, event_class: type[E], value: bytes) -> E:
         try:

@@ -104,6 +104,15 @@ def redrive_topic(agent: str) -> str:
     return f"{agent}.redrive"
 
 
+def transactional_prefix(group: str) -> str:
+    """Return how the transactional ids of the members of *group* begin, and nobody else's: no name has a slash in it.
+
+    >>> transactional_prefix("stock"), transactional_prefix("stock.vip")
+    ('stock/', 'stock.vip/')
+    """
+    return f"{group}/"
+
+
 def told_topic(saga: str) -> str:
     """Return the topic on which *saga* is told what became of what it asked for."""
     return f"{saga}.told"

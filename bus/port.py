@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
+from antiphon.bus.names import transactional_prefix
 from antiphon.bus.record import Committed, Outgoing, Position, Record, TopicPartition
 from antiphon.bus.right import Right
 
@@ -54,6 +55,11 @@ class Membership:
     revoke_grace_s: float = 5.0
     """How long a rebalance may wait for `Revoked.release`."""
     on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
+
+    @property
+    def transactional_id(self) -> str:
+        """Whoever begins under it fences whoever had it before. Within the group: nobody else may have such a one."""
+        return f"{transactional_prefix(self.group)}{self.instance}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from antiphon.bus.names import (
     redrive_topic,
     state_topic,
     told_topic,
+    transactional_prefix,
     undo_topic,
 )
 from antiphon.bus.right import Operation, Pattern, Resource, Right
@@ -106,7 +107,7 @@ def rights_of(
         ]
     rights.append(Right(Operation.READ, Resource.GROUP, names.group(agent), why="its consumer group"))
     if role.transactional:
-        prefix = f"{names.group(agent)}."
+        prefix = transactional_prefix(names.group(agent))
         rights.append(
             Right(Operation.WRITE, Resource.TRANSACTIONAL_ID, prefix, Pattern.PREFIXED, why="its workers' transactions")
         )
@@ -134,8 +135,6 @@ class Kind(StrEnum):
     """What it says is not declared, so that no right can be derived from it."""
     SPEAKS_TO_NOBODY = "speaks_to_nobody"
     """The coordinator was asked for without the agents that it speaks to."""
-    SHARED_PREFIX = "shared_prefix"
-    """An agent's transactional ids begin as another's do, who may then fence it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,16 +157,6 @@ def notes_on(roles: Collection[Role]) -> list[Note]:
         if role.agent == COORDINATOR and not any(other.asked for other in roles):
             message = f"{role.agent} asks agents to undo: name them too, for the right to write on their topics"
             found.append(Note(Kind.SPEAKS_TO_NOBODY, role.agent, message))
-        found += [
-            Note(
-                Kind.SHARED_PREFIX,
-                other.agent,
-                f"transactional ids of {other.agent} begin as those of {role.agent} do, whose principal may fence it: "
-                "give one of them a name that does not begin with the other's and a dot",
-            )
-            for other in roles
-            if other.agent.startswith(f"{role.agent}.")
-        ]
     return found
 
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from antiphon.bus.claims import HEADROOM, Claims, insisting
 from antiphon.bus.committer import Committer
-from antiphon.bus.consumer import Consumer
+from antiphon.bus.consumer import Consumer, Lane
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
-from antiphon.bus.errors import HandlerTimeoutError, PermanentError
+from antiphon.bus.errors import HandlerTimeoutError, PermanentError, UndoneBeforeError
 from antiphon.bus.guard import MAX_HOPS, over_limit
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.kept_log import KeptLog
@@ -24,6 +24,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.record import Outgoing
 from antiphon.bus.state import REMEMBERED, dump
+from antiphon.bus.tombstones import is_marked, mark
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.errors import EncodeError, RegistryError, SchemaError, UnknownSchemaError
@@ -66,6 +67,8 @@ class Runner:
         self._committer = committer
         self._outbox = outbox
         self._activity_logs = activity_logs
+        # What keeps state across keys, a saga for one, has a shape of its own for it, and does nothing that could come late.
+        self._marks = consumer.lane is Lane.KEY
         self._lanes: Lanes[Job] = Lanes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
@@ -215,7 +218,7 @@ class Runner:
     async def _look(self, job: Job) -> None:
         await self.on_look(job, _Services(self, self._committer, job))
 
-    async def _handle(self, job: Job) -> float | None:  # noqa: C901, PLR0912 - in one piece: a call more costs every event
+    async def _handle(self, job: Job) -> float | None:  # noqa: C901, PLR0911, PLR0912 - in one piece: a call more costs every event
         """Return None where the job is finished, or how long to wait before the next attempt (seconds)."""
         if job.envelope.deadline_us is not None and job.envelope.deadline_us <= job.started_us:
             self._settle(job, None, Outcome.EXPIRED)
@@ -237,6 +240,10 @@ class Runner:
             return None
         if not job.owned.state.complete:
             await self._fetch(job, event)
+        if self._marks and is_marked(job.owned.state.value(job.state_key), job.envelope.id):
+            undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
+            self._settle(job, None, Outcome.SKIPPED, error=undone)
+            return None
         delivery = Delivery(
             record=job.record,
             event=event,
@@ -262,6 +269,8 @@ class Runner:
             if large:
                 # Before the transaction: whoever reads the event will find what it names.
                 await insisting(self.claims.keep, large)
+            if job.envelope.undoes is not None and self._marks:
+                mark(delivery.state.mapping(job.state_key), job.envelope.undoes, job.started_us)
             changed = self.claims.fitting(delivery.state.changed())
         except (PermanentError, EncodeError) as error:
             self._set_aside(job, delivery, error, "permanent")

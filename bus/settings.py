@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableError
 
-from antiphon.bus.claims import LIMIT
+from antiphon.bus.claim import LIMIT
 from antiphon.bus.errors import SettingsError
 from antiphon.bus.guard import MAX_HOPS, Unreadable
 from antiphon.bus.names import Names, is_legal

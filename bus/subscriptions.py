@@ -34,6 +34,7 @@ class Subscriptions:
     _undoable_ahead: frozenset[str]
     _starting: frozenset[tuple[str, str]] = frozenset()
     _asked: frozenset[tuple[str, str]] = frozenset()
+    _conducting: frozenset[str] = frozenset()
 
     def hearers(self, type: str, topic: str | None) -> list[str]:
         """Return the agents that hear events of *type* on *topic*, sorted; on any topic where it is None."""
@@ -66,7 +67,11 @@ class Subscriptions:
     @property
     def sagas(self) -> list[str]:
         """The agents that are sagas, sorted."""
-        return sorted({agent for agent, _ in self._starting})
+        return sorted(self._conducting)
+
+    def conducts(self, agent: str) -> bool:
+        """Say whether *agent* is a saga."""
+        return agent in self._conducting
 
     def asks(self, agent: str, type: str) -> bool:
         """Say whether an event of *type* is a command of *agent*, a saga."""
@@ -113,6 +118,7 @@ def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
         _undoable_ahead=_undoable_ahead(speakers),
         _starting=frozenset((voice.agent, heart.type) for voice in speakers for heart in voice.hears if heart.starts),
         _asked=frozenset((voice.agent, said.type) for voice in speakers for said in voice.emits if said.command),
+        _conducting=frozenset(voice.agent for voice in speakers for heart in voice.hears if heart.starts),
     )
 
 

@@ -16,13 +16,16 @@ import typer
 from antiphon.bus.names import Names
 from antiphon.cli.errors import UsageError
 from antiphon.cli.when import moment_ms, seconds
+from antiphon.tracing.index.address import Place
 from antiphon.tracing.index.database import Database
+from antiphon.tracing.index.errors import NoIndexError
 from antiphon.tracing.index.legend import Legend
 from antiphon.tracing.index.recurring import Numbers
 from antiphon.tracing.index.rows import Rows
 from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.otlp.exporting import Exporter, Noting
-from antiphon.tracing.otlp.ledger import Ledger
+from antiphon.tracing.otlp.ledger import FORMS, Ledger
+from antiphon.tracing.otlp.ledger_file import LedgerFile
 from antiphon.tracing.otlp.tally import Tally
 from antiphon.tracing.spans.making import Relation
 from antiphon.tracing.spans.sampling import Sampling
@@ -66,6 +69,8 @@ Since: TypeAlias = Annotated[
 if TYPE_CHECKING:
     from antiphon.tracing.otlp.measuring import Measuring
 
+_BESIDE = "_exported"
+"""What is behind the name of a shared index's schema in that of what says what was exported."""
 _OFF = "off"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -140,18 +145,38 @@ def _amount(text: str, *, option: str) -> float | None:
 
 
 def ledger_of(index: Path) -> Path:
-    """Return where it stands what of *index* was exported."""
+    """Return where it stands what of an *index* in a file was exported."""
     return index.with_name(index.name + ".exported")
 
 
+def opened_ledger(index: Place) -> Ledger:
+    """Open what says what of *index* was exported, and has still to be; it is made where it is not there."""
+    if isinstance(index, Path):
+        return Ledger(LedgerFile(ledger_of(index)))
+    from antiphon.tracing.index.postgres import Postgres  # noqa: PLC0415 - an extra
+
+    return Ledger(Postgres(index, writes=True, beside=_BESIDE, forms=FORMS))
+
+
+def _is_exported(index: Place) -> bool:
+    if isinstance(index, Path):
+        return ledger_of(index).exists()
+    from antiphon.tracing.index.postgres import Postgres  # noqa: PLC0415 - an extra
+
+    try:
+        Postgres(index, writes=False, beside=_BESIDE, forms=FORMS).close()
+    except NoIndexError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def noting(index: Path) -> Generator[Noting | None]:
-    """Give what notes what is read while *index* is made again, if a tracer exports it: it may not have been sent."""
-    path = ledger_of(index)
-    if not path.exists():
+def noting(index: Place) -> Generator[Noting | None]:
+    """Give what notes what is read into *index*, if somebody exports it: it may not have been sent."""
+    if not _is_exported(index):
         yield None
         return
-    with contextlib.closing(Ledger(path)) as ledger:
+    with contextlib.closing(opened_ledger(index)) as ledger:
         yield Noting(ledger)
 
 
@@ -183,7 +208,7 @@ def exporting(
     wanted: Target,
     what: Exports,
     *,
-    index: Path,
+    index: Place,
     names: Names,
     numbers: Numbers,
     database: Database,
@@ -196,7 +221,7 @@ def exporting(
 
     endpoint, protocol = wanted.endpoint, Protocol(wanted.protocol)
     with contextlib.ExitStack() as opened:
-        ledger = opened.enter_context(contextlib.closing(Ledger(ledger_of(index))))
+        ledger = opened.enter_context(contextlib.closing(opened_ledger(index)))
         sender = opened.enter_context(contextlib.closing(OtlpSender(endpoint, protocol, namespace=names.namespace)))
         exporter = Exporter(index, ledger, sender, names=names, exports=what, heard=heard)
         tally = Tally(Legend(numbers, database), names)

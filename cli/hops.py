@@ -80,6 +80,21 @@ class Hop:
         return end_us(self.attempts[-1]) - start_us(self.attempts[0])
 
     @property
+    def handled_us(self) -> int:
+        """For how long its attempts took, without the time between them."""
+        return sum(end_us(attempt) - start_us(attempt) for attempt in self.attempts)
+
+    @property
+    def queued_us(self) -> int:
+        """For how long the event waited for the first of them; clocks may differ."""
+        return max(0, _us(self.attempts[0]["queue_ms"])) if self.attempts else 0
+
+    @property
+    def model_us(self) -> int:
+        """For how long its attempts waited for models, as far as they told."""
+        return sum(_us(attempt.get("model_ms") or 0) for attempt in self.attempts)
+
+    @property
     def matters(self) -> bool:
         """It has to be seen, whatever else is left out."""
         failed = self.event is not None and self.event["fails"]
@@ -103,8 +118,11 @@ def start_us(delivery: Json) -> int:
 
 def end_us(delivery: Json) -> int:
     """Return when a delivery was over."""
-    duration_ms: float = delivery["duration_ms"]
-    return start_us(delivery) + round(duration_ms * 1_000)
+    return start_us(delivery) + _us(delivery["duration_ms"])
+
+
+def _us(ms: float) -> int:
+    return round(ms * 1_000)
 
 
 def tops(document: Json) -> list[Hop]:

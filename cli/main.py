@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from antiphon.cli import errors, options
 from antiphon.cli.errors import CommandError
 from antiphon.cli.group import Lazy
 
+_SELDOM = 200_000
 _HELP = """Run agents that answer one another's events, and see what became of each workflow.
 
 Example:
@@ -28,6 +30,8 @@ Example:
 
 def main() -> NoReturn:
     """Run what the command line says, and end the process."""
+    # Modules are loaded, a question is answered, and it ends: there is little that is worth looking for.
+    gc.set_threshold(_SELDOM)
     code = run(sys.argv[1:])
     # The interpreter flushes once more while it ends; a reader that has gone must not make it complain.
     with contextlib.suppress(BrokenPipeError):

@@ -129,6 +129,8 @@ class _Drawing:
         notes = Text()
         if hop is self.slowest and len(self.path) > 1:
             notes.append(_BAR, "yellow")
+        if hop.model_us and hop.ordinal == 0:
+            _append(notes, Text(f"({duration(hop.model_us)} in models)", style="dim"))
         if hop.undo is not None:
             _append(notes, self._undone(hop))
         if hop.kind is Kind.OUTSIDE:
@@ -274,6 +276,12 @@ class _Drawing:
             )
         if parts:
             yield Text("  ".join(parts))
+        if models_us := sum(hop.model_us for hop in self.path):
+            queued_us, handled_us = sum(hop.queued_us for hop in self.path), sum(hop.handled_us for hop in self.path)
+            queued, handled, models = map(duration, (queued_us, handled_us, models_us))
+            yield Text(f"on that path: {queued} in queues, {handled} in handlers, {models} of that in models.")
+        if (again := self.document.get("replay_of")) is not None:
+            yield Text(f"a live replay of {inert(again)}", "dim")
         off = self.document.get("clocks", ())
         if off:
             named = ", ".join(_clock(clock) for clock in off[:_WARNINGS_SHOWN])

@@ -138,6 +138,10 @@ def _of_index(index: Index) -> Iterator[Metric]:
         (one.of, one.currency): one.amount for one in index.cost(By.AGENT, since_us=day)
     }
     yield _gauge("cost_of_last_day", "what model calls of the last day cost", ("agent", "currency"), spent_lately)
+    paid: dict[_Labels, float] = {
+        (one.of, one.currency): one.amount for one in index.cost(By.AGENT, since_us=day, replays=True)
+    }
+    yield _gauge("cost_of_last_day_with_replays", "the same, with what live replays cost", ("agent", "currency"), paid)
     off: dict[_Labels, float] = {(one.producer,): one.ahead_us / 1_000_000 for one in index.clocks()}
     yield _gauge("clock_ahead_seconds", "of clocks that are off", ("producer",), off)
     for by in (By.AGENT, By.MODEL):

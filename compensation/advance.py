@@ -111,7 +111,7 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
     reasons = condemned(workflow)
     for id in ready(workflow, reasons, mesh, past_stuck=past_stuck):
         effect = workflow.effects[id]
-        undos.append(Undo(id, effect, reasons[id]))
+        undos.append(Undo(id, effect, reasons[id], _repeated(workflow, id)))
         workflow = workflow.with_effect(id, effect._replace(status=Status.ASKED))
     workflow, told = verdicts(workflow, mesh)
     workflow, freed = withdrawn(workflow)
@@ -123,6 +123,13 @@ def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tupl
     ):
         return Workflow(), []
     return pruned(workflow, mesh), [*undos, *told, *freed]
+
+
+def _repeated(workflow: Workflow, id: str) -> str | None:
+    """Return the command that led to the effect *id*, or is it, where it was published more than once: a copy may still come."""
+    asked = (id, *(workflow.events[id].parents[:1]))
+    commands = (one for one in asked if one in workflow.events and workflow.events[one].by)
+    return next((one for one in commands if workflow.events[one].again), None)
 
 
 def _in_time(workflow: Workflow, fact: Fact) -> Workflow:
@@ -173,11 +180,14 @@ def _caused(workflow: Workflow, fact: Fact, mesh: Mesh, *, forgotten: bool) -> W
     for emitted in delivery.emitted:
         known = events.get(emitted.id)
         if emitted.id in effects or (known is not None and (known.parents or known.aftermath)):
+            if known is not None and known.by:
+                events[emitted.id] = known._replace(again=True)
             continue
         # One that was heard of before what caused it keeps who handled it.
         known = known or Node(type=emitted.type, past=forgotten)
         by = fact.agent if mesh.asks(fact.agent, emitted.type) else ""
-        events[emitted.id] = known._replace(parents=parents, aftermath=aftermath, by=by)
+        ends = fact.agent if not by and mesh.conducts(fact.agent) else ""
+        events[emitted.id] = known._replace(parents=parents, aftermath=aftermath, by=by, ends=ends)
         if emitted.id in fact.wanted:
             wants[emitted.id] = Want(fact.wanted[emitted.id])
         if emitted.undo is not None and not aftermath:

@@ -247,6 +247,7 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
             time_us=time_us,
             correlation_id=correlation_id,
             parent_id=undo.failure.event_id,
+            undoes=undo.action,
             key=undo.effect.key,
         )
     )

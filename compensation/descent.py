@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from antiphon.compensation.workflow import Workflow
+from antiphon.compensation.workflow import Node, Workflow
 
 
 def ancestors(workflow: Workflow, ids: Iterable[str]) -> set[str]:
@@ -21,12 +21,17 @@ def ancestors(workflow: Workflow, ids: Iterable[str]) -> set[str]:
     return found
 
 
-def descendants(workflow: Workflow, id: str) -> set[str]:
-    """Return all that follows from *id*."""
+def _all(node: Node) -> bool:  # noqa: ARG001 - of any
+    return True
+
+
+def descendants(workflow: Workflow, id: str, through: Callable[[Node], bool] = _all) -> set[str]:
+    """Return all that follows from *id* by way of events that *through* says yes to, and no other."""
     children: defaultdict[str, list[str]] = defaultdict(list)
     for child, node in workflow.events.items():
-        for parent in node.parents:
-            children[parent].append(child)
+        if through(node):
+            for parent in node.parents:
+                children[parent].append(child)
     found: set[str] = set()
     ahead = [id]
     while ahead:

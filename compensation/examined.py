@@ -37,6 +37,11 @@ class _Said(_Part):
     parents: list[str] = []
 
 
+class _Round(_Part):
+    command: str
+    answer: _Said | None = None
+
+
 class _Step(_Part):
     stage: Stage
     command: str = ""
@@ -44,9 +49,13 @@ class _Step(_Part):
     made: int = 0
     tries: int = 0
     answer: _Said | None = None
+    answered: bool = False
+    rounds: list[_Round] = []
     heard: list[str] = []
     unknown: bool = False
     unsure: bool = False
+    below: str = ""
+    failed: list[str] = []
     problem: str = ""
 
     @field_validator("answer")

@@ -26,7 +26,7 @@ def remainder(workflow: Workflow) -> Workflow:
 
     def kept(id: str, node: Node) -> bool:
         # A saga that was told of a failure may yet say what is to be undone.
-        return bool(id in scopes or node.by or node.sagas)
+        return bool(id in scopes or node.by or node.ends or node.sagas)
 
     return workflow._replace(events=_contracted(workflow, kept), ended=True)
 
@@ -44,7 +44,13 @@ def pruned(workflow: Workflow, mesh: Mesh) -> Workflow:
     events = _contracted(
         workflow,
         lambda id, node: bool(
-            node.held or node.by or node.sagas or id in workflow.wants or id in scopes or is_open(node, mesh)
+            node.held
+            or node.by
+            or node.ends
+            or node.sagas
+            or id in workflow.wants
+            or id in scopes
+            or is_open(node, mesh)
         ),
     )
     return workflow._replace(events=events, forgetful=True)

@@ -40,6 +40,13 @@ class Said(NamedTuple):
     event: Event
 
 
+class Round(NamedTuple):
+    """A command of a step that may have to be undone, though the step went on: to another one, or without."""
+
+    command: str
+    answer: Said | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """How far one step is."""
@@ -54,13 +61,31 @@ class Progress:
     tries: int = 0
     """How often the command of this round was asked for."""
     answer: Said | None = None
+    answered: bool = False
+    """That is the answer to the command that is out, or was last; else to one before it."""
+    rounds: tuple[Round, ...] = ()
+    """The commands before it that may have to be undone."""
     heard: tuple[str, ...] = ()
     """Answers that were counted; one that comes again changes nothing."""
     unknown: bool = False
     """Nobody knows whether the command that is out was carried out."""
     unsure: bool = False
     """It failed by something below its command, and may have been carried out before that."""
+    below: str = ""
+    """The command that had been answered when something failed further down; empty where it failed itself."""
+    failed: tuple[str, ...] = ()
+    """What did so, and was counted."""
     problem: str = ""
+
+    def is_of(self, command: str) -> bool:
+        """Say whether *command* is one of its own that may have to be undone."""
+        return command == self.command or any(one.command == command for one in self.rounds)
+
+    def answer_to(self, command: str) -> Said | None:
+        """Return what *command*, one of its own, was answered."""
+        if command == self.command and self.answered:
+            return self.answer
+        return next((one.answer for one in self.rounds if one.command == command), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +100,8 @@ class Instance:
     """There is no way forward any more. One that is parked may be so on either way."""
     reason: str = ""
     """Why it is undone, or waits for a person."""
+    ended: bool = False
+    """All steps had ended, and that was published."""
 
     @property
     def id(self) -> str:
@@ -84,6 +111,12 @@ class Instance:
         """Return what its functions are told: the start event, and the answers of steps that are done."""
         answers = {name: step.answer.event for name, step in self.steps.items() if step.answer is not None}
         return {"start": self.start.event, **answers}
+
+    def known_of(self, name: str, command: str) -> dict[str, Event]:
+        """Return what the function is told that undoes *command* of a step: of the step's own answers, the one to that."""
+        answer = self.steps[name].answer_to(command)
+        others = {source: event for source, event in self.known().items() if source != name}
+        return others if answer is None else {**others, name: answer.event}
 
     def with_step(self, name: str, step: Progress) -> Instance:
         return dataclasses.replace(self, steps={**self.steps, name: step})
@@ -107,7 +140,7 @@ class Answered(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Below a command something failed."""
+    """Below a command something failed, be it before its answer was heard or after."""
 
     command: str
     event_id: str
@@ -177,7 +210,7 @@ class End(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """Have undone what follows from *scope*: the start event, or the command of an optional step."""
+    """Have undone what follows from *scope*: the start event, or a command of an optional step."""
 
     scope: str
     step: str

@@ -98,6 +98,8 @@ def _node(said: Mapping[str, Any]) -> Node:
         said.get("aftermath", False),
         said.get("by", ""),
         said.get("sagas", _NONE),
+        said.get("again", False),
+        said.get("ends", ""),
     )
 
 

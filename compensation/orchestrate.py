@@ -26,15 +26,18 @@ from antiphon.compensation.instance import (
     Judged,
     Park,
     Progress,
+    Round,
     Stage,
     Started,
     Verdict,
     Wake,
 )
 from antiphon.compensation.workflow import Phase
+from antiphon.schemas.event import Event
 from antiphon.schemas.ids import caused_id
 
 _OUT = frozenset({Stage.RUNNING, Stage.RESTING, Stage.UNKNOWN, Stage.PARKED})
+_CARRIED_OUT = frozenset({Stage.DONE, Stage.RUNNING})
 
 
 def advance(saga: Definition, now: Instance | None, fact: Fact) -> tuple[Instance, list[Command]]:
@@ -45,11 +48,8 @@ def advance(saga: Definition, now: Instance | None, fact: Fact) -> tuple[Instanc
             now = Instance(version=saga.version, start=said)
         case Answered() if now is not None and (name := _asked(saga, now, fact)) is not None:
             now = _answered(saga, now, name, fact, commands)
-        case Failed() if now is not None and (name := _commanded(now, fact.command)) is not None:
-            if fact.event_id not in now.steps[name].heard and now.steps[name].stage in _OUT:
-                heard, unsure = (*now.steps[name].heard, fact.event_id), fact.event_id != fact.command
-                step = replace(now.steps[name], heard=heard, unsure=unsure)
-                now = _refused(saga, now.with_step(name, step), name, fact.reason, commands)
+        case Failed() if now is not None and (name := _of_step(now, fact.command)) is not None:
+            now = _failed(saga, now, name, fact, commands)
         case Due() if now is not None and (name := _commanded(now, fact.command)) is not None:
             if now.steps[name].tries == fact.tries:
                 now = _due(saga, now, name, commands)
@@ -67,7 +67,7 @@ def advance(saga: Definition, now: Instance | None, fact: Fact) -> tuple[Instanc
 
 def _go_on(saga: Definition, now: Instance, commands: list[Command]) -> Instance:
     """Abort where a step has failed; else begin what can begin; end where nothing is left."""
-    if now.undoing or now.phase is Phase.COMPLETED:
+    if now.undoing:
         return now
     for name in [name for name, step in now.steps.items() if step.stage in (Stage.REFUSED, Stage.UNKNOWN)]:
         if _goes_forward(saga, now, name):
@@ -82,9 +82,9 @@ def _go_on(saga: Definition, now: Instance, commands: list[Command]) -> Instance
     if Stage.PARKED in stages:
         return replace(now, phase=Phase.PARKED)
     if len(now.steps) == len(saga.steps) and stages <= ENDED:
-        if saga.ends is not None:
+        if saga.ends is not None and not now.ended:
             commands.append(End(saga.ends(now.known()), _leaves(saga, now)))
-        return replace(now, phase=Phase.COMPLETED, reason="")
+        return replace(now, phase=Phase.COMPLETED, reason="", ended=True)
     return replace(now, phase=Phase.RUNNING, reason="")
 
 
@@ -110,8 +110,17 @@ def _ready(saga: Definition, now: Instance) -> Iterator[Plan]:
 def _ask(saga: Definition, now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
     """Publish a new command of a step."""
     id = command_id(saga, now.id, plan.name, step.made)
+    before = [Round(step.command, step.answer if step.answered else None)] if step.answered or step.unsure else []
     step = replace(
-        step, stage=Stage.RUNNING, command=id, made=step.made + 1, tries=step.tries + 1, unsure=False, problem=""
+        step,
+        stage=Stage.RUNNING,
+        command=id,
+        made=step.made + 1,
+        tries=step.tries + 1,
+        answered=False,
+        rounds=(*step.rounds, *before),
+        unsure=False,
+        problem="",
     )
     return _publish(now, plan, step, commands)
 
@@ -128,13 +137,31 @@ def command_id(saga: Definition, instance: str, step: str, made: int) -> str:
     return caused_id(instance, f"{saga.name}/{step}", made)
 
 
+def step_to_undo(saga: Definition, now: Instance, command: str) -> str | None:
+    """Return the step that *command* is of, where it is one of this run that a command of its own undoes."""
+    for name, step in now.steps.items():
+        if saga.steps[name].undo and command in {command_id(saga, now.id, name, made) for made in range(step.made)}:
+            return name
+    return None
+
+
+def undoing(saga: Definition, now: Instance, name: str, command: str) -> Event | None:
+    """Return what undoes *command* of a step; None where it was refused, and there is nothing to undo."""
+    step, undo = now.steps[name], saga.steps[name].undo
+    refused = command == step.command and step.stage is Stage.REFUSED and not step.unsure
+    if undo is None or refused or not step.is_of(command):
+        return None
+    made: Event = undo(now.known_of(name, command))
+    return made
+
+
 # What comes of a step.
 
 
 def _asked(saga: Definition, now: Instance, fact: Answered) -> str | None:
     """Return the step that an event answers: the one whose command it follows from, or one that waits for its type."""
     type_ = type(fact.said.event)
-    open = {name for name, step in now.steps.items() if step.stage in _OUT and fact.said.id not in step.heard}
+    open = {name for name, step in now.steps.items() if _is_open(step) and fact.said.id not in step.heard}
     fitting = [name for name in saga.steps if name in open and type_ in saga.steps[name].answers]
     direct = [name for name in fitting if now.steps[name].command in fact.parents]
     earlier = {
@@ -144,6 +171,11 @@ def _asked(saga: Definition, now: Instance, fact: Answered) -> str | None:
     return next(iter(direct if direct or not earlier.isdisjoint(fact.parents) else fitting), None)
 
 
+def _is_open(step: Progress) -> bool:
+    """Say whether an answer is news: there is none yet to the command that is out, or was last."""
+    return step.stage in _OUT and not step.answered
+
+
 def is_expected(saga: Definition, now: Instance, fact: Answered) -> bool:
     """Say whether some step of this run waits for *fact*."""
     return _asked(saga, now, fact) is not None
@@ -151,6 +183,10 @@ def is_expected(saga: Definition, now: Instance, fact: Answered) -> bool:
 
 def _commanded(now: Instance, command: str) -> str | None:
     return next((name for name, step in now.steps.items() if step.command == command), None)
+
+
+def _of_step(now: Instance, command: str) -> str | None:
+    return next((name for name, step in now.steps.items() if step.is_of(command)), None)
 
 
 def _answered(saga: Definition, now: Instance, name: str, fact: Answered, commands: list[Command]) -> Instance:
@@ -165,7 +201,8 @@ def _answered(saga: Definition, now: Instance, name: str, fact: Answered, comman
     if type_ in plan.refused:
         said = f"{fact.said.event.__event__.type}, answered to step {name!r}"
         return _refused(saga, now.with_step(name, step), name, said, commands)
-    now = now.with_step(name, replace(step, stage=Stage.DONE, answer=fact.said, tries=0, problem=""))
+    done = replace(step, stage=Stage.DONE, answer=fact.said, answered=True, tries=0, below="", problem="")
+    now = now.with_step(name, done)
     if not now.undoing and plan.repeat_while and plan.repeat_while(now.known()):
         now = _ask(saga, now, plan, replace(now.steps[name], parents=(fact.said.id,)), commands)
     return now
@@ -175,9 +212,41 @@ def _refused(saga: Definition, now: Instance, name: str, reason: str, commands: 
     """A step said no. What an optional one did is undone, and it is left."""
     step = replace(now.steps[name], stage=Stage.REFUSED, unknown=False, problem=reason)
     if saga.steps[name].optional and not now.undoing:
-        commands.append(Fail(step.command, name, reason))
-        step = replace(step, stage=Stage.SKIPPED)
+        return _left(now, name, step, commands)
     return now.with_step(name, step)
+
+
+def _left(
+    now: Instance, name: str, step: Progress, commands: list[Command], *, unknown: tuple[str, ...] = ()
+) -> Instance:
+    """Go on without an optional step: each of its commands is undone by itself."""
+    asked = [*(one.command for one in step.rounds), step.command]
+    commands += [Fail(command, name, step.problem, unknown) for command in asked]
+    rounds = (*step.rounds, Round(step.command, step.answer if step.answered else None))
+    return now.with_step(name, replace(step, stage=Stage.SKIPPED, answer=None, answered=False, rounds=rounds))
+
+
+def _failed(saga: Definition, now: Instance, name: str, fact: Failed, commands: list[Command]) -> Instance:
+    """Something failed below a command: the step, where its answer was not heard; else what it had done, further down."""
+    step = now.steps[name]
+    if fact.command == step.command and not step.answered:
+        if fact.event_id in step.heard or step.stage not in _OUT:
+            return now
+        step = replace(step, heard=(*step.heard, fact.event_id), unsure=fact.event_id != fact.command)
+        return _refused(saga, now.with_step(name, step), name, fact.reason, commands)
+    # Of a command that was refused before and asked for again, a second failure is no news.
+    was_done = step.answer_to(fact.command) is not None and step.stage in _CARRIED_OUT
+    if now.undoing or not was_done or fact.event_id in step.failed:
+        return now
+    step = replace(step, failed=(*step.failed, fact.event_id), problem=fact.reason)
+    if saga.steps[name].optional and not _is_built_on(saga, now, name):
+        return _left(now, name, step, commands)
+    return now.with_step(name, replace(step, stage=Stage.REFUSED, unsure=True, below=fact.command))
+
+
+def _is_built_on(saga: Definition, now: Instance, name: str) -> bool:
+    """Say whether something has been begun, or published, that cannot do without what a step has answered."""
+    return now.ended or any(name in saga.steps[other].after for other in now.steps)
 
 
 def _due(saga: Definition, now: Instance, name: str, commands: list[Command]) -> Instance:
@@ -193,8 +262,7 @@ def _due(saga: Definition, now: Instance, name: str, commands: list[Command]) ->
         return _publish(now, plan, replace(step, tries=step.tries + 1), commands)
     problem = f"no answer to step {name!r} within {plan.timeout:g} s, {step.tries} times"
     if plan.optional:
-        commands.append(Fail(step.command, name, problem, unknown=(step.command,)))
-        return now.with_step(name, replace(step, stage=Stage.SKIPPED, problem=problem))
+        return _left(now, name, replace(step, problem=problem), commands, unknown=(step.command,))
     return now.with_step(name, replace(step, stage=Stage.UNKNOWN, unknown=True, problem=problem))
 
 
@@ -204,7 +272,7 @@ def _due(saga: Definition, now: Instance, name: str, commands: list[Command]) ->
 def _is_past_pivot(saga: Definition, now: Instance) -> bool:
     """Say whether nothing may be undone any more. A pivot of which nobody knows whether it was done counts as done."""
     pivot = now.steps.get(saga.pivot) if saga.pivot else None
-    return pivot is not None and pivot.stage in (Stage.DONE, Stage.UNKNOWN, Stage.PARKED)
+    return pivot is not None and (pivot.answered or pivot.stage in (Stage.UNKNOWN, Stage.PARKED))
 
 
 def _may_pass(saga: Definition, now: Instance) -> bool:
@@ -216,7 +284,9 @@ def _aborted(saga: Definition, now: Instance, name: str, commands: list[Command]
     reason = now.steps[name].problem
     taken = [(saga.steps[one], step) for one, step in now.steps.items() if step.stage is not Stage.SKIPPED]
     unknown = tuple(step.command for _, step in taken if step.stage is Stage.UNKNOWN)
-    undeclared = tuple(step.command for plan, step in taken if plan.kind is None and step.stage is not Stage.REFUSED)
+    undeclared = tuple(
+        step.command for plan, step in taken if plan.kind is None and (step.below or step.stage is not Stage.REFUSED)
+    )
     commands.append(Fail(now.id, name, reason, unknown, undeclared))
     return replace(now, phase=Phase.COMPENSATING, undoing=True, reason=reason)
 
@@ -228,7 +298,8 @@ def _goes_forward(saga: Definition, now: Instance, name: str) -> bool:
 
 def _tries_left(saga: Definition, now: Instance, name: str) -> bool:
     step = now.steps[name]
-    return not step.unknown and step.tries < saga.steps[name].retry.attempts
+    # What was carried out is not asked for once more without a person.
+    return not (step.unknown or step.below) and step.tries < saga.steps[name].retry.attempts
 
 
 def _kept_at(saga: Definition, now: Instance, name: str, commands: list[Command]) -> Instance:
@@ -250,6 +321,14 @@ def _again(saga: Definition, now: Instance, plan: Plan, step: Progress, commands
     return _ask(saga, now, plan, step, commands)
 
 
+def _let_be(now: Instance, plan: Plan, step: Progress, commands: list[Command]) -> Instance:
+    """Go on with a step of which something failed further down: it was done itself, or is still asked for."""
+    step = replace(step, below="", unsure=False)
+    if step.answered:
+        return now.with_step(plan.name, replace(step, stage=Stage.DONE))
+    return _publish(now, plan, replace(step, stage=Stage.RUNNING, tries=step.tries + 1), commands)
+
+
 def _judged(now: Instance, fact: Judged) -> Instance:
     match fact.verdict:
         case Verdict.STOPPED if now.undoing:
@@ -268,11 +347,20 @@ def _decided(saga: Definition, now: Instance, fact: Decided, commands: list[Comm
     match fact.act:
         case Act.RETRY:
             for name in parked:
-                now = _again(saga, now, saga.steps[name], now.steps[name], commands)
+                plan, step = saga.steps[name], now.steps[name]
+                if step.below:
+                    # Under its id: its answer comes once more, and so does what failed.
+                    commands.append(Ask(name, step.below, plan.action(now.known()), step.parents))
+                    now = _let_be(now, plan, replace(step, failed=(), problem=""), commands)
+                else:
+                    now = _again(saga, now, plan, step, commands)
         case Act.SKIP | Act.FORCE:
             for name in parked:
-                problem = f"skipped by {fact.why}"
-                now = now.with_step(name, replace(now.steps[name], stage=Stage.SKIPPED, problem=problem))
+                step = replace(now.steps[name], problem=f"skipped by {fact.why}")
+                if step.below:
+                    now = _let_be(now, saga.steps[name], step, commands)
+                else:
+                    now = now.with_step(name, replace(step, stage=Stage.SKIPPED))
         case Act.CANCEL if now.phase is Phase.RUNNING and not (_is_past_pivot(saga, now) or _may_pass(saga, now)):
             commands.append(Fail(now.id, "", f"cancelled by {fact.why}"))
             now = replace(now, phase=Phase.COMPENSATING, undoing=True, reason=f"cancelled by {fact.why}")

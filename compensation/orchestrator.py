@@ -7,7 +7,7 @@ the coordinator, whose the undoing is, finds each in its place.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from antiphon.bus.alarms import TimeCame
@@ -33,13 +33,12 @@ from antiphon.compensation.instance import (
     Judged,
     Park,
     Said,
-    Stage,
     Started,
     Verdict,
     Wake,
 )
-from antiphon.compensation.orchestrate import advance, is_expected
-from antiphon.compensation.runs import Overdue, Runs
+from antiphon.compensation.orchestrate import advance, is_expected, step_to_undo, undoing
+from antiphon.compensation.runs import ENDED_PHASES, Overdue, Runs
 from antiphon.schemas.budget import least
 from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of, key_of
@@ -143,6 +142,9 @@ class _Turn:
         said: list[Event] = []
         for id, fact in self._facts(heard, parents):
             kept = self._kept.get(id)
+            if kept is None and not parents and self._is_over:
+                said.append(self._refused(id))
+                continue
             if kept is not None and (problem := self._runs.misfit(kept)) is not None:
                 said += self._held(id, heard, parents, problem)
                 continue
@@ -151,6 +153,25 @@ class _Turn:
             self._runs.write(self._cause.correlation_id, after, start=self._cause if kept is None else None)
             said += self._said(definition, after, commands)
         return said
+
+    @property
+    def _is_over(self) -> bool:
+        """Say whether there were runs in this workflow, and all have ended: nobody who is in it starts another one from outside."""
+        return bool(self._kept) and all(kept["phase"] in ENDED_PHASES for kept in self._kept.values())
+
+    def _refused(self, start: str) -> Event:
+        """Say that an event starts nothing, and what to do: nothing else of the workflow is undone for that."""
+        saga, workflow = self._saga, self._cause.correlation_id
+        phases = " and ".join(sorted({kept["phase"] for kept in self._kept.values()}))
+        failed = SagaFailed(
+            saga=saga.name,
+            version=saga.version,
+            scope=start,
+            step="",
+            reason=f"expected a start of saga {saga.name!r} in a workflow of its own, got one in {workflow}, where it is {phases}. "
+            "Publish it without a correlation id",
+        )
+        return self._in_place(failed, caused_id(start, f"{saga.name}/failed", 0), (), {})
 
     def _held(self, id: str, heard: Said, parents: tuple[str, ...], problem: str) -> list[Event]:
         if not self._runs.hold(self._cause.correlation_id, id, heard, parents, problem):
@@ -164,14 +185,14 @@ class _Turn:
         """Publish the command that undoes a step. Of one that refused there is nothing to undo."""
         for kept in self._kept.values():
             definition, run = self._definition(kept), self._runs.read(kept)
-            for name, step in run.steps.items():
-                plan = definition.steps[name]
-                if step.command == request.event_id and plan.undo is not None:
-                    if step.stage is Stage.REFUSED and not step.unsure:
-                        return []
-                    # Of the request's, since a command that comes late is undone a second time.
-                    id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
-                    return [self._sealed(plan.undo(run.known()), id, (), run.id, timed=False)]
+            if (name := step_to_undo(definition, run, request.event_id)) is not None:
+                event = undoing(definition, run, name, request.event_id)
+                # Of the request's, since a command that comes late is undone a second time.
+                id = caused_id(self._cause.id, f"{definition.name}/undo", 0)
+                # Where it was not answered, or asked for more than once, it may come after what undoes it.
+                late = self._cause.undoes is not None or run.steps[name].answer_to(request.event_id) is None
+                undoes = request.event_id if late else None
+                return [] if event is None else [self._sealed(event, id, (), run.id, timed=False, undoes=undoes)]
         raise NoUndoError(self._saga.name, request.event_type, request.event_id)
 
     def _facts(self, said: Said, parents: tuple[str, ...]) -> Iterable[tuple[str, Fact]]:
@@ -193,7 +214,7 @@ class _Turn:
         if id in self._kept:
             return [id]
         return [
-            run for run, kept in self._kept.items() if any(step.get("command") == id for step in kept["steps"].values())
+            run for run, kept in self._kept.items() if any(id in _commands(step) for step in kept["steps"].values())
         ]
 
     def _awaiting(self, fact: Answered) -> list[str]:
@@ -238,7 +259,16 @@ class _Turn:
                     said.append(self._sealed(parked, caused_id(self._cause.id, f"{saga.name}/parked", 0), (), run.id))
         return said
 
-    def _sealed(self, event: Event, id: str, parents: Sequence[str], start: str, *, timed: bool = True) -> Event:
+    def _sealed(
+        self,
+        event: Event,
+        id: str,
+        parents: Sequence[str],
+        start: str,
+        *,
+        timed: bool = True,
+        undoes: str | None = None,
+    ) -> Event:
         """Put *event* in its place: below the event in hand and what else it builds on, and below its run's start.
 
         What undoes is not *timed*, nor does it have a budget: what is past its deadline, or has spent all, is undone all the same.
@@ -253,6 +283,10 @@ class _Turn:
         elif (budget := least((cause.budget, inherited.get("budget")))) is not None:
             # The start's own would give every step all of it again.
             inherited["budget"] = budget
+        return self._in_place(event, id, above, {**inherited, "undoes": undoes})
+
+    def _in_place(self, event: Event, id: str, above: Sequence[str], inherited: Mapping[str, Any]) -> Event:
+        cause = self._cause
         return event.sealed(
             Envelope(
                 id=id,
@@ -267,6 +301,12 @@ class _Turn:
                 **inherited,
             )
         )
+
+
+def _commands(step: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the commands of a step, as it is kept, that may be told of."""
+    yield step.get("command", "")
+    yield from (one["command"] for one in step.get("rounds", ()))
 
 
 def _source(saga: Definition) -> str:

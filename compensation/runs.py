@@ -14,7 +14,7 @@ from antiphon.bus.verdict import saga_told
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.definition import Definition
 from antiphon.compensation.examined import workable
-from antiphon.compensation.instance import Instance, Progress, Said, Stage, Wake
+from antiphon.compensation.instance import Instance, Progress, Round, Said, Stage, Wake
 from antiphon.compensation.workflow import Phase
 from antiphon.schemas.codec import to_json
 from antiphon.schemas.envelope import Envelope
@@ -30,7 +30,7 @@ _INHERITED = ("traceparent", "deadline_us", "budget", "tenant", "replay_of")
 LINGER_US = 86_400_000_000
 """How long a run that has ended is kept, so that a start that comes again begins none, and what is added late is judged."""
 
-_ENDED = frozenset({Phase.COMPLETED, Phase.COMPENSATED})
+ENDED_PHASES = frozenset({Phase.COMPLETED, Phase.COMPENSATED})
 
 
 class Overdue(NamedTuple):
@@ -86,6 +86,7 @@ class Runs:
             phase=Phase(kept["phase"]),
             undoing=kept["undoing"],
             reason=kept["reason"],
+            ended=kept.get("ended", kept["phase"] == Phase.COMPLETED.value),
         )
 
     def write(self, workflow: str, run: Instance, *, start: Envelope | None = None) -> None:
@@ -103,7 +104,9 @@ class Runs:
             "inherited": {of: value for of, value in inherited.items() if value is not None},
             "due": known.get("due", {}),
         }
-        if run.phase in _ENDED:
+        if run.ended:
+            runs[run.id]["ended"] = True
+        if run.phase in ENDED_PHASES:
             runs[run.id]["ended_us"] = known.get("ended_us", self._now_us)
             if "ended_us" not in known:
                 self._agenda.add(workflow, self._now_us + LINGER_US, now_us=self._now_us)
@@ -162,18 +165,26 @@ class Runs:
         return Said(kept["id"], event)
 
     def _progress(self, kept: Mapping[str, Any]) -> Progress:
+        stage = Stage(kept["stage"])
         return Progress(
-            stage=Stage(kept["stage"]),
+            stage=stage,
             command=kept.get("command", ""),
             parents=tuple(kept.get("parents", ())),
             made=kept.get("made", 0),
             tries=kept.get("tries", 0),
             answer=self._said(kept["answer"]) if "answer" in kept else None,
+            answered=kept.get("answered", stage is Stage.DONE),
+            rounds=tuple(self._round(one) for one in kept.get("rounds", ())),
             heard=tuple(kept.get("heard", ())),
             unknown=kept.get("unknown", False),
             unsure=kept.get("unsure", False),
+            below=kept.get("below", ""),
+            failed=tuple(kept.get("failed", ())),
             problem=kept.get("problem", ""),
         )
+
+    def _round(self, kept: Mapping[str, Any]) -> Round:
+        return Round(kept["command"], self._said(kept["answer"]) if "answer" in kept else None)
 
 
 def _kept(said: Said) -> dict[str, Any]:
@@ -189,9 +200,18 @@ def _kept_step(step: Progress) -> dict[str, Any]:
         "made": step.made,
         "tries": step.tries,
         "answer": None if step.answer is None else _kept(step.answer),
+        "rounds": [_kept_round(one) for one in step.rounds],
         "heard": [*step.heard],
         "unknown": step.unknown,
         "unsure": step.unsure,
+        "below": step.below,
+        "failed": [*step.failed],
         "problem": step.problem,
     }
-    return {"stage": step.stage.value} | {name: value for name, value in said.items() if value}
+    kept = {"stage": step.stage.value} | {name: value for name, value in said.items() if value}
+    # Of one that is done it goes without saying.
+    return kept if step.answered is (step.stage is Stage.DONE) else kept | {"answered": step.answered}
+
+
+def _kept_round(one: Round) -> dict[str, Any]:
+    return {"command": one.command} | ({} if one.answer is None else {"answer": _kept(one.answer)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from antiphon.compensation.descent import ancestors, descendants
+from antiphon.compensation.descent import descendants
 from antiphon.compensation.workflow import SETTLED, Effect, Failure, Node, Status, Workflow
 
 
@@ -19,7 +19,7 @@ def condemned(workflow: Workflow) -> Mapping[str, Failure]:
     for failure in failures(workflow):
         if failure.scope is None:
             return dict.fromkeys(workflow.effects, failure)
-        below = descendants(workflow, failure.scope)
+        below = _below(workflow, failure.scope)
         for id, effect in workflow.effects.items():
             if id in below or (id == failure.scope and effect.agent == failure.saga):
                 found.setdefault(id, failure)
@@ -28,9 +28,23 @@ def condemned(workflow: Workflow) -> Mapping[str, Failure]:
 
 def reason_for(workflow: Workflow, ids: Iterable[str]) -> Failure | None:
     """Return why what follows from *ids* is to be undone; None where it is not."""
-    found = failures(workflow)
-    above = ancestors(workflow, ids) if found else set[str]()
-    return next((failure for failure in found if failure.scope is None or failure.scope in above), None)
+    among = {*ids}
+    for failure in failures(workflow):
+        if failure.scope is None or failure.scope in among or not among.isdisjoint(_below(workflow, failure.scope)):
+            return failure
+    return None
+
+
+def _below(workflow: Workflow, scope: str) -> set[str]:
+    """Return what is undone with *scope*.
+
+    Of an optional step that is what came of it: not what its saga asked for next,
+    or ended with, though it did so on hearing of it.
+    """
+    above = workflow.events.get(scope)
+    if above is None or not above.by or above.by in above.sagas:
+        return descendants(workflow, scope)
+    return descendants(workflow, scope, lambda node: above.by not in (node.by, node.ends))
 
 
 def unsettled(workflow: Workflow, condemned: Iterable[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from antiphon.compensation.descent import ancestors
 from antiphon.compensation.scopes import unsettled
@@ -26,7 +26,7 @@ def has_ended(workflow: Workflow, condemned: Iterable[str], mesh: Mesh) -> bool:
     return workflow.forced or not any(is_open(node, mesh) for node in newest_first(workflow))
 
 
-def ready(workflow: Workflow, condemned: Iterable[str], mesh: Mesh, *, past_stuck: bool) -> list[str]:
+def ready(workflow: Workflow, condemned: Collection[str], mesh: Mesh, *, past_stuck: bool) -> list[str]:
     """Return those of the *condemned* effects whose undo has nothing left to wait for, the latest first.
 
     An effect waits for every effect that followed from it, and for whatever may
@@ -37,7 +37,8 @@ def ready(workflow: Workflow, condemned: Iterable[str], mesh: Mesh, *, past_stuc
     if not done:
         return []
     over = SETTLED | {Status.STUCK} if past_stuck else SETTLED
-    waited_for = [id for id, effect in workflow.effects.items() if effect.status not in over]
+    # What goes on without an optional step may follow from what that did, and is not undone with it.
+    waited_for = [id for id in condemned if workflow.effects[id].status not in over]
     waiting = ancestors(workflow, (parent for id in waited_for for parent in workflow.events[id].parents))
     if not workflow.forced:
         waiting |= ancestors(workflow, _may_bring_more(workflow, mesh))

@@ -62,6 +62,10 @@ class Node(NamedTuple):
     """The saga whose command it is, and who judges what fails below it."""
     sagas: Mapping[str, str] = {}
     """The sagas that it started, and what each was last told of its undoing."""
+    again: bool = False
+    """It is a command that was published more than once."""
+    ends: str = ""
+    """The saga that said it, where it is no command: with it that one has ended."""
 
 
 class Effect(NamedTuple):
@@ -164,6 +168,10 @@ class Mesh(Protocol):
         """Say whether an event of *type* starts a saga of *agent*."""
         ...
 
+    def conducts(self, agent: str) -> bool:
+        """Say whether *agent* is a saga."""
+        ...
+
     def asks(self, agent: str, type: str) -> bool:
         """Say whether an event of *type* is a command of *agent*, a saga."""
         ...
@@ -187,6 +195,8 @@ class Undo(NamedTuple):
     event_id: str
     effect: Effect
     failure: Failure
+    action: str | None = None
+    """The command that led to it, where that may come again."""
 
 
 class Park(NamedTuple):

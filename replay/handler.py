@@ -7,7 +7,6 @@ undone: what a handler emits is compared and dropped, the state it changes is a 
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping, Sequence
 from time import perf_counter_ns
 from typing import Any, TypeAlias, TypeVar
@@ -17,7 +16,7 @@ import orjson
 from antiphon.bus.claims import Claims
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Delivery, current
-from antiphon.bus.error_text import message_of
+from antiphon.bus.error_text import message_of, traceback_of
 from antiphon.bus.errors import HandlerTimeoutError
 from antiphon.bus.handler import Handler
 from antiphon.bus.record import Record
@@ -107,7 +106,7 @@ class HandlerReplay:
             differences=[] if got == recorded else await differences(self._codec, recorded, got, self._rules),
             state_known=before.known,
             raised=got.raised,
-            traceback="" if error is None else "".join(traceback.format_exception(error)),
+            traceback="" if error is None else traceback_of(error),
             duration_us=attempt.took_us,
             usage=() if delivery is None else delivery.usage,
             confidence=None if delivery is None else delivery.confidence,

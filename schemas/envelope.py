@@ -59,6 +59,8 @@ class Envelope:
     budget: str | None = None
     tenant: str | None = None
     replay_of: str | None = None
+    undoes: str | None = None
+    """The event that asked for what this one undoes, where that may still come, or come again: it is passed over then."""
     key: str | None = None
     """The record's key where it is not the correlation id. Travels as the key, not as a header."""
 
@@ -100,6 +102,8 @@ def to_headers(envelope: Envelope) -> list[tuple[str, bytes | None]]:
         headers.append(("ce_tenant", envelope.tenant.encode()))
     if envelope.replay_of is not None:
         headers.append(("ce_replayof", envelope.replay_of.encode()))
+    if envelope.undoes is not None:
+        headers.append(("ce_undoes", envelope.undoes.encode()))
     return headers
 
 
@@ -144,6 +148,7 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]], *, key: bytes | No
             budget=_text(get("ce_budget")),
             tenant=_text(get("ce_tenant")),
             replay_of=_text(get("ce_replayof")),
+            undoes=_text(get("ce_undoes")),
             key=None if key_text == correlation_id else key_text,
         )
     except KeyError as error:

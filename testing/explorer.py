@@ -7,13 +7,11 @@ from seeds. What is found is the shortest way to it.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import logging
 import random
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from antiphon.bus.undo import UndoRequested
@@ -22,6 +20,7 @@ from antiphon.testing.ending import End, Invariant, ModelEnd, broken, listed, pr
 from antiphon.testing.model import Choice, Mishap, Model, NotModelledError, Position
 from antiphon.testing.model.choosing import TOO_EARLY
 from antiphon.testing.outside import NotRestorableError, Outside
+from antiphon.testing.quiet import quiet
 from antiphon.testing.retelling import story
 from antiphon.testing.virtual import run_virtually
 
@@ -137,7 +136,7 @@ def explore(  # noqa: PLR0913 - all but two have a default
     model = Model(agents, outside=fakes, mishaps=mishaps, repeats=repeats, repeatable=repeatable)
     exploration = _Exploration(model, fakes, event, listed(invariant), most)
     try:
-        with _quiet(indeed=replay is None):
+        with quiet(indeed=replay is None):
             if replay is not None:
                 return run_virtually(exploration.replayed(replay))
             return run_virtually(exploration.explored(steps, seeds))
@@ -300,16 +299,3 @@ def _ways(follows: Sequence[Sequence[int]]) -> int:
             ways[at] = sum(ways[place] for place in follows[at]) or 1
             stack.pop()
     return ways[0]
-
-
-@contextlib.contextmanager
-def _quiet(*, indeed: bool) -> Generator[None]:
-    """Keep the mesh from telling of every mishap of every way."""
-    log = logging.getLogger("antiphon")
-    level = log.level
-    if indeed:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

@@ -58,6 +58,9 @@ class Hears:
     def starts(self, agent: str, type: str) -> bool:
         return type == self._starts.get(agent)
 
+    def conducts(self, agent: str) -> bool:
+        return agent in self._starts
+
     def asks(self, agent: str, type: str) -> bool:
         return type in self._asks.get(agent, ())
 

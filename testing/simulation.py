@@ -7,11 +7,9 @@ a `MemoryBus`, and time is virtual, so that an hour of time-outs takes no time.
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +28,7 @@ from antiphon.schemas.store import MemoryStore
 from antiphon.testing.chaos import Chaos, Fault, SimulatedError
 from antiphon.testing.mesh import consumers_of
 from antiphon.testing.oracle import Run, problems
+from antiphon.testing.quiet import quiet
 from antiphon.testing.virtual import run_virtually
 
 __all__ = ["Fault", "Run", "Simulated", "SimulatedError", "Simulation", "SimulationError", "simulate"]
@@ -247,7 +246,7 @@ def simulate(  # noqa: PLR0913 - all but two have a default
         clock=clock,
     )
     began, happened = time.perf_counter(), 0
-    with _quiet(indeed=len(wanted) > 1):
+    with quiet(indeed=len(wanted) > 1):
         for seed in wanted:
             happened += len(simulation.run(seed).faults)
     return Simulated(len(wanted), happened, time.perf_counter() - began)
@@ -260,16 +259,3 @@ async def _read(bus: MemoryBus) -> dict[str, list[Record]]:
         # Partition by partition: across them there is no order to speak of.
         found[tp.topic] += [record async for record in bus.read({tp: first}, {tp: end})]
     return found
-
-
-@contextmanager
-def _quiet(*, indeed: bool) -> Generator[None]:
-    """Keep the engine from telling of every fault of every seed."""
-    log = logging.getLogger("antiphon")
-    level = log.level
-    if indeed:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

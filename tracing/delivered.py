@@ -44,6 +44,22 @@ class Delivered:
         return self.started_us + self.duration_us
 
     @property
+    def model_us(self) -> int | None:
+        """For how long models were waited for, calls side by side counted once; None where no call's times are known."""
+        spans = sorted(
+            (one.started_us, one.started_us + one.duration_us)
+            for one in self.usage
+            if one.started_us is not None and one.duration_us is not None
+        )
+        if not spans:
+            return None
+        waited_us, until_us = 0, spans[0][0]
+        for started_us, ended_us in spans:
+            waited_us += max(0, ended_us - max(started_us, until_us))
+            until_us = max(until_us, ended_us)
+        return waited_us
+
+    @property
     def pair(self) -> tuple[str, str]:
         """Who owed what: the event's id and the agent."""
         return (self.event_id, self.agent)
@@ -59,7 +75,12 @@ class Delivered:
         said = tuple((emitted.id, emitted.type, emitted.fails) for emitted in self.emitted)
         error = () if self.error is None else (self.error.type, self.error.message, self.error.traceback)
         calls = tuple(
-            (call.model, call.input_tokens, call.output_tokens, call.cost, call.currency) for call in self.usage
+            (
+                *(call.model, call.input_tokens, call.output_tokens, call.cost, call.currency),
+                # None has no place among numbers.
+                *map(str, (call.started_us, call.duration_us)),
+            )
+            for call in self.usage
         )
         return (*first, self.duration_us, self.queue_us, said, error, calls, str(self.confidence))
 

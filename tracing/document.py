@@ -7,6 +7,8 @@ Beyond the shape that the command line promises:
   in several currencies; `amount` and `currency` are then null, for they cannot be added up;
 - `clocks` has the clocks that are off, by `producer` (`agent/instance`, or an event's source) and `ahead_ms`. Times are as those clocks told
   them; `started`, `ended`, `duration_ms` and `critical_path` are as right clocks would have it. `at_right_times` puts all of it right;
+- `model_ms` of a delivery is for how long it waited for models, calls side by side counted once; null where no agent told when its calls were;
+- `replay_of` is the event that a live replay began it with again, or null;
 - `ended` is null while something is outstanding. `duration_ms` then counts to the last thing seen.
 """
 
@@ -59,6 +61,7 @@ def delivery_item(delivery: Delivered) -> dict[str, Any]:
         "started": format_time(delivery.started_us),
         "duration_ms": milliseconds(delivery.duration_us),
         "queue_ms": milliseconds(delivery.queue_us),
+        "model_ms": None if delivery.model_us is None else milliseconds(delivery.model_us),
         "emitted": [emitted.id for emitted in delivery.emitted],
         "error": _error(delivery.error),
         "usage": [_usage(spent) for spent in delivery.usage],
@@ -86,6 +89,8 @@ def _usage(spent: Spent) -> dict[str, Any]:
         "output_tokens": spent.output_tokens,
         "cost": spent.cost,
         "currency": spent.currency,
+        "started": None if spent.started_us is None else format_time(spent.started_us),
+        "duration_ms": None if spent.duration_us is None else milliseconds(spent.duration_us),
     }
 
 
@@ -120,10 +125,18 @@ def at_right_times(document: Mapping[str, Any]) -> Mapping[str, Any]:
         for event in document["events"]
     ]
     deliveries = [
-        {**one, "started": _righted(one["started"], ahead.get(producer_of(one["agent"], one["instance"]), 0))}
+        _delivery_righted(one, ahead.get(producer_of(one["agent"], one["instance"]), 0))
         for one in document["deliveries"]
     ]
     return {**document, "events": events, "deliveries": deliveries}
+
+
+def _delivery_righted(one: Mapping[str, Any], ahead_us: int) -> Mapping[str, Any]:
+    calls = [
+        call if call["started"] is None else {**call, "started": _righted(call["started"], ahead_us)}
+        for call in one["usage"]
+    ]
+    return {**one, "started": _righted(one["started"], ahead_us), "usage": calls}
 
 
 def _righted(time: str, ahead_us: int) -> str:

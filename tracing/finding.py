@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import TopicPartition
 from antiphon.schemas.envelope import from_headers
 from antiphon.schemas.errors import NotAnEventError
+from antiphon.tracing.candidate import Candidate
 from antiphon.tracing.records import between, may_hold_events
 
 SKEW_MS = 3_600_000
 """How far the clock of whoever made a root's id may be off from the clocks of whoever wrote its workflow's records."""
 # A UUIDv7, or as much of one as there is.
 _TIMED_ID = re.compile(r"[0-9a-f]{1,8}|[0-9a-f]{8}-[0-9a-f]{0,4}|[0-9a-f]{8}-[0-9a-f]{4}-(7[0-9a-f-]{0,22})?")
-
-
-class Candidate(NamedTuple):
-    """A workflow whose id, or one of whose events' ids, begins as was asked for."""
-
-    correlation_id: str
-    type: str
-    """Of its earliest event that was seen."""
-    time_us: int
 
 
 async def find_workflows(bus: Bus, names: Names, prefix: str) -> list[Candidate]:

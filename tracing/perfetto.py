@@ -17,7 +17,18 @@ from antiphon.tracing.document import at_right_times
 Json: TypeAlias = Mapping[str, Any]
 
 _OUTSIDE = 1
-_SHOWN = ("event_id", "version", "instance", "attempt", "outcome", "queue_ms", "error", "usage", "confidence")
+_SHOWN = (
+    "event_id",
+    "version",
+    "instance",
+    "attempt",
+    "outcome",
+    "queue_ms",
+    "model_ms",
+    "error",
+    "usage",
+    "confidence",
+)
 
 
 def perfetto(document: Json) -> dict[str, Any]:

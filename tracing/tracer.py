@@ -41,7 +41,6 @@ Progress = Callable[[int, int], None]
 """Told how many offsets are behind it, and how many there were to read."""
 
 _AT_ONCE = 20_000
-_SETTLE_ABOVE = 20_000
 _LOOK_S = 2.0
 _TEND_S = 60.0
 _WAIT_S, _LONGEST_S = 0.5, 30.0
@@ -142,19 +141,22 @@ class Tracer:
         Raises `BusError` (an `IndexFileError` among them) and `RegistryError`: what
         was written until then stays, and the next call goes on from there.
         """
-        read = 0
         await self._look()
+        # Heartbeats come first: they tell on which topics events stand, and how a workflow stands costs least to say
+        # when its events and its activity are there.
+        agents = self._names.topic(AGENTS)
+        await self._read_to({place: end for place, end in (await self._ends()).items() if place.topic == agents})
+        await self._look()
+        read = 0
         while True:
             stop = await self._ends()
             total = read + sum(end - self._next[place] for place, end in stop.items())
-            async with contextlib.aclosing(self._bus.read_batches({p: self._next[p] for p in stop}, stop)) as batches:
-                async for records in _together(batches):
-                    await self._take(records)
-                    read += len(records)
-                    if progress is not None:
-                        progress(min(read, total), total)
-            # Behind the last record stand marks of transactions, which no reader sees.
-            self._pass(stop)
+
+            def told(count: int, read: int = read, total: int = total) -> None:
+                if progress is not None:
+                    progress(min(read + count, total), total)
+
+            read += await self._read_to(stop, told)
             if progress is not None:
                 progress(total, total)
             # What was read may have told of other topics.
@@ -177,6 +179,20 @@ class Tracer:
 
     # -- reading ------------------------------------------------------------
 
+    async def _read_to(
+        self, stop: Mapping[TopicPartition, int], told: Callable[[int], None] = lambda count: None
+    ) -> int:
+        """Read from where it is up to *stop*; return how many records that were, and have that *told* meanwhile."""
+        read = 0
+        async with contextlib.aclosing(self._bus.read_batches({p: self._next[p] for p in stop}, stop)) as batches:
+            async for records in _together(batches):
+                await self._take(records)
+                read += len(records)
+                told(read)
+        # Behind the last record stand marks of transactions, which no reader sees.
+        self._pass(stop)
+        return read
+
     async def _follow(self) -> None:
         """Read what comes, until there may be more to read than the topics that are read now."""
         if not self._next:
@@ -189,8 +205,12 @@ class Tracer:
                 while True:
                     done, _ = await asyncio.wait([coming], timeout=_LOOK_S)
                     if done:
-                        records = coming.result()
+                        records = [*coming.result()]
                         coming = asyncio.ensure_future(anext(batches))
+                        # What has come meanwhile goes along: an event and its activity come on different topics.
+                        while len(records) < _AT_ONCE and await _is_there(coming):
+                            records += coming.result()
+                            coming = asyncio.ensure_future(anext(batches))
                         await self._take(records)
                         await self._settle_all()
                         self._note(self.counts.behind)
@@ -222,14 +242,13 @@ class Tracer:
         """See which topics there are to read; say whether there are others than before."""
         if self._share is not None:
             await self._share.join()
-            self._next = {place: next for place, next in self._next.items() if self._share.has(place.partition)}
+            self._next = {place: next for place, next in self._next.items() if self._has(place)}
         wanted = {self._names.topic(topic) for topic in self._topics()}
         asked_us = now_us()
         # Before the bounds: others that share the index go on, and nobody has read beyond an end that is asked for later.
         kept = self._writer.positions()
         bounds = await self._bus.bounds(wanted)
-        if self._share is not None:
-            bounds = {place: ends for place, ends in bounds.items() if self._share.has(place.partition)}
+        bounds = {place: ends for place, ends in bounds.items() if self._has(place)}
         if self._is_told():
             agents = self._names.topic(AGENTS)
             self._told_us, self._told = asked_us, {at: end for at, (_, end) in bounds.items() if at.topic == agents}
@@ -240,6 +259,10 @@ class Tracer:
         for topic in sorted(there):
             news |= self._place(topic, identities.get(topic, ""), bounds, kept, since)
         return news
+
+    def _has(self, place: TopicPartition) -> bool:
+        """Say whether a partition is for this one to read: of heartbeats all are, as who hears what decides what has ended."""
+        return self._share is None or self._share.has(place.partition) or place.topic == self._names.topic(AGENTS)
 
     def _place(
         self,
@@ -305,8 +328,6 @@ class Tracer:
         counts.deliveries += len(rows.deliveries)
         counts.unreadable += rows.unreadable
         counts.transactions += 1
-        if self._writer.left() > _SETTLE_ABOVE:
-            await self._settle_all()
 
     def _write(self, rows: Rows, reached: Sequence[Position], schemas: Mapping[Reference, AvroSchema]) -> None:
         if self._listener is not None:
@@ -425,6 +446,13 @@ class Tracer:
                 return
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, _LONGEST_S)
+
+
+async def _is_there(coming: asyncio.Future[Sequence[Record]]) -> bool:
+    """Say whether it has come already; what it raises is raised where it is asked for."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+    return coming.done() and coming.exception() is None
 
 
 async def _together(batches: AsyncGenerator[Sequence[Record], None]) -> AsyncGenerator[Sequence[Record], None]:

@@ -64,6 +64,16 @@ class Workflow:
         return self.ended or self.state is State.PARKED
 
     @property
+    def replay_of(self) -> str | None:
+        """The event that a live replay began it with again; None: it is no replay."""
+        again = [
+            (event.id != self.correlation_id, event.envelope.time_us, event.id, event.envelope.replay_of)
+            for event in self.events
+            if event.envelope.replay_of is not None
+        ]
+        return min(again)[-1] if again else None
+
+    @property
     def failed_agent(self) -> str | None:
         """Who failed it first: who set an event aside, or said the one whose type says so; None where nobody did."""
         if not self.failures:
@@ -101,6 +111,7 @@ class Workflow:
                 for warning in self.warnings
             ],
             "clocks": [{"producer": clock.producer, "ahead_ms": milliseconds(clock.ahead_us)} for clock in self.clocks],
+            "replay_of": self.replay_of,
         }
 
     @property

@@ -21,7 +21,16 @@ from confluent_kafka.cimpl import NewTopic
 from antiphon.bus.errors import RemovalRefusedError, TopicCreationRefusedError, missing_rights
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
-from antiphon.bus.kafka.failures import NO_ANSWER, PASSING, REFUSED, ReadFailedError, error_of, is_refused, unreachable
+from antiphon.bus.kafka.failures import (
+    NO_ANSWER,
+    PASSING,
+    REFUSED,
+    ReadFailedError,
+    error_of,
+    is_refused,
+    is_there,
+    unreachable,
+)
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 from antiphon.bus.right import Operation, Resource, Right
@@ -35,9 +44,6 @@ _API = re.compile(r"ApiKey (\w+) \(\d+\) Versions \d+\.\.(\d+)")
 # When to see first whether a broker has said why it lets nobody in.
 _LOOK_S = 0.5
 _LEADERS_S = 15.0
-# Of a leader that was killed the controller learns when its session is over (9 s by default), the others from the controller,
-# and this client when it asks again; a question that the dead one took along is waited for before.
-_MOVES_S = 60.0
 # Until every broker knows of a topic that one has made: some milliseconds, where none is overloaded.
 _SPREADS_S = 5.0
 _MOVING = {
@@ -214,7 +220,7 @@ class Administration:
         if not asked:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        deadline = time.monotonic() + _MOVES_S
+        deadline = time.monotonic() + self._config.settle_s
         while True:
             try:
                 return self._ask_offsets(asked, level)
@@ -290,9 +296,9 @@ class Administration:
 
     def _answered(self, client: AdminClient, started: float) -> Any:
         """Return the answer. A broker that does not let us in says so early, and the client would try on: look in between."""
-        look_s = _LOOK_S
+        look_s, most_s = _LOOK_S, self._config.reach_s
         while True:
-            left_s = max(started + self._config.reach_s - time.monotonic(), 0.01)
+            left_s = max(started + most_s - time.monotonic(), 0.01)
             try:
                 return client.list_topics(timeout=min(look_s, left_s))
             except KafkaException as exception:
@@ -300,6 +306,10 @@ class Administration:
                 client.poll(0)
                 if error.code() not in NO_ANSWER | REFUSED:
                     raise
+                if look_s >= left_s and most_s < self._config.settle_s and is_there(self._config):
+                    # One of several brokers is down, or they are choosing who leads: no reason for a worker not to start.
+                    most_s = self._config.settle_s
+                    left_s = started + most_s - time.monotonic()
                 over = look_s >= left_s or error.code() in REFUSED or self._features.trouble is not None
                 if over or is_refused(self._config):
                     tried_s = time.monotonic() - started

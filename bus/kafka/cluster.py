@@ -19,7 +19,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, admin
-from antiphon.bus.kafka.failures import NO_ANSWER, error_of, unreachable
+from antiphon.bus.kafka.failures import answered, error_of, unreachable
 from antiphon.bus.record import Committed, TopicPartition
 
 _ANSWER_S = 15.0
@@ -154,13 +154,7 @@ class ClusterAdministration:
         return True
 
     def _answer(self, what: str, answer: Future[Any]) -> Any:
-        try:
-            return answer.result()
-        except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() in NO_ANSWER:
-                raise unreachable(self._config, _ANSWER_S, error) from exception
-            raise ClusterRefusedError(what, error) from exception
+        return answered(answer, self._config, _ANSWER_S, lambda error: ClusterRefusedError(what, error))
 
     def _metadata(self) -> Any:
         try:

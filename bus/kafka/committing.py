@@ -253,7 +253,7 @@ class Committing(threading.Thread):
             except KafkaException as exception:
                 error = error_of(exception)
                 elapsed = time.monotonic() - started
-                names = {Resource.TRANSACTIONAL_ID: f"{self._membership.group}.{self._membership.instance}"}
+                names = {Resource.TRANSACTIONAL_ID: self._membership.transactional_id}
                 if (lacking := denied(self._config, error, Operation.WRITE, names)) is not None:
                     raise lacking from exception
                 if error.fatal() or not (error.retriable() or error.code() in NO_ANSWER):

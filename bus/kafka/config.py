@@ -36,7 +36,10 @@ class KafkaConfig:
     group_protocol: GroupProtocol | None = None
     """None: KIP-848's where the cluster has it."""
     reach_s: float = 5.0
-    """How long a first answer may take before the cluster counts as unreachable."""
+    """How long a first answer may take before the cluster counts as unreachable, where no address has a broker."""
+    settle_s: float = 60.0
+    """How long where one has: of a leader that was killed the controller learns when its session is over (9 s by default), the
+    others from the controller, and clients when they ask again; a question that the dead one took along is waited for before."""
     give_up_s: float = 120.0
     """How long a member waits for brokers that are all gone before it fails, so that somebody starts it again."""
     batch: int = 500
@@ -105,7 +108,7 @@ def member_producer(config: KafkaConfig, membership: Membership) -> Options:
         "delivery.report.only.error": True,
     }
     if membership.exactly_once:
-        options["transactional.id"] = f"{membership.group}.{membership.instance}"
+        options["transactional.id"] = membership.transactional_id
         options["transaction.timeout.ms"] = int(membership.transaction_timeout_s * 1_000)
     return options
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -61,6 +63,19 @@ class ReadFailedError(BusError):
     def __init__(self, error: KafkaError) -> None:
         self.reason = f"{error.name()}: {error.str()}"
         super().__init__(f"the broker does not let it be read, {self.reason}")
+
+
+def answered(
+    answer: Future[Any], config: KafkaConfig, tried_s: float, refused: Callable[[KafkaError], BusError]
+) -> Any:
+    """Wait for what an administrator's client was told; raises what *refused* makes of a no, `BrokerUnreachableError` for none."""
+    try:
+        return answer.result()
+    except KafkaException as exception:
+        error = error_of(exception)
+        if error.code() in NO_ANSWER:
+            raise unreachable(config, tried_s, error) from exception
+        raise refused(error) from exception
 
 
 def error_of(exception: KafkaException) -> KafkaError:
@@ -128,6 +143,11 @@ def is_refused(config: KafkaConfig) -> bool:
     return _look(config, gave_up=False) is not None
 
 
+def is_there(config: KafkaConfig) -> bool:
+    """Say whether a broker answers at any of the addresses, though it may not say yet what it is asked. Blocks for seconds."""
+    return None in _knocks(config)
+
+
 def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
     for address in config.bootstrap_servers.split(","):
         refusal = look(address, config.identity, config.options, gave_up=gave_up)
@@ -138,9 +158,12 @@ def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
 
 def _knock(config: KafkaConfig) -> str | None:
     """Say what is wrong at the addresses, or None where nothing seems to be."""
+    return ", ".join(dict.fromkeys(reason for reason in _knocks(config) if reason is not None)) or None
+
+
+def _knocks(config: KafkaConfig) -> list[str | None]:
     plain = not config.identity.transport.is_encrypted
-    reasons = [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
-    return ", ".join(dict.fromkeys(reason for reason in reasons if reason is not None)) or None
+    return [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
 
 
 def _knock_at(address: str, *, plain: bool) -> str | None:

@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as Offset
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.chatter import library
 from antiphon.bus.kafka.config import KafkaConfig, reader
-from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, denied, error_of, unreachable
+from antiphon.bus.kafka.failures import NO_ANSWER, REFUSED, ReadFailedError, denied, error_of, is_there, unreachable
 from antiphon.bus.kafka.handshake import NOT_LET_IN
 from antiphon.bus.kafka.records import named, record_of
 from antiphon.bus.kafka.resting import Rest
@@ -210,10 +210,16 @@ class Reading(threading.Thread):
             consumer.list_topics(next(iter(self._left)).topic, timeout=1.0)
         except KafkaException as exception:
             tried_s = time.monotonic() - self._down_since
-            if tried_s > (self._config.give_up_s if self._stop_at is None else self._config.reach_s):
+            if tried_s > self._patience_s(tried_s):
                 raise unreachable(self._config, tried_s, error_of(exception)) from exception
         else:
             self._down_since = None
+
+    def _patience_s(self, tried_s: float) -> float:
+        if self._stop_at is None:
+            return self._config.give_up_s
+        is_early = self._config.reach_s < tried_s <= self._config.settle_s
+        return self._config.settle_s if is_early and is_there(self._config) else self._config.reach_s
 
     def _tell(self, what: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # The loop was closed: nobody reads.

@@ -17,14 +17,14 @@ UNREADABLE = "antiphon_unreadable_headers"
 
 # Not called as a method: the interpreter takes a short way to those, on which it does not look whether the client has
 # left an exception behind, and something else raises it then.
-_headers = methodcaller("headers")
+_headers: Callable[[Any], Any] = methodcaller("headers")
 
 
 def record_of(message: Any) -> Record:
     """Say a client's message as a record; one that carries an error is none."""
     kind, timestamp_ms = message.timestamp()
     try:
-        headers = _headers(message) or []
+        headers: list[tuple[str, bytes | None]] = _headers(message) or []
     except (SystemError, UnicodeDecodeError) as error:
         # Without it this would end whoever reads the partition, whenever it is read again.
         headers = [(UNREADABLE, str(error.__cause__ or error).encode())]

@@ -75,7 +75,7 @@ class MemoryMember:
         self._cluster = cluster
         self._group = group
         self._faults = faults
-        self._transactional_id = f"{membership.group}/{membership.instance}"
+        self._transactional_id = membership.transactional_id
         self._epoch = 0
         self._failure: str | None = None
         self._changes: deque[tuple[Change, int]] = deque()  # with the grant, of what is assigned

@@ -27,6 +27,7 @@ def confidence(
     since: Annotated[
         str | None, typer.Option(help="Only answers since: 1d ago, or an ISO time.", metavar="WHEN")
     ] = None,
+    replays: Annotated[bool, typer.Option("--replays", help="Those of live replays too.")] = False,
     source: Source = From.AUTO,
     index: Place = None,
 ) -> None:
@@ -38,12 +39,14 @@ def confidence(
       antiphon confidence --since 7d --threshold 0.7
     """
     since_us = None if since is None else moment_ms(since, option="--since") * 1_000
-    asyncio.run(_confidence(threshold, since_us, source, index))
+    asyncio.run(_confidence(threshold, since_us, source, index, replays=replays))
 
 
-async def _confidence(threshold: float, since_us: int | None, source: From, place: str | None) -> None:
+async def _confidence(
+    threshold: float, since_us: int | None, source: From, place: str | None, *, replays: bool
+) -> None:
     async with asked(source, place, since_us=since_us) as index:
-        found = index.confidence(threshold=threshold, since_us=since_us)
+        found = index.confidence(threshold=threshold, since_us=since_us, replays=replays)
     if given().json:
         output.document([one.document() for one in found])
         return

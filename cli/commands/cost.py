@@ -19,6 +19,7 @@ def cost(
     *,
     by: Annotated[By, typer.Option(help="Added up by workflow, agent, model or day.", metavar="WHAT")] = By.AGENT,
     since: Annotated[str | None, typer.Option(help="Only calls since: 1d ago, or an ISO time.", metavar="WHEN")] = None,
+    replays: Annotated[bool, typer.Option("--replays", help="Those of live replays too.")] = False,
     source: Source = From.AUTO,
     index: Place = None,
 ) -> None:
@@ -28,12 +29,12 @@ def cost(
       antiphon cost --by model --since 7d
     """
     since_us = None if since is None else moment_ms(since, option="--since") * 1_000
-    asyncio.run(_cost(by, since_us, source, index))
+    asyncio.run(_cost(by, since_us, source, index, replays=replays))
 
 
-async def _cost(by: By, since_us: int | None, source: From, place: str | None) -> None:
+async def _cost(by: By, since_us: int | None, source: From, place: str | None, *, replays: bool) -> None:
     async with asked(source, place, since_us=since_us) as index:
-        found = index.cost(by, since_us=since_us)
+        found = index.cost(by, since_us=since_us, replays=replays)
     if given().json:
         output.document([one.document(by) for one in found])
         return

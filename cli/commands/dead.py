@@ -27,6 +27,7 @@ from antiphon.cli.errors import AnswerIsNoError, UsageError, did_you_mean
 from antiphon.cli.group import Command, Group
 from antiphon.cli.money import amount
 from antiphon.cli.options import given
+from antiphon.cli.shared import taking
 from antiphon.cli.when import moment_ms, span
 from antiphon.compensation.reading import read_kept
 from antiphon.compensation.workflow import Phase
@@ -80,9 +81,13 @@ _SHOWN = 10
 class Filter:
     """Which letters are meant, as it was typed."""
 
-    ids: Sequence[str]
-    agents: Sequence[str]
-    selection: Selection
+    ids: Sequence[str] = ()
+    agents: Sequence[str] = ()
+    selection: Selection = dataclasses.field(default_factory=Selection)
+
+    def of(self, ids: Sequence[str] | None) -> Filter:
+        """Return it with only those of *ids* meant, where there are any."""
+        return dataclasses.replace(self, ids=ids or ())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,16 +108,33 @@ class Order:
         return letter.reason in stopped_by and stopped_by[letter.reason] is None
 
 
-@app.command("list", cls=Command)
-def list_(
+def selected(
     *, agent: Agents = None, type: Types = None, reason: Reasons = None, since: Since = None, where: Where = None
-) -> None:
+) -> Filter:
+    """Say which letters are meant."""
+    for word in reason or ():
+        if word not in _REASONS:
+            raise UsageError(f"no reason {word!r}", did_you_mean(word, _REASONS, what="reasons"))
+    return Filter(
+        agents=agent or (),
+        selection=Selection(
+            types=frozenset(type or ()),
+            reasons=frozenset(reason or ()),
+            since_us=None if since is None else moment_ms(since, option="--since") * 1_000,
+            where=tuple(Condition.parse(text) for text in where or ()),
+        ),
+    )
+
+
+@app.command("list", cls=Command)
+@taking(selected)
+def list_(filter: Filter) -> None:
     """List the events that agents set aside and nobody has decided about since.
 
     Example:
       antiphon dead list --agent triage --since 1h
     """
-    asyncio.run(_list(_filter(None, agent, type, reason, since, where)))
+    asyncio.run(_list(filter))
 
 
 @app.command(cls=Command)
@@ -122,18 +144,15 @@ def show(id: Annotated[str, typer.Argument(metavar="ID", help="Event id, the beg
     Example:
       antiphon dead show 0199f2d7
     """
-    asyncio.run(_show(_filter([id], None, None, None, None, None)))
+    asyncio.run(_show(Filter(ids=[id])))
 
 
 @app.command(cls=Command)
-def redrive(  # noqa: PLR0913 - each is an option
+@taking(selected)
+def redrive(
+    filter: Filter,
     ids: Ids = None,
     *,
-    agent: Agents = None,
-    type: Types = None,
-    reason: Reasons = None,
-    since: Since = None,
-    where: Where = None,
     dry_run: DryRun = False,
     edit: Annotated[bool, typer.Option("--edit", help="Open each event's data in $EDITOR first.")] = False,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second, at most.", metavar="N")] = None,
@@ -160,52 +179,18 @@ def redrive(  # noqa: PLR0913 - each is an option
     """
     allowance = Allowance(hops=hops, budget=None if budget is None else amount(budget))
     order = Order(act=Act.REDRIVEN, dry_run=dry_run, yes=yes, edit=edit, rate=rate, limit=limit, allowance=allowance)
-    asyncio.run(_settle(_filter(ids, agent, type, reason, since, where), order))
+    asyncio.run(_settle(filter.of(ids), order))
 
 
 @app.command(cls=Command)
-def discard(
-    ids: Ids = None,
-    *,
-    agent: Agents = None,
-    type: Types = None,
-    reason: Reasons = None,
-    since: Since = None,
-    where: Where = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
+@taking(selected)
+def discard(filter: Filter, ids: Ids = None, *, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Decide that events will not be handled. They leave the list; their topic holds them as long as it holds anything.
 
     Example:
       antiphon dead discard --agent triage --type ticket.opened --yes
     """
-    asyncio.run(
-        _settle(_filter(ids, agent, type, reason, since, where), Order(act=Act.DISCARDED, dry_run=dry_run, yes=yes))
-    )
-
-
-def _filter(
-    ids: list[str] | None,
-    agents: list[str] | None,
-    types: list[str] | None,
-    reasons: list[str] | None,
-    since: str | None,
-    where: list[str] | None,
-) -> Filter:
-    for reason in reasons or ():
-        if reason not in _REASONS:
-            raise UsageError(f"no reason {reason!r}", did_you_mean(reason, _REASONS, what="reasons"))
-    return Filter(
-        ids=ids or (),
-        agents=agents or (),
-        selection=Selection(
-            types=frozenset(types or ()),
-            reasons=frozenset(reasons or ()),
-            since_us=None if since is None else moment_ms(since, option="--since") * 1_000,
-            where=tuple(Condition.parse(text) for text in where or ()),
-        ),
-    )
+    asyncio.run(_settle(filter.of(ids), Order(act=Act.DISCARDED, dry_run=dry_run, yes=yes)))
 
 
 # Which ones.

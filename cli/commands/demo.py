@@ -17,12 +17,12 @@ from typing import Annotated
 import typer
 
 from antiphon.bus.connect import connect, schema_store
+from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.settings import Settings, load
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster
 from antiphon.cli.demo import example
-from antiphon.cli.demo.cleaning import remove_namespace
 from antiphon.cli.demo.crew import Crew
 from antiphon.cli.demo.intake import Intake, Taken
 from antiphon.cli.demo.screen import Lines, LiveTable, Screen, summary_lines
@@ -121,7 +121,7 @@ async def _demo(order: Order) -> int:
                 raise
             finally:
                 crew.stop(_GRACE_S)
-            if order.borrowed and not await asyncio.to_thread(remove_namespace, settings):
+            if order.borrowed and not await _removed(settings):
                 output.remark(f"topics and groups {settings.namespace}.* could not be removed from {address}")
     return DONE if taken.summary.good else NO
 
@@ -179,6 +179,18 @@ async def _opened(settings: Settings) -> AsyncGenerator[Cluster]:
         yield Cluster(settings, bus, schema_store(settings, bus, settings.names, settings.partitions), topics)
     finally:
         await bus.close()
+
+
+async def _removed(settings: Settings) -> bool:
+    """Leave somebody's cluster as it was found: remove what this run made there; says whether that worked."""
+    bus = connect(settings)
+    try:
+        await bus.remove(settings.namespace)
+    except BusError:
+        return False
+    finally:
+        await bus.close()
+    return True
 
 
 def _report(order: Order, settings: Settings, taken: Taken) -> None:

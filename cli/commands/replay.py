@@ -19,29 +19,8 @@ from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import NO, AnswerIsNoError, UsageError
 from antiphon.cli.group import Command, Group
 from antiphon.cli.options import given
-from antiphon.cli.replaying.code import consumers, judge_at
-from antiphon.cli.replaying.options import (
-    AgentsOption,
-    Break,
-    Chosen,
-    Dead,
-    Event,
-    Failed,
-    Ignore,
-    JudgeOption,
-    Last,
-    Mode,
-    ModeOption,
-    Offsets,
-    Rate,
-    Since,
-    Speed,
-    Step,
-    Tolerance,
-    Types,
-    Until,
-    Where,
-)
+from antiphon.cli.replaying.code import consumers
+from antiphon.cli.replaying.options import Break, Mode, ModeOption, Rate, Speed, Step, ruled, selected
 from antiphon.cli.replaying.real import on_brokers, planned_for_real
 from antiphon.cli.replaying.showing import (
     planned,
@@ -54,8 +33,8 @@ from antiphon.cli.replaying.showing import (
 )
 from antiphon.cli.replaying.source import Filter, Source, recorded
 from antiphon.cli.replaying.stepping import Stepper, stepper
+from antiphon.cli.shared import taking
 from antiphon.replay.bundle import SUFFIX, read
-from antiphon.replay.candidates import Wanted, wanted
 from antiphon.replay.compare import Rules
 from antiphon.replay.compared import Compared
 from antiphon.replay.diff import of_recordings, of_reports, read_report
@@ -86,7 +65,6 @@ class Order:
     """How they are to be run again."""
 
     mode: Mode
-    agents: Sequence[Wanted]
     effects: Effects
     rules: Rules
     pace: Pace
@@ -95,65 +73,27 @@ class Order:
 
 
 @app.command(cls=Command)
-def plan(  # noqa: PLR0913 - each is an option
-    what: Chosen = None,
-    *,
-    agent: AgentsOption = None,
-    event: Event = None,
-    type: Types = None,
-    where: Where = None,
-    offsets: Offsets = None,
-    since: Since = None,
-    until: Until = None,
-    failed: Failed = False,
-    dead: Dead = False,
-    last: Last = None,
-    mode: ModeOption = Mode.HANDLER,
-) -> None:
+@taking(selected)
+def plan(filter: Filter, *, mode: ModeOption = Mode.HANDLER) -> None:
     """Say what would be run again: how many handlings of how many workflows, from when, and what they cost then.
 
     Example:
       antiphon replay plan --agent triage --since 1d
       antiphon replay plan --failed --since 1d --mode live
     """
-    agents = [wanted(text) for text in agent or ()]
-    filter = Filter(
-        what=what or (),
-        agents=agents,
-        event=event,
-        types=type or (),
-        where=where or (),
-        offsets=offsets or (),
-        since=since,
-        until=until,
-        failed=failed,
-        dead=dead,
-        last=last,
-    )
     asyncio.run(_plan(filter, mode))
 
 
 @app.command(cls=Command)
+@taking(selected, ruled)
 def run(  # noqa: PLR0913 - each is an option
-    what: Chosen = None,
+    filter: Filter,
+    rules: Rules,
     *,
-    agent: AgentsOption = None,
-    event: Event = None,
-    type: Types = None,
-    where: Where = None,
-    offsets: Offsets = None,
-    since: Since = None,
-    until: Until = None,
-    failed: Failed = False,
-    dead: Dead = False,
-    last: Last = None,
     mode: ModeOption = Mode.HANDLER,
     effects: Annotated[
         Effects, typer.Option(help="What `once` does: what it returned then, again, or never.")
     ] = Effects.RECORDED,
-    ignore: Ignore = None,
-    tolerance: Tolerance = 1e-9,
-    judge: JudgeOption = None,
     report: Annotated[Path | None, typer.Option("--junit", help="Write a report for CI there.", metavar="FILE")] = None,
     rate: Rate = None,
     speed: Speed = None,
@@ -178,23 +118,8 @@ def run(  # noqa: PLR0913 - each is an option
             f"expected --step and --break in the mode handler, got {mode}", "there handlers run one by one"
         )
     stops = stepper(step=step, breaks=break_ or ())
-    agents = [wanted(text) for text in agent or ()]
-    rules = Rules(ignore=tuple(ignore or ()), tolerance=tolerance, judge=None if judge is None else judge_at(judge))
-    filter = Filter(
-        what=what or (),
-        agents=agents,
-        event=event,
-        types=type or (),
-        where=where or (),
-        offsets=offsets or (),
-        since=since,
-        until=until,
-        failed=failed,
-        dead=dead,
-        last=last,
-    )
     pace = Pace(rate=rate, speed=None if speed is None else _speed(speed))
-    order = Order(mode=mode, agents=agents, effects=effects, rules=rules, pace=pace, yes=yes, stops=stops)
+    order = Order(mode=mode, effects=effects, rules=rules, pace=pace, yes=yes, stops=stops)
     if mode is Mode.LIVE:
         asyncio.run(_live(filter, order))
         return
@@ -207,13 +132,11 @@ def run(  # noqa: PLR0913 - each is an option
 
 
 @app.command(cls=Command)
+@taking(ruled)
 def diff(
+    rules: Rules,
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A bundle, or a report of `run --json`.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one of the same kind.")],
-    *,
-    ignore: Ignore = None,
-    tolerance: Tolerance = 1e-9,
-    judge: JudgeOption = None,
 ) -> None:
     """Say what two bundles, or the reports of two replays, differ in. Exits with 1 where they do.
 
@@ -224,7 +147,6 @@ def diff(
       antiphon replay diff monday.antiphon tuesday.antiphon
       antiphon replay diff before.json after.json
     """
-    rules = Rules(ignore=tuple(ignore or ()), tolerance=tolerance, judge=None if judge is None else judge_at(judge))
     if any(path.suffix == SUFFIX for path in (before, after)):
         [then, now] = [read(path) for path in (before, after)]
         found = asyncio.run(of_recordings((then[0], Codec(then[1])), (now[0], Codec(now[1])), rules))
@@ -289,7 +211,7 @@ async def _leftovers(source: Source) -> list[str]:
 
 async def _run(filter: Filter, order: Order) -> Report:
     async with recorded(filter) as source:
-        run = consumers(order.agents, sorted({handling.agent for handling in source.chosen}))
+        run = consumers(filter.agents, sorted({handling.agent for handling in source.chosen}))
         with contextlib.redirect_stdout(sys.stderr):
             if order.mode is Mode.HANDLER:
                 return await _here(source, order, run)

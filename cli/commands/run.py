@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from antiphon.agents import garbage
+from antiphon.agents import interpreter
 from antiphon.agents.watchdog import Watchdog
 from antiphon.agents.worker import Worker, new_instance
 from antiphon.bus.consumer import Consumer, Guarantee
@@ -135,7 +135,7 @@ def _with_options(consumer: Consumer, settings: Settings, guarantee: Guarantee |
 async def _run(consumers: Sequence[Consumer], settings: Settings, supervisor: Order | None) -> int:
     async with opened() as cluster, contextlib.AsyncExitStack() as watchers:
         metrics = _metrics(consumers) if settings.metrics_port else None
-        garbage.settle()
+        await watchers.enter_async_context(interpreter.settled())
         worker = Worker(
             cluster.bus,
             consumers,

@@ -285,8 +285,12 @@ def _later(workflow: str, kept: Workflow, *, by: str | None, until: str | None) 
 
 
 def _progress(one: Mapping[str, Any]) -> str:
-    settled = sum(step["status"] in ("undone", "skipped") for step in one["steps"])
-    return f"{settled} of {len(one['steps'])} undone" if one["reason"] else f"{len(one['steps'])} to undo"
+    """Say how far undoing is. What was skipped is not undone, and is not counted as if it were."""
+    steps = one["steps"]
+    if not one["reason"]:
+        return f"{len(steps)} to undo"
+    undone, skipped = (sum(step["status"] == status for step in steps) for status in (Status.UNDONE, Status.SKIPPED))
+    return f"{undone} of {len(steps)} undone" + (f", {skipped} skipped" if skipped else "")
 
 
 def _print(one: dict[str, Any]) -> None:

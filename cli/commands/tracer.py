@@ -7,13 +7,13 @@ import contextlib
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from antiphon.agents import garbage
+from antiphon.agents import interpreter
 from antiphon.bus.settings import Settings
 from antiphon.cli import exports, logs, output
 from antiphon.cli.asking import Place, place_of, progress, settings_with
@@ -136,7 +136,7 @@ def status(*, index: Place = None) -> None:
     """
     place = place_of(settings_with(index))
     with Index.opened(place) as found:
-        extent, states, clocks = found.extent(), found.states(), found.clocks()
+        extent, states, clocks = found.extent(), found.states(replays=True), found.clocks()
     if given().json:
         output.document(
             {
@@ -231,13 +231,17 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
     try:
         writer, counts = Writer(database), Counts()
         async with contextlib.AsyncExitStack() as beside:
-            exporting = None
-            if target is not None:
-                exporting = beside.enter_context(
+            exporting: exports.Exporting | None = None
+            listener: Listener | None = None
+            if target is None and database.shared:
+                # Another of those that share the index may export what this one reads.
+                listener = beside.enter_context(exports.noting(place))
+            elif target is not None:
+                exporting = listener = beside.enter_context(
                     exports.exporting(
                         target,
                         what,
-                        index=_file(place),
+                        index=place,
                         names=settings.names,
                         numbers=writer.numbers,
                         database=database,
@@ -245,7 +249,7 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                     )
                 )
             tracer = await beside.enter_async_context(
-                _tracer(settings, writer, keeping, shared=database.shared, listener=exporting)
+                _tracer(settings, writer, keeping, shared=database.shared, listener=listener)
             )
             counts = tracer.counts
             if settings.metrics_port:
@@ -257,7 +261,7 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                     Watching(tracer.counts, place, host=host, port=port, exported=exported)
                 )
             log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
-            garbage.settle()
+            await beside.enter_async_context(interpreter.settled())
             running = asyncio.create_task(_until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -267,16 +271,6 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
             log.info("stopped", extra={"events": tracer.counts.events})
     finally:
         database.close()
-
-
-def _file(place: Path | str) -> Path:
-    """Return the file of an index beside which an exporter keeps what it has sent."""
-    if not isinstance(place, Path):
-        raise UsageError(
-            "expected --otlp with an index in a file: beside that stands what was sent already",
-            "try: antiphon tracer run --index workflows.sqlite --otlp URL, one more tracer that exports alone",
-        )
-    return place
 
 
 async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
@@ -293,19 +287,10 @@ async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) 
         await asyncio.wait(tasks)
 
 
-@contextlib.contextmanager
-def _noting(place: Path | str) -> Generator[Listener | None]:
-    """Note for an exporter what a rebuild reads, where one stands beside the index."""
-    if not isinstance(place, Path):
-        yield None
-        return
-    with exports.noting(place) as listener:
-        yield listener
-
-
 async def _rebuild(settings: Settings, keeping: Keeping, since_ms: int | None) -> None:
     place = place_of(settings)
-    with rebuilding(place) as database, _noting(place) as listener:
+    interpreter.settle()
+    with rebuilding(place) as database, exports.noting(place) as listener:
         async with _tracer(settings, Writer(database), keeping, since_ms, listener=listener) as tracer:
             with progress("reading") as show:
                 await tracer.catch_up(show)

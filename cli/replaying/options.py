@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+from antiphon.cli.replaying.code import judge_at
+from antiphon.cli.replaying.source import Filter
+from antiphon.replay.candidates import wanted
+from antiphon.replay.compare import Rules
+
 
 class Mode(StrEnum):
     """What runs when events are handled again, and what is published."""
@@ -71,3 +76,38 @@ Tolerance = Annotated[float, typer.Option(min=0, help="How far numbers may be ap
 JudgeOption = Annotated[
     str | None, typer.Option("--judge", help="Ask this function whether two events say the same.", metavar="MOD:FN")
 ]
+
+
+def selected(  # noqa: PLR0913 - each is an option
+    what: Chosen = None,
+    *,
+    agent: AgentsOption = None,
+    event: Event = None,
+    type: Types = None,
+    where: Where = None,
+    offsets: Offsets = None,
+    since: Since = None,
+    until: Until = None,
+    failed: Failed = False,
+    dead: Dead = False,
+    last: Last = None,
+) -> Filter:
+    """Say which handlings are meant: of all commands that handle some again."""
+    return Filter(
+        what=what or (),
+        agents=[wanted(text) for text in agent or ()],
+        event=event,
+        types=type or (),
+        where=where or (),
+        offsets=offsets or (),
+        since=since,
+        until=until,
+        failed=failed,
+        dead=dead,
+        last=last,
+    )
+
+
+def ruled(*, ignore: Ignore = None, tolerance: Tolerance = 1e-9, judge: JudgeOption = None) -> Rules:
+    """Say what counts as a difference: of all commands that compare."""
+    return Rules(ignore=tuple(ignore or ()), tolerance=tolerance, judge=None if judge is None else judge_at(judge))

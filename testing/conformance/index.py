@@ -87,7 +87,8 @@ class IndexSuite:
         """Each that the writer has says as many values as its table has columns."""
         some = (
             (tables.DELIVERIES, (b"w", b"e", 1, 0, 1, 1, 1, 1, 1, 0, 0, 0.5, None, None)),
-            (tables.CALLS, (b"w", b"e", 1, 0, 1, 1, 0, 1, 1, 0, 0, 0.25, "USD")),
+            (tables.CALLS, (b"w", b"e", 1, 0, 1, 1, 0, 1, 1, 0, 0, 0.25, "USD", 7, None)),
+            (tables.REPLAYS, (b"w",)),
             (tables.CLOCKS, (1, 2, 3, -4)),
             (tables.TOUCHED, (b"w",)),
             (tables.WORKFLOWS, (b"w", "running", None, 0, 0, 1, "[]", None, "[]", 0, "{}")),

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import orjson
 
-from antiphon.bus.consumer import Consumer
+from antiphon.bus.consumer import Consumer, Lane
 from antiphon.bus.delivery import current
-from antiphon.bus.errors import PermanentError
+from antiphon.bus.errors import PermanentError, UndoneBeforeError
 from antiphon.bus.heartbeat import AgentSeen, hears, says
 from antiphon.bus.state import PartitionState
 from antiphon.bus.subscriptions import subscriptions
+from antiphon.bus.tombstones import is_marked, mark
 from antiphon.bus.undo import UndoRequested
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.orchestrator import Saga, orchestrator
@@ -50,6 +51,8 @@ class Ran(NamedTuple):
     woken_us: int | None = None
     """When it wants to be called again."""
     error: BaseException | None = None
+    passed_over: bool = False
+    """What it asks for had been undone before it came."""
 
     @property
     def answer(self) -> bytes:
@@ -110,7 +113,10 @@ class Crew:
         stored: dict[str, bytes | None] = {
             key: value for (agent, key), value in position.states.items() if agent == due.agent
         }
-        id = envelope_of(due.event).id
+        envelope = envelope_of(due.event)
+        id = envelope.id
+        if is_marked(stored.get(envelope.key or envelope.correlation_id), id):
+            return Ran(error=UndoneBeforeError(due.agent, envelope.type), passed_over=True)
         services = MemoryServices()
         if (remembered := position.remembered.get((due.agent, id))) is not None:
             services.effects[id] = orjson.loads(remembered)
@@ -135,6 +141,8 @@ async def _attempted(
     ran = Ran(attempts=attempt, found=stored.get(delivery.state_key) or b"")
     try:
         emitted = tuple(_timed(one) for one in await consumer.handler(due.event))
+        if delivery.envelope.undoes is not None and consumer.lane is Lane.KEY:
+            mark(state.mapping(delivery.state_key), delivery.envelope.undoes, START_US)
         ran = ran._replace(emitted=emitted, causes=delivery.causes, changed=state.changed())
     except Exception as error:
         ran = ran._replace(error=error)

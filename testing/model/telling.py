@@ -80,6 +80,8 @@ def sentence(due: Due, mishap: Mishap | None, ran: Ran | None = None, outcome: O
             return f"{due.agent} is handed {what}, and {mishap}"
         case _:
             pass
+    if outcome is Outcome.SKIPPED:
+        return f"{due.agent} passes {what} over, which was undone before it came"
     if ran is not None and ran.error is not None and outcome is not Outcome.COMPLETED:
         said += f", and gives it up: {type(ran.error).__name__}: {ran.error}"
     elif ran is not None and ran.emitted:

@@ -16,8 +16,24 @@ def is_condemned(position: Position, id: str) -> bool:
     """Say whether an event is to be undone: all failed, or a saga said so of something that it follows from, or of itself."""
     if position.failed:
         return True
-    scopes = {failed.scope for failed in _said(position)}
-    return id in scopes or not scopes.isdisjoint(position.lineage(id))
+    return any(id == failed.scope or _is_below(position, id, failed.scope) for failed in _said(position))
+
+
+def _is_below(position: Position, id: str, scope: str) -> bool:
+    """Say whether an event follows from *scope*: where that is a command, not by way of what else its saga said."""
+    by = position.events[scope].by
+    ahead, seen = [id], set[str]()
+    while ahead:
+        one = ahead.pop()
+        if one == scope:
+            return True
+        if one in seen or one not in position.events:
+            continue
+        seen.add(one)
+        event = position.events[one].event
+        if not by or envelope_of(event).source != f"/agents/{by}":
+            ahead += parents_of(event)
+    return False
 
 
 def is_judged(position: Position, id: str) -> bool:
@@ -73,6 +89,7 @@ def _out_of_turn(position: Position, request: UndoRequested) -> str:
         and id not in position.undone
         and request.event_id in (lineage := position.lineage(id))
         and unknown.isdisjoint({id, *lineage})
+        and is_condemned(position, id)
     ]
     return f"{request.event_type} is undone before {' and '.join(left)}, which follows from it" if left else ""
 

@@ -182,7 +182,7 @@ class Model:
         if choice.mishap is Mishap.CRASH:
             return crashed(left, due, number, ran)
         outcome = Outcome.COMPLETED if ran.error is None else Outcome.DEAD_LETTERED
-        return self._ended(left, due, choice, number, ran, outcome)
+        return self._ended(left, due, choice, number, ran, Outcome.SKIPPED if ran.passed_over else outcome)
 
     def _ended(self, position: Position, due: Due, choice: Choice, number: int, ran: Ran, outcome: Outcome) -> Position:
         """Put all that came of a delivery where it belongs: in one, as a transaction does."""
@@ -275,7 +275,8 @@ class Model:
         says_so = any(
             event.__event__.fails and not isinstance(event, SagaFailed) for event in (*ran.emitted, due.event)
         )
-        return (says_so or outcome is not Outcome.COMPLETED) and not is_judged(position, envelope_of(due.event).id)
+        is_well = outcome in (Outcome.COMPLETED, Outcome.SKIPPED)
+        return (says_so or not is_well) and not is_judged(position, envelope_of(due.event).id)
 
 
 def _hears(position: Position, saga: str) -> bool:

@@ -14,6 +14,7 @@ from antiphon import Agent, Context, Event
 from antiphon.agents.errors import NotJsonError
 from antiphon.bus.delivery import Usage
 from antiphon.bus.errors import PermanentError
+from antiphon.schemas.envelope import now_us
 from antiphon.testing.context import context
 from antiphon.testing.delivery import MemoryServices, MemoryState, delivery_of, hand
 
@@ -176,6 +177,22 @@ def test_spend_and_confidence() -> None:
         made.spend(model="small", input_tokens=-1)
     with pytest.raises(ValueError, match="cost=nan"):
         made.spend(model="small", cost=float("nan"))
+
+
+def test_how_long_a_call_took() -> None:
+    """Told when it is over; so its start is known too, by the clock of all else that is told."""
+    made, before_us = context(), now_us()
+    made.spend(model="small", duration=0.25)
+    made.spend(model="small", duration=0)
+    call, short = made.usage
+
+    assert call.duration_us == 250_000
+    assert call.started_us is not None
+    assert before_us <= call.started_us + 250_000 <= now_us()
+    assert short.duration_us == 0
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="expected a duration of at least 0 seconds, got"):
+            made.spend(model="small", duration=wrong)
 
 
 def test_log_carries_the_ids() -> None:

@@ -24,6 +24,8 @@ spent = st.builds(
     output_tokens=longs,
     cost=st.floats(allow_nan=False),
     currency=texts,
+    started_us=st.none() | longs,
+    duration_us=st.none() | longs,
 )
 handled = st.builds(
     Handled,
@@ -66,6 +68,8 @@ def written(delivery: Handled) -> bytes:
             output_tokens=call.output_tokens,
             cost=call.cost,
             currency=call.currency,
+            started_us=call.started_us,
+            duration_us=call.duration_us,
         )
         for call in delivery.usage
     ]

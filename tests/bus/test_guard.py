@@ -20,27 +20,7 @@ from antiphon.schemas.budget import Budget, least
 from antiphon.schemas.envelope import Envelope
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
-
-
-class BallServed(Event):
-    by: str
-
-
-class BallReturned(Event):
-    by: str
-
-
-ada, bob = Agent("ada"), Agent("bob")
-
-
-@ada.on(BallReturned)
-async def serve(returned: BallReturned) -> BallServed:
-    return BallServed(by="ada")
-
-
-@bob.on(BallServed)
-async def back(served: BallServed) -> BallReturned:
-    return BallReturned(by="bob")
+from tests.tennis import BallReturned, BallServed, ada, bob
 
 
 def event(*, hops: int = 0, budget: str | None = None, type: str = "ball.served") -> Envelope:

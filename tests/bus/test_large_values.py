@@ -9,8 +9,8 @@ import pytest
 
 from antiphon.agents.agent import Agent, agent
 from antiphon.agents.context import Context
-from antiphon.bus.claim import Claim
-from antiphon.bus.claims import HEADROOM, LIMIT, Claims, FileClaims, MemoryClaims
+from antiphon.bus.claim import LIMIT, Claim
+from antiphon.bus.claims import HEADROOM, Claims, FileClaims, MemoryClaims
 from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.errors import ClaimStoreError, PermanentError, TooLargeError
 from antiphon.bus.mesh import Mesh

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from antiphon import Agent, Event
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.names import Names
+from antiphon.bus.port import Membership
 from antiphon.bus.right import Operation, Pattern, Resource, Right
 from antiphon.bus.rights import Kind, Role, notes_on, plan_rights, principal_of, rights_of, rights_of_all, role_of
 from antiphon.bus.topics import needed
@@ -29,6 +30,9 @@ class SeatTaken(Event):
 class SeatFreed(Event):
     seat: str
 
+
+NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,5}", fullmatch=True)
+"""Of agents, as `names.is_legal` has them."""
 
 seats = Agent("seats")
 
@@ -72,7 +76,7 @@ def test_an_agent_needs_what_it_declares_and_nothing_besides() -> None:
         "Write topic literal box.antiphon.agents",
         "Write topic literal box.antiphon.schemas",
         "Read group literal box.seats",
-        "Write transactional-id prefixed box.seats.",
+        "Write transactional-id prefixed box.seats/",
     }
 
 
@@ -83,6 +87,19 @@ def test_it_may_make_the_topics_that_it_makes(consumer: Consumer) -> None:
     rights = rights_of(role_of(consumer), Names(), others=others)
     creates = [right.name for right in rights if right.operation is Operation.CREATE]
     assert creates == sorted(needed([consumer], Names()))
+
+
+@given(NAMES, NAMES, st.sampled_from(["", "box"]), st.text())
+def test_nobody_may_begin_transactions_as_another_agent(one: str, other: str, namespace: str, instance: str) -> None:
+    """However their names begin, and whatever an instance is called: the right of the one covers no id of the other."""
+    names = Names(namespace)
+    role = Role(agent=one, hears=frozenset(), says=frozenset())
+    [right] = [right for right in rights_of(role, names) if right.resource is Resource.TRANSACTIONAL_ID]
+    ids = {
+        agent: Membership(group=names.group(agent), topics=(), instance=instance).transactional_id
+        for agent in (one, other)
+    }
+    assert {agent for agent, id in ids.items() if id.startswith(right.name)} == {one}
 
 
 def test_at_least_once_has_no_transactions() -> None:
@@ -120,13 +137,12 @@ def test_the_coordinator_speaks_to_the_agents_it_is_named_with() -> None:
 
 
 def test_what_a_list_of_rights_leaves_open_is_said() -> None:
-    """An agent that may say anything, a coordinator alone, and a name that begins as another's."""
+    """An agent that may say anything, and a coordinator alone."""
     anything = Role(agent="seats.vip", hears=frozenset(), says=None)
     alone = Role(agent="compensation", hears=frozenset(), says=None)
     found = notes_on([anything, alone, Role(agent="seats", hears=frozenset(), says=frozenset())])
     assert [(note.kind, note.agent) for note in found] == [
         (Kind.SPEAKS_TO_NOBODY, "compensation"),
-        (Kind.SHARED_PREFIX, "seats.vip"),
         (Kind.SAYS_ANYTHING, "seats.vip"),
     ]
 

@@ -32,7 +32,7 @@ def test_for_people(antiphon: Antiphon, support: Path, monkeypatch: pytest.Monke
         "  Write  topic             literal   box.triage.state       keeps state",
         "  Write  topic             literal   box.antiphon.schemas   schemas",
         "  Read   group             literal   box.triage             its consumer group",
-        "  Write  transactional-id  prefixed  box.triage.            its workers' transactions",
+        "  Write  transactional-id  prefixed  box.triage/            its workers' transactions",
     ]
 
 
@@ -77,7 +77,7 @@ def test_for_strimzi(antiphon: Antiphon, support: Path, monkeypatch: pytest.Monk
                     *(acl("topic", name, "Read", *(["Write"] if name in both else [])) for name in READS),
                     *(acl("topic", name, "Write") for name in WRITES if name not in both),
                     acl("group", "triage", "Read"),
-                    acl("transactionalId", "triage.", "Write", pattern="prefix"),
+                    acl("transactionalId", "triage/", "Write", pattern="prefix"),
                 ],
             },
         },

@@ -24,6 +24,7 @@ class TicketTriaged(Event):
 @agent(version="3")
 async def policy(ticket: TicketTriaged) -> None: ...
 """
+TENNIS = Path(__file__).parent.parent / "tennis.py"
 NUMBERED = SUPPORT.replace("queue: str", "queue: int").replace('queue="billing"', "queue=7")
 URGENT = SUPPORT.replace("    queue: str\n", "    queue: str\n    urgent: bool = False\n")
 SAID = {
@@ -163,37 +164,11 @@ def test_what_cannot_be_asked_is_told(antiphon: Antiphon, support: Path, argv: l
     assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {said}")
 
 
-LOOP = """\
-from antiphon import Agent, Event
-
-
-class BallServed(Event):
-    by: str
-
-
-class BallReturned(Event):
-    by: str
-
-
-ada, bob = Agent("ada"), Agent("bob")
-
-
-@ada.on(BallReturned)
-async def serve(returned: BallReturned) -> BallServed:
-    return BallServed(by="ada")
-
-
-@bob.on(BallServed)
-async def back(served: BallServed) -> BallReturned:
-    return BallReturned(by="bob")
-"""
-
-
 @pytest.mark.embedded
 def test_a_circle_ends_and_who_went_round_is_printed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dead show` and `trace` write the chain; redriven with hops that begin anew, it goes round again."""
     monkeypatch.setenv("ANTIPHON_MAX_HOPS", "6")
-    with served("tennis", LOOP) as antiphon:
+    with served("tennis", TENNIS.read_text()) as antiphon:
         ran = antiphon("publish", "ball.served", "--data", '{"by": "umpire"}', "--budget", "3 EUR", "--json")
         workflow = str(orjson.loads(ran.out)["id"])
         assert antiphon("trace", workflow, "--follow", "--json").code == 0

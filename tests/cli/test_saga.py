@@ -96,6 +96,7 @@ def test_a_parked_workflow_is_seen_and_settled(mesh: Antiphon) -> None:
     code, out, err = mesh("saga", "skip", id, "--reason", "telephoned", "--json")
     assert (code, orjson.loads(out)["state"]) == (0, "compensated"), err
     assert orjson.loads(out)["steps"][0]["problem"].endswith(": telephoned")
+    assert "compensated  ·  0 of 1 undone, 1 skipped" in mesh("saga", "show", id).out
     document = orjson.loads(mesh("trace", id, "--json").out)
     assert document["state"] == "compensated"
     said = [event["data"] for event in document["events"] if event["type"] == "antiphon.saga.intervened"]

@@ -11,6 +11,7 @@ from antiphon.bus.errors import (
     PartitionCountError,
     SettingsError,
     TopicCreationRefusedError,
+    WorkflowFailedError,
 )
 from antiphon.cli import main
 from antiphon.schemas.errors import RegistryError
@@ -26,6 +27,7 @@ from tests.cli.conftest import Antiphon
         (MissingTopicsError(["order.placed"], ["stock"]), 1, "antiphon topics apply"),
         (PartitionCountError("order.placed", 12, 3), 1, "antiphon topics plan"),
         (AnswerTimeoutError("7", ["order.placed"], timeout_s=30), 1, "antiphon trace 7"),
+        (WorkflowFailedError("7", "no seats"), 1, "antiphon trace 7"),
         (SettingsError("grace", "a number", "x", "ANTIPHON_GRACE"), 2, "from ANTIPHON_GRACE"),
     ],
 )

@@ -242,6 +242,34 @@ def test_gaps_later_roots_and_money() -> None:
     """)
 
 
+def test_where_models_took_the_time() -> None:
+    """Of each hop; and of the critical path, beside queues and handlers. Of a call whose times nobody told nothing is said."""
+    story = Story()
+    asked = story.published("question.asked", {"id": "Q-1"})
+    calls = [Spent(model="m", started_us=START_US + at_ms * 1_000, duration_us=900_000) for at_ms in (100, 600)]
+    [drafted] = story.handled("writer", asked, Says("answer.drafted"), at_ms=50, took_ms=2_000, usage=calls)
+    story.handled("judge", drafted, Says("answer.approved"), at_ms=2_300, took_ms=300, usage=[Spent(model="m")])
+    assert screen(story) == golden("""
+    question.asked  Q-1            completed  ·  2.6 s  ·  3 events, 2 agents
+    └─ writer   answer.drafted        2 s  ▓▓▓▓▓▓▓▓  (1.4 s in models)
+       └─ judge answer.approved    300 ms
+    slowest: writer, 2 s of 2.6 s on the critical path.
+    on that path: 300 ms in queues, 2.3 s in handlers, 1.4 s of that in models.
+    """)
+
+
+def test_a_live_replay_says_so() -> None:
+    """And of what it is one."""
+    story = Story()
+    story.seen(
+        Envelope(id=ROOT, type="a.b", source="/replays", time_us=START_US, correlation_id=ROOT, replay_of="then\x1b")
+    )
+    assert screen(story) == golden("""
+    a.b    completed  ·  0 ms  ·  1 event, 0 agents
+    a live replay of then\\x1b
+    """)
+
+
 def test_what_events_say_cannot_steer_the_terminal() -> None:
     """Escape sequences are shown, not sent; markup is text; a line break does not break the tree."""
     story = Story()

@@ -134,6 +134,14 @@ class Shop(MemoryMesh):
 
         await eventually(twice, what=f"{event} to be handled twice")
 
+    async def handled_twice_of(self, type: str) -> None:
+        """Wait until events of a type were handled twice."""
+
+        async def twice() -> bool:
+            return [one.event_type for one in await self.handled()].count(type) > 1
+
+        await eventually(twice, what=f"{type} to be handled twice")
+
     async def until_known(self, workflow: str) -> None:
         """Wait until the coordinator keeps something of a workflow."""
 

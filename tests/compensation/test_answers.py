@@ -141,6 +141,16 @@ def test_the_aftermath_of_undoing_is_let_be() -> None:
     assert (kept.phase, asked) == (Phase.COMPENSATED, [[], ["a+"], [], [], [], [], []])
 
 
+@pytest.mark.parametrize(("times", "action"), [(1, None), (2, "seat")])
+def test_s15_of_what_was_asked_for_twice_a_copy_may_come_after_its_undo(times: int, action: str | None) -> None:
+    """Then the request says which command that is, so that its agent passes the copy over; else it need keep nothing for that."""
+    mesh = Hears(seat=["train"], taken=["voyage"], starts={"voyage": "planned"}, asks={"voyage": ["seat"]})
+    asked = [did("planned", "seat", by="voyage"), *[did("told", "seat", by="voyage")] * (times - 1)]
+    kept, _ = told([*asked, did("seat", "taken+", by="train"), did("taken+", by="voyage")], mesh)
+    _, commands = advance(kept, did("lost!", failing=["lost"]), mesh)
+    assert [(undo.event_id, undo.action) for undo in commands if isinstance(undo, Undo)] == [("taken+", action)]
+
+
 @pytest.mark.parametrize(
     ("failing", "cause", "reason"),
     [

@@ -14,12 +14,14 @@ from touring import (
     REFUSED,
     RENT,
     ReturnMoney,
+    RoomTaken,
     SeatAsked,
     SeatTaken,
     TakeMoney,
     TakeSeat,
     Tour,
     TourPlanned,
+    room,
     seat,
     tour,
 )
@@ -63,6 +65,66 @@ def test_s49_every_interleaving_of_a_saga(saga: Saga, most: int, capsys: pytest.
     assert (done.steps, done.exhaustive, done.most, done.interleavings > 1_000) == (len(saga.steps), True, most, True)
 
 
+class SeatSpoiled(Event, fails=True):
+    seat: str
+
+
+def test_s49_every_interleaving_of_a_failure_below_a_step_that_is_done() -> None:
+    """Another agent hears the answer, and says that it will not do: before or after the saga has heard it, and when it has ended."""
+    world, inspector = Tour(), Agent("inspector")
+
+    @inspector.on(SeatTaken)
+    async def inspect(taken: SeatTaken) -> SeatSpoiled:
+        return SeatSpoiled(seat=taken.seat)
+
+    def nothing_is_left(end: End) -> None:
+        assert (end.state, world.bank.balance) == ("compensated", 0)
+
+    saga = tour(steps=2)
+    done = explore(
+        [saga, *world.agents[:2], inspector], PLANNED, invariant=nothing_is_left, outside=[world.bank], most=1
+    )
+    assert (done.exhaustive, done.interleavings > 1_000) == (True, True)
+
+
+def test_s49_every_interleaving_of_a_failure_below_a_step_before_a_pivot() -> None:
+    """What another agent gives up turns the saga back, or, when the pivot is done, waits for a person and is done then."""
+    world, inspector = Tour(), Agent("inspector")
+
+    @inspector.on(SeatTaken)
+    async def inspect(taken: SeatTaken) -> None: ...
+
+    def paid_for_what_is_had(end: End) -> None:
+        assert world.bank.balance == (FARE + RENT if end.state == "completed" else 0)
+
+    taking = Step("seat", action=seat, done=SeatTaken, kind="compensatable")
+    pivot = Step("room", action=room, done=RoomTaken, kind="pivot")
+    saga = Saga("tour", version="1", starts=TourPlanned, steps=[taking, pivot])
+    done = explore([saga, *world.agents[:2], inspector], PLANNED, invariant=paid_for_what_is_had, outside=[world.bank])
+    assert (done.exhaustive, done.interleavings > 1_000) == (True, True)
+
+
+def test_s49_every_interleaving_of_an_undo_that_overtakes_its_action() -> None:
+    """What the card is asked for is not done any more once it was asked to undo it, whichever of them is handled first."""
+    world = Tour(refund=gives_back_what_is_noted, charge=takes_what_is_noted)
+
+    def paid_for_what_is_had(end: End) -> None:
+        assert world.bank.balance == (FARE + RENT + PRICE if end.state == "completed" else 0)
+
+    def nothing_is_done_after_its_undo(end: End) -> None:
+        assert "too late" not in world.bank.payments
+
+    done = explore(
+        [tour(steps=3), *world.agents[:3]],
+        PLANNED,
+        invariant=[paid_for_what_is_had, nothing_is_done_after_its_undo],
+        outside=[world.bank],
+        mishaps={Mishap.LATE},
+        most=2,
+    )
+    assert (done.exhaustive, done.interleavings > 100) == (True, True)
+
+
 def test_longer_sagas_are_drawn_from_seeds() -> None:
     """With any number of mishaps on a way."""
     drawn = explored(Tour(), tour(), steps=3, seeds=range(60))
@@ -98,6 +160,21 @@ def test_a_saga_in_a_saga() -> None:
         [outer, inner, world.agents[0]], TripWanted(to="Rome"), outside=[world.bank], invariant=paid_for_what_is_had
     )
     assert (explored.steps, explored.exhaustive, explored.interleavings > 1_000) == (1, True, True)
+
+
+def takes_what_is_noted(world: Tour, asked: TakeMoney, context: Context) -> None:
+    """By its state alone, whatever the command's id."""
+    if "unwanted" in world.bank.payments:
+        world.bank.pay("too late", 0)
+    if not context.state.get("taken"):
+        world.bank.pay(f"taken {len(world.bank.payments)}", PRICE)
+
+
+def gives_back_what_is_noted(world: Tour, asked: ReturnMoney, context: Context) -> None:
+    world.bank.pay("unwanted", 0)
+    if taken := context.state.get("taken", 0):
+        world.bank.pay(f"back {len(world.bank.payments)}", -taken)
+        context.state["taken"] = 0
 
 
 # Planted bugs.

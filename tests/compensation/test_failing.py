@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-from ordering import AGENTS, CardCharged, OrderLost, OrderPlaced, ParcelSent, Shop, StockReserved
+import asyncio
+import itertools
 
-from antiphon import Agent
+import pytest
+from ordering import AGENTS, CardCharged, OrderLost, OrderPlaced, ParcelSent, Refused, Shop, StockReserved
+
+from antiphon import Agent, Mesh, RetryPolicy
 from antiphon.agents.errors import UndoError
+from antiphon.bus.errors import WorkflowFailedError
+from antiphon.bus.settings import Settings
 from antiphon.compensation.workflow import Phase
-from antiphon.testing.mesh import consumers_of
+from antiphon.testing.mesh import MemoryMesh, consumers_of
+from antiphon.testing.virtual import run_virtually
 
 
 async def test_s01_all_steps_succeed() -> None:
@@ -45,6 +51,17 @@ async def test_s03_the_first_step_refuses() -> None:
     async with shop.running(*shop.crew()):
         await shop.until(await shop.order(), Phase.COMPENSATED)
     assert (shop.log, await shop.asked()) == ([], [])
+
+
+async def test_s03_who_asked_is_told_at_once() -> None:
+    """Who waits for an answer gets the reason instead, without waiting for the time-out; of an answer that fails, the answer."""
+    shop = Shop(stock="refuses")
+    settings = Settings(partitions=shop.partitions)
+    async with shop.running(*shop.crew()), Mesh(shop.bus, settings=settings, store=shop.store) as mesh:
+        with pytest.raises(WorkflowFailedError) as failed:
+            await mesh.request(OrderPlaced(order="A"), until=ParcelSent, timeout=60)
+        refused = await mesh.request(OrderPlaced(order="B"), until=(ParcelSent, Refused), timeout=60)
+    assert (failed.value.reason, refused) == ("refused, said by stock", Refused(order="B", by="stock"))
 
 
 async def test_s04_the_last_step_refuses() -> None:
@@ -98,6 +115,28 @@ async def test_s08_a_transient_error_is_retried() -> None:
     async with shop.running(*shop.crew()):
         await shop.until(await shop.order(), Phase.COMPLETED)
     assert (shop.log, await shop.asked()) == (["stock", "card"], [])
+
+
+def test_s08_the_waits_between_attempts_grow() -> None:
+    """Twice as long each time, up to the longest there may be: exactly, by a clock that stands still while there is work."""
+    began: list[float] = []
+    busy = Agent("busy", retry=RetryPolicy(attempts=6, base_s=1.5, cap_s=10.0, jitter=False))
+
+    @busy.on(OrderPlaced)
+    async def attempt(placed: OrderPlaced) -> StockReserved:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) < 6:
+            raise ConnectionError(placed.order)
+        return StockReserved(order=placed.order)
+
+    async def play() -> None:
+        mesh = MemoryMesh()
+        async with mesh.running(busy):
+            await mesh.publish(OrderPlaced(order="A"))
+            await mesh.eventually(StockReserved, count=1, timeout=60)
+
+    run_virtually(play())
+    assert [round(then - before, 6) for before, then in itertools.pairwise(began)] == [1.5, 3.0, 6.0, 10.0, 10.0]
 
 
 @pytest.mark.parametrize(("mood", "why"), [("fails", "ConnectionError: card"), ("dies", "PermanentError: card")])

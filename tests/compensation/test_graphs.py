@@ -56,6 +56,9 @@ class World:
     def starts(self, agent: str, type: str) -> bool:
         return False
 
+    def conducts(self, agent: str) -> bool:
+        return False
+
     def asks(self, agent: str, type: str) -> bool:
         return False
 

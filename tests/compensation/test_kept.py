@@ -21,6 +21,8 @@ FULL = Workflow(
             aftermath=True,
             by="voyage",
             sagas={"voyage": "stopped"},
+            again=True,
+            ends="voyage",
         ),
     },
     effects={

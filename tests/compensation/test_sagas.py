@@ -7,7 +7,20 @@ import dataclasses
 import json
 from typing import Any
 
-from agency import CARD, HOTEL, TRAIN, VOYAGE, Agency, RefundCard, TripDone, TripWanted, VoyagePaid, refund, voyage
+from agency import (
+    CARD,
+    HOTEL,
+    TRAIN,
+    VOYAGE,
+    Agency,
+    RefundCard,
+    TripDone,
+    TripWanted,
+    VoyagePaid,
+    paid,
+    refund,
+    voyage,
+)
 from voyage import (
     CardCharged,
     CardRefused,
@@ -15,16 +28,17 @@ from voyage import (
     HotelReserved,
     ReserveHotel,
     ReserveTrain,
+    TrainFull,
     TrainReserved,
     VoyagePlanned,
 )
 
-from antiphon import Agent, Event, RetryPolicy
+from antiphon import Agent, Event, PermanentError, RetryPolicy
 from antiphon.bus.alarms import TimeCame
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
 from antiphon.bus.undo import UndoRequested
-from antiphon.bus.verdict import Told, saga_told
+from antiphon.bus.verdict import SagaFailed, Told, saga_told
 from antiphon.compensation.definition import Step
 from antiphon.compensation.orchestrator import Saga, orchestrator
 from antiphon.compensation.workflow import Phase
@@ -67,6 +81,23 @@ class Money:
             await self.gate.wait()
             self.moved.append(-90)
             return CardCharged(amount=90)
+
+        return agent.consumer()
+
+    def bank(self, *, takes: bool) -> Consumer:
+        """One agent for both: what comes first is handled first."""
+        agent = Agent("bank")
+
+        @agent.on(RefundCard)
+        async def give_back(asked: RefundCard) -> None:
+            self.moved.append(-sum(self.moved))
+
+        if takes:
+
+            @agent.on(ChargeCard)
+            async def charge(asked: ChargeCard) -> CardCharged:
+                self.moved.append(-90)
+                return CardCharged(amount=90)
 
         return agent.consumer()
 
@@ -161,6 +192,124 @@ async def test_s09_what_an_agent_cannot_handle_fails_its_step() -> None:
     assert run["reason"] == "card could not handle charge.card: PermanentError: card"
 
 
+class Guide:
+    """Hears that there is a seat, and cannot go on; not before it is told to."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.mended = False
+        self.came = 0
+
+    def consumer(self) -> Consumer:
+        agent = Agent("guide")
+
+        @agent.on(TrainReserved)
+        async def prepare(reserved: TrainReserved) -> None:
+            self.came += 1
+            await self.gate.wait()
+            if not self.mended:
+                message = "no guide"
+                raise PermanentError(message)
+
+        return agent.consumer()
+
+
+async def test_s27_what_fails_below_a_step_of_a_saga_that_has_ended() -> None:
+    """The saga had said that all is done: it is undone all the same, backwards, and has the reason."""
+    agency, guide = Agency(), Guide()
+    async with agency.running(*agency.crew(), guide.consumer()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        guide.gate.set()
+        run = await until(agency, Phase.COMPENSATED)
+        await agency.until(workflow, Phase.COMPENSATED)
+    assert run["reason"] == "guide could not handle train.reserved: PermanentError: no guide"
+    assert (agency.log[3], sorted(agency.log[4:])) == ("-card", ["-hotel", "-train"])
+
+
+async def test_s43_what_fails_below_a_step_after_the_pivot_parks() -> None:
+    """Nothing is undone; a retry has the step's agent asked once more under the same id, and with its answer what failed."""
+    pivot = Step("card", action=charge, done=CardCharged, kind="pivot")
+    agency, guide = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, pivot])), Guide()
+    async with agency.running(*agency.crew("train", "card"), guide.consumer()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        guide.gate.set()
+        [parked] = await agency.eventually(SagaParked, count=1)
+        await until(agency, Phase.PARKED)
+        guide.mended = True
+        await agency.says(SagaIntervened(act=Act.RETRY, actor="ann", reason="found one"), workflow)
+        await until(agency, Phase.COMPLETED)
+        await eventually(lambda: guide.came > 1, what="the guide to be asked again")
+        await agency.settled(workflow)
+        asked = {envelope.id for envelope, _ in await agency.events(ReserveTrain)}
+    assert (parked.problem, len(asked)) == ("guide could not handle train.reserved: PermanentError: no guide", 1)
+    assert agency.log == ["train", "card", "train"]
+
+
+async def test_s40_what_follows_an_optional_step_is_not_undone_with_it() -> None:
+    """It was asked for on hearing the refusal, and stays; so does what follows from the saga's end."""
+    optional = dataclasses.replace(HOTEL, optional=True)
+    paying = Step("card", action=charge_without_room, done=CardCharged, undo=refund)
+    last = Step("train", action=train_after_card, done=TrainReserved, optional=True, refused=TrainFull)
+    saga = Saga("voyage", starts=VoyagePlanned, steps=[optional, paying, last], ends=paid)
+    agency, diary = Agency(saga, hotel="refuses", train="refuses"), Agent("diary")
+
+    @diary.on(VoyagePaid)
+    async def write(paid: VoyagePaid) -> TripDone:
+        return TripDone(amount=paid.amount)
+
+    @diary.undoes(TripDone)
+    async def strike(done: TripDone) -> None:
+        agency.log.append("-diary")
+
+    async with agency.running(*agency.crew(), diary):
+        workflow = await agency.plan()
+        await agency.eventually(TripDone, count=1)
+        await until(agency, Phase.COMPLETED)
+        await agency.settled(workflow)
+    assert agency.log == ["card"]
+
+
+def charge_without_room(planned: VoyagePlanned, room: HotelReserved | None) -> ChargeCard:
+    return ChargeCard(seat="12A", room=room.room if room else None)
+
+
+def train_after_card(planned: VoyagePlanned, charged: CardCharged) -> ReserveTrain:
+    return ReserveTrain(to=planned.to)
+
+
+async def test_s42_each_round_of_a_loop_is_undone_by_a_command_with_its_payload() -> None:
+    """Not with that of the last one."""
+    rounds = iter((30, 20, 10))
+    loop = Step("card", action=charge_alone, done=CardCharged, repeat_while=owing, undo=refund)
+    agency, bank, refunded = (
+        Agency(Saga("voyage", starts=VoyagePlanned, steps=[loop])),
+        Agent("bank"),
+        list[int | None](),
+    )
+
+    @bank.on(ChargeCard)
+    async def take(asked: ChargeCard) -> CardCharged:
+        amount = next(rounds)
+        return CardCharged(amount=amount, left=amount - 10)
+
+    @bank.on(RefundCard)
+    async def give_back(asked: RefundCard) -> None:
+        refunded.append(asked.amount)
+
+    async with agency.running(*agency.crew("train"), bank):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        await agency.lose(workflow)
+        await until(agency, Phase.COMPENSATED)
+    assert refunded == [10, 20, 30]
+
+
+def owing(charged: CardCharged) -> bool:
+    return charged.left > 0
+
+
 async def test_s42_a_step_is_undone_by_a_command_of_its_own() -> None:
     """In its place: before what it builds on, which waits until the command was handled."""
     agency = Agency()
@@ -226,6 +375,43 @@ async def test_s15_an_undo_that_overtakes_its_action() -> None:
         await agency.settled(workflow)
         await agency.quiet()
     assert money.moved == [0, -90, 90]
+
+
+async def test_s15_an_undo_leaves_a_tombstone_for_its_action() -> None:
+    """The agent that is asked to give back what it has not taken yet does not take it any more: no money moves."""
+    unsure = Step("card", action=charge, done=CardCharged, undo=refund, timeout=0.1, retry=RetryPolicy(attempts=2))
+    agency, money = Agency(Saga("voyage", starts=VoyagePlanned, steps=[TRAIN, unsure])), Money()
+    money.gate.set()
+    async with agency.running(*agency.crew("train")):
+        # Deployed without what takes money first, so that the undo is the first that comes.
+        async with agency.running(money.bank(takes=False)):
+            workflow = await agency.plan()
+            await agency.until(workflow, Phase.COMPENSATED)
+        async with agency.running(money.bank(takes=True)):
+            await agency.settled(workflow)
+            await agency.handled_twice_of("charge.card")
+    passed_over = [one for one in await agency.handled() if one.event_type == "charge.card"]
+    assert [(one.outcome, one.error and one.error.type) for one in passed_over] == [
+        ("skipped", "UndoneBeforeError")
+    ] * 2
+    assert money.moved == [0]
+
+
+async def test_s17_a_start_of_a_saga_on_a_workflow_that_has_ended() -> None:
+    """It says that it failed and what to do, begins nothing, and nothing of what was done is undone for it."""
+    agency = Agency()
+    async with agency.running(*agency.crew()):
+        workflow = await agency.plan()
+        await until(agency, Phase.COMPLETED)
+        await agency.publisher.publish([VoyagePlanned(to="A")], correlation_id=workflow)
+        [failed] = await agency.eventually(SagaFailed, count=1)
+        await agency.settled(workflow)
+        run = await until(agency, Phase.COMPLETED)
+    assert (sorted(agency.log), run["reason"]) == (["card", "hotel", "train"], "")
+    assert failed.reason == (
+        f"expected a start of saga 'voyage' in a workflow of its own, got one in {workflow}, where it is completed. "
+        "Publish it without a correlation id"
+    )
 
 
 async def test_s43_what_fails_after_the_pivot_goes_on_when_an_operator_says_so() -> None:

@@ -14,7 +14,7 @@ PAGE = HERE.parent.parent / "docs/reference/sagas.md"
 
 def test_the_table_lists_the_tests_there_are() -> None:
     """All 52 scenarios, each with its tests, and one without any says that it is not built."""
-    table = dict(re.findall(r"^\| (S\d\d) \| .*? \| (.*?) \| .*\|$", PAGE.read_text(), re.MULTILINE))
+    table = dict(re.findall(r"^\| (S\d\d) \| .*? \| (.*?) \|$", PAGE.read_text(), re.MULTILINE))
     found: defaultdict[str, list[str]] = defaultdict(list)
     for page in [*sorted(HERE.glob("test_*.py")), KAFKA]:
         place = "kafka/test_undoing_killed.py::" if page == KAFKA else ""
@@ -26,7 +26,7 @@ def test_the_table_lists_the_tests_there_are() -> None:
 
 def test_scenarios_that_are_about_killed_processes_run_on_kafka() -> None:
     """Each of those that a process has to die for is told on Apache Kafka too, and all but these in memory."""
-    table = dict(re.findall(r"^\| (S\d\d) \| .*? \| (.*?) \| .*\|$", PAGE.read_text(), re.MULTILINE))
+    table = dict(re.findall(r"^\| (S\d\d) \| .*? \| (.*?) \|$", PAGE.read_text(), re.MULTILINE))
     on_kafka = {id for id, tests in table.items() if "kafka/" in tests}
     in_memory = {id for id, tests in table.items() if re.search(r"`test_", tests)}
     assert (KILLED - on_kafka, table.keys() - in_memory) == (set(), set())

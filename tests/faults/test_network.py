@@ -12,6 +12,8 @@ from relay import Api, CutError, Relay, Request
 from world import AUDITOR, LEDGER, World, deposits
 
 from antiphon.bus.connect import connect
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.config import KafkaConfig
 from antiphon.bus.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -57,6 +59,28 @@ async def test_f13_slow_and_resetting(relayed: World, relay: Relay) -> None:
     assert worker.exit_code is None
     assert await relayed.crew.stop() == [0]
     assert await relayed.wrong(ledger, auditor) == []
+
+
+async def test_a_broker_that_is_there_and_does_not_say_yet_is_waited_for(relayed: World, relay: Relay) -> None:
+    """While brokers choose who leads, they may answer a worker that starts later than a wrong address would be noticed."""
+    await relayed.publish(deposits(0, 1))
+    asked, knocked = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: Request) -> None:
+        if request.api == Api.API_VERSIONS and asked.is_set():
+            knocked.set()
+        if request.api == Api.METADATA:
+            asked.set()
+            await knocked.wait()
+
+    relay.before = hold
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=relay.address, reach_s=0.2))
+    try:
+        topics = await bus.topics()
+    finally:
+        await bus.close()
+    assert knocked.is_set()
+    assert relayed.names.topic("money.deposited") in topics
 
 
 async def test_a_question_that_was_cut_off_is_asked_again(relayed: World, relay: Relay) -> None:

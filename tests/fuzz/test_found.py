@@ -252,8 +252,8 @@ def test_a_report_whose_lists_are_none(part: dict[str, Any], tmp_path: Path) -> 
 
 def test_a_step_of_a_saga_with_an_answer_that_is_none() -> None:
     """Seed 9, record 858985 of a million: the machine stumbled, and the state was taken for right."""
-    said = {"id": "s", "type": "move.wanted", "data": {}}
-    run = {
+    said: dict[str, Any] = {"id": "s", "type": "move.wanted", "data": {}}
+    run: dict[str, Any] = {
         "version": "1",
         "phase": "running",
         "undoing": False,

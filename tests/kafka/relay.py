@@ -22,6 +22,8 @@ class Api(IntEnum):
 
     PRODUCE = 0
     LIST_OFFSETS = 2
+    METADATA = 3
+    API_VERSIONS = 18
     INIT_PRODUCER_ID = 22
     ADD_PARTITIONS_TO_TXN = 24
     ADD_OFFSETS_TO_TXN = 25

@@ -6,41 +6,20 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from antiphon import Agent, Context, Event
+from antiphon import Event
 from antiphon.bus.connect import connect
 from antiphon.bus.errors import BreaksReadersError
 from antiphon.bus.settings import Settings
 from antiphon.replay.letters import read_letters, settling
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
+from tests.tennis import BallServed, ada, bob
 
 pytestmark = pytest.mark.kafka
 
 
-class BallServed(Event):
-    by: str
-
-
-class BallReturned(Event):
-    by: str
-
-
 class BallServedOddly(Event, type="ball.served"):
     by: int
-
-
-ada, bob = Agent("ada"), Agent("bob")
-
-
-@ada.on(BallReturned)
-async def serve(returned: BallReturned, context: Context) -> BallServed:
-    context.spend(model="small", cost=0.25)
-    return BallServed(by="ada")
-
-
-@bob.on(BallServed)
-async def back(served: BallServed) -> BallReturned:
-    return BallReturned(by="bob")
 
 
 async def test_limits_travel_between_workers_and_redrives_on_kafka(kafka: str, namespace: str) -> None:

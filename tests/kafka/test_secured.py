@@ -195,9 +195,12 @@ async def test_who_is_let_in(
 ) -> None:
     """By password, by certificate and by token alike, it is the same principal with the same rights."""
     settings = settings_of(monkeypatch, secured.at(listener), ENTRANCES[listener](secured))
-    right = Right(Operation.READ, Resource.GROUP, f"of-{listener}")
-    await allowed(anything, {"User:stock": [right]})
+    right = Right(Operation.READ, Resource.TOPIC, f"of-{listener}")
+    async with bus_of_anybody(secured) as bus:
+        await bus.create([TopicSpec(right.name, 1)])
     bus = KafkaBus(dataclasses.replace(kafka_config(settings), reach_s=REACH_S))
+    assert not await _has(bus, right)
+    await allowed(anything, {"User:stock": [right]})
     await eventually(lambda: _has(bus, right))
     await bus.close()
 
@@ -315,11 +318,10 @@ async def test_f30_each_right_that_is_taken_away_is_named(
 async def test_each_right_of_each_agent_is_asked_for(
     agent: str, secured: SecuredKafka, mesh: None, anything: Authorization
 ) -> None:
-    """What the broker says that an agent may do is what was granted, right by right."""
+    """What the broker says that an agent may do with topics is what was granted, right by right."""
     async with working(secured, CONSUMERS[agent]):
         pass  # As above.
-    # Of transactional ids a broker does not tell.
-    asked = [right for right in needed_of(agent) if right.resource is not Resource.TRANSACTIONAL_ID]
+    asked = [right for right in needed_of(agent) if right.resource is Resource.TOPIC]
     said: dict[Right, tuple[Right, ...]] = {}
     async with bus_of(secured, agent) as bus:
         for right in asked:
@@ -408,7 +410,7 @@ async def test_a_stranger_gets_at_nothing(secured: SecuredKafka, mesh: None) -> 
         pass
     read = Right(Operation.READ, Resource.TOPIC, "stock.reserved")
     write = dataclasses.replace(read, operation=Operation.WRITE)
-    needed = [right for right in needed_of("stock") if right.resource is not Resource.TRANSACTIONAL_ID]
+    needed = [right for right in needed_of("stock") if right.resource is Resource.TOPIC]
     async with bus_of(secured, "stranger") as bus:
         assert await bus.topics() == {}
         assert await _lacks(bus.require(needed)) == tuple(needed)
@@ -452,8 +454,8 @@ def _write(options: dict[str, Any]) -> int:
     return codes[0]
 
 
-def _begin(options: dict[str, Any]) -> int:
-    producer = Producer({**options, "transactional.id": "stock.1"})
+def _begin(options: dict[str, Any], id: str = "stock/1") -> int:
+    producer = Producer({**options, "transactional.id": id})
     try:
         producer.init_transactions(REACH_S)
     except KafkaException as exception:
@@ -472,6 +474,23 @@ def _join(options: dict[str, Any]) -> int:
                 return 0 if error is None else int(error.code())
     finally:
         consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("stock/1", 0),
+        ("stock.vip/1", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        ("stockade/1", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+    ],
+)
+async def test_no_agent_can_fence_one_whose_name_begins_as_its_own(
+    id: str, said: int, secured: SecuredKafka, mesh: None
+) -> None:
+    """Its right covers its own transactional ids, and none of an agent that is called alike."""
+    config = config_of(secured, "stock")
+    options = {**config.options, "bootstrap.servers": config.bootstrap_servers}
+    assert await asyncio.to_thread(_begin, options, id) == said
 
 
 async def test_rights_are_the_business_of_who_administers(secured: SecuredKafka, mesh: None) -> None:

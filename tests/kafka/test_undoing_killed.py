@@ -7,6 +7,7 @@ workflows are under way when somebody is killed. Each test looks at one of them.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from crew import Crew, Process
-from trade import Placed, Undone, begun
+from mortal import DEATHS, deaths
+from trade import CardTaken, Errand, Ordered, Placed, Rung, TillWanted, Undone, begun
 from world import PARTITIONS, World
 
 from antiphon.bus.intervention import Act, SagaIntervened, SagaParked
@@ -27,7 +29,7 @@ from antiphon.bus.names import ACTIVITY
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing
 from antiphon.bus.undo import undo_requested
-from antiphon.compensation.reading import read_kept
+from antiphon.compensation.reading import read_kept, read_workflows
 from antiphon.compensation.workflow import Phase, Workflow
 from antiphon.schemas.event import envelope_of
 from antiphon.schemas.ids import root_id
@@ -39,10 +41,12 @@ pytestmark = pytest.mark.kafka
 PATIENCE_S = 90.0
 TRADE = Path(__file__).parent / "trade.py"
 COORDINATOR = "compensation"
+UNDER = (sys.executable, str(Path(__file__).parent / "mortal.py"))
 WORKERS = {
     "stock": (f"{TRADE}:stock",),
     "card": (f"{TRADE}:card",),
     "others": (f"{TRADE}:gift", f"{TRADE}:parcel"),
+    "errands": (f"{TRADE}:errands",),
     COORDINATOR: (COORDINATOR,),
 }
 
@@ -57,15 +61,15 @@ class Street:
         self.crew = Crew(
             folder, bootstrap_servers=bootstrap, namespace=self.namespace, partitions=PARTITIONS, session_timeout=3
         )
-        self.crew.environment["TRADE_FOLDER"] = str(folder)
+        self.crew.environment |= {"TRADE_FOLDER": str(folder), "MORTAL_FOLDER": str(folder)}
         self._running: dict[str, Process] = {}
 
     def __getitem__(self, name: str) -> Process:
         return self._running[name]
 
-    def start(self, name: str, *words: str) -> Process:
+    def start(self, name: str, *words: str, under: Sequence[str] = ()) -> Process:
         """Start the worker of that name, or another one."""
-        process = self._running[name] = self.crew.start(*(words or WORKERS[name]))
+        process = self._running[name] = self.crew.start(*(words or WORKERS[name]), under=under)
         return process
 
     def kill(self, *names: str) -> None:
@@ -93,11 +97,17 @@ class Town(World):
         super().__init__(street.bootstrap, street.namespace, folder)
         self.street = street
 
-    async def order(self, *moods: str, within: timedelta | None = None, partition: int | None = None) -> str:
-        """Place an order; returns its workflow's id."""
+    async def order(
+        self,
+        *moods: str,
+        within: timedelta | None = None,
+        partition: int | None = None,
+        by: type[Errand] = Placed,
+    ) -> str:
+        """Place an order, or have a saga see to it; returns its workflow's id."""
         id = next(id for id in iter(root_id, "") if partition in (None, partition_for(id.encode(), PARTITIONS)))
         deadline = None if within is None else datetime.now(UTC) + within
-        await self.mesh.publish(Placed(order=id, moods=[*moods]), id=id, deadline=deadline)
+        await self.mesh.publish(by(order=id, moods=[*moods]), id=id, deadline=deadline)
         return id
 
     def let_go(self, order: str) -> None:
@@ -159,6 +169,18 @@ class Town(World):
 
         await eventually(asked, PATIENCE_S, what=f"{agent} to be asked")
 
+    async def told(self, order: str) -> Phase:
+        """Wait until the saga of an order has ended; return how."""
+
+        async def ended() -> Phase | None:
+            seen = await read_workflows(self.bus, self.names, ["errands"], [partition_for(order.encode(), PARTITIONS)])
+            phases = [Phase(run["phase"]) for _, run in seen[order].runs if run["phase"] != Phase.COMPENSATING.value]
+            return next(iter(phases), None)
+
+        phase = await eventually(ended, PATIENCE_S, what=f"the saga of {order} to end")
+        assert phase is not None
+        return phase
+
     async def because(self, order: str) -> str:
         """Wait until a workflow has failed; return why."""
 
@@ -214,6 +236,8 @@ class AgentsDied(NamedTuple):
     phase_meanwhile: Phase
     to_fail: str
     """The stock had acted for it before; it failed when all were back."""
+    conducted: str
+    """A saga's: its card refused while the stock was dead."""
 
 
 @pytest.fixture(scope="module")
@@ -222,14 +246,16 @@ def agents_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -> Age
         await street.up()
         async with Town(street, tmp_path_factory.mktemp("agents")) as town:
             owing, to_fail = [await town.order("card:holds", "card:refuses") for _ in range(2)]
+            conducted = await town.order("card:holds", "card:refuses", by=Ordered)
             acting = await town.order("gift:refuses", "card:holds", "card:dies")
-            for order in (owing, to_fail):
+            for order in (owing, to_fail, conducted):
                 await town.until_known(order, "stock", "gift")
             await town.until_begun(acting, "card")
             undoing = await town.order("card:refuses", "-stock:dies")
             await street.died("stock")
-            town.let_go(owing)
-            await town.until_asked(owing, "stock")
+            for order in (owing, conducted):
+                town.let_go(order)
+                await town.until_asked(order, "stock")
             undone, phase = await town.undone(owing), (await town.kept(owing)).phase
             town.let_go(acting)
             await street.died("card")
@@ -237,7 +263,7 @@ def agents_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -> Age
             asked = await town.requested(acting)
             await street.up()
             town.let_go(to_fail)
-            return AgentsDied(undoing, acting, asked, owing, undone, phase, to_fail)
+            return AgentsDied(undoing, acting, asked, owing, undone, phase, to_fail, conducted)
 
     return asyncio.run(story())
 
@@ -247,6 +273,8 @@ class CoordinatorDied(NamedTuple):
 
     undoing: str
     """It was being undone."""
+    conducted: str
+    """So was this one, a saga's: that was killed too."""
     parked: str
     decided: Mapping[Act, str]
     """An operator had spoken about them just before."""
@@ -277,14 +305,17 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
             thrice = root_id()
             placed = Placed(order=thrice, moods=["card:refuses"])
             await asyncio.gather(*(town.mesh.publish(placed, id=thrice) for _ in range(2)))
-            undoing = await town.order("parcel:refuses", "-card:holds")
+            undoing, conducted = [
+                await town.order("parcel:refuses", "-card:holds", by=errand) for errand in (Placed, Ordered)
+            ]
             long = await town.order("card:holds", within=timedelta(hours=1))
             for order in (*decided.values(), parked):
                 await town.until(order, Phase.PARKED)
             await town.until(over, Phase.COMPENSATED)
             over_asked = await town.requested(over)
             await town.because(thrice)
-            await town.until_begun(undoing, "-card", "-gift")
+            for order in (undoing, conducted):
+                await town.until_begun(order, "-card", "-gift")
             short = await town.order("card:holds", within=timedelta(seconds=4))
             for order in (short, long):
                 await town.until_known(order, "stock", "gift")
@@ -293,8 +324,9 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
             town.mend(decided[Act.RETRY])
             for act, order in decided.items():
                 await town.says(act, order)
-            street.kill(COORDINATOR)
-            town.let_go(undoing)
+            street.kill(COORDINATOR, "errands")
+            for order in (undoing, conducted):
+                town.let_go(order)
             await town.mesh.publish(placed, id=thrice)
             await town.repeat_activity()
             await eventually(lambda: time.time() * 1e6 > over_us, what="the deadline to pass")
@@ -304,7 +336,9 @@ def coordinator_died(street: Street, tmp_path_factory: pytest.TempPathFactory) -
                 town.let_go(order)
             for partition in range(PARTITIONS):  # behind all there was to read
                 await town.until(await town.order("card:refuses", partition=partition), Phase.COMPENSATED)
-            return CoordinatorDied(undoing, parked, decided, short, long, because, long_phase, thrice, over, over_asked)
+            return CoordinatorDied(
+                undoing, conducted, parked, decided, short, long, because, long_phase, thrice, over, over_asked
+            )
 
     return asyncio.run(story())
 
@@ -316,6 +350,15 @@ async def test_s02_a_step_refuses(town: Town, agents_died: AgentsDied) -> None:
     assert kept.failure is not None
     assert kept.failure.reason == "trade.refused, said by card"
     assert (await town.undone(order), town.attempted(order).count("-stock")) == (["gift", "stock"], 2)
+
+
+async def test_s02_a_step_of_a_saga_refuses(town: Town, agents_died: AgentsDied) -> None:
+    """What its other steps did is undone, in the end by an agent that was dead when it was asked; and the saga knows."""
+    order = agents_died.conducted
+    kept = await town.until(order, Phase.COMPENSATED)
+    assert kept.failure is not None
+    assert (kept.failure.saga, kept.failure.scope) == ("errands", order)
+    assert (await town.undone(order), await town.told(order)) == (["gift", "stock"], Phase.COMPENSATED)
 
 
 async def test_s15_an_undo_does_not_overtake_its_action(town: Town, agents_died: AgentsDied) -> None:
@@ -344,6 +387,14 @@ async def test_s12_a_diamond_fails_at_its_end(town: Town, coordinator_died: Coor
     await town.until(coordinator_died.undoing, Phase.COMPENSATED)
     undone = await town.undone(coordinator_died.undoing)
     assert (sorted(undone[:2]), undone[2:]) == (["card", "gift"], ["stock"])
+
+
+async def test_s12_a_saga_is_undone_where_its_join_refuses(town: Town, coordinator_died: CoordinatorDied) -> None:
+    """Saga and coordinator are killed in the middle of it: each branch is undone once, and then the root."""
+    order = coordinator_died.conducted
+    await town.until(order, Phase.COMPENSATED)
+    undone = await town.undone(order)
+    assert (sorted(undone[:2]), undone[2:], await town.told(order)) == (["card", "gift"], ["stock"], Phase.COMPENSATED)
 
 
 async def test_s21_an_undo_fails_for_ever(town: Town, coordinator_died: CoordinatorDied) -> None:
@@ -375,7 +426,7 @@ async def test_s22_an_operator_decides(town: Town, coordinator_died: Coordinator
 
 async def test_s29_s30_killed_while_a_deadline_passes(town: Town, coordinator_died: CoordinatorDied) -> None:
     """When the coordinator is back, the short one is undone, and the long one goes on to its end."""
-    _, _, _, short, long, because, long_phase, *_ = coordinator_died
+    _, _, _, _, short, long, because, long_phase, *_ = coordinator_died
     await town.until(short, Phase.COMPENSATED)
     await town.until(long, Phase.COMPLETED)
     # Four seconds from when it was asked for; a busy machine may take some of them until the root has its time.
@@ -415,6 +466,54 @@ async def test_s31_killed_again_and_again(town: Town) -> None:
         await town.until(order, Phase.COMPENSATED)
         found = await town.undone(order)
         assert (sorted(found), found[-1]) == (["card", "gift", "stock"], "stock")
+
+
+async def test_s31_killed_at_every_commit(town: Town) -> None:
+    """The coordinator and a saga, before each of their first commits and as soon as it is done: each effect once, and undone once."""
+    street, folder = town.street, town.street.folder
+    mortal = {COORDINATOR: COORDINATOR, "errands": f"{TRADE}:errands"}
+    street.kill(*mortal)
+    for name, words in mortal.items():
+        street.start(name, words, under=UNDER)
+    orders = [await town.order("parcel:refuses", by=Ordered, partition=partition) for partition in range(PARTITIONS)]
+
+    async def all_died() -> bool:
+        for name, words in mortal.items():
+            if street[name].exit_code is not None:
+                street.start(name, words, under=UNDER)
+        return all(deaths(folder, name) == DEATHS for name in mortal)
+
+    await eventually(all_died, PATIENCE_S, what="both to have died as often as they do")
+    street.kill(*mortal)
+    await street.up()
+    for order in orders:
+        await town.until(order, Phase.COMPENSATED)
+        assert await town.told(order) is Phase.COMPENSATED
+        undone = await town.undone(order)
+        assert (sorted(undone[:2]), undone[2:]) == (["card", "gift"], ["stock"])
+    assert sorted(one.order for one in await town.events(CardTaken) if one.order in orders) == sorted(orders)
+
+
+async def test_s15_an_undo_leaves_a_tombstone_for_its_action(town: Town) -> None:
+    """A till that was closed is asked to give back first, and, open again, passes over what it was to take."""
+    street = town.street
+    street.crew.environment["TRADE_CLOSED"] = "yes"
+    closed = street.start("till", f"{TRADE}:till")
+    del street.crew.environment["TRADE_CLOSED"]
+    await street.start("tills", f"{TRADE}:tills").ready()
+    await closed.ready()
+    order = await town.order(by=Rung)
+    await town.until(order, Phase.COMPENSATED)
+    street.kill("till")
+    street.start("till", f"{TRADE}:till")
+    [wanted] = await town.came(TillWanted, 1)
+
+    async def outcomes() -> list[str]:
+        return [outcome for _, outcome in await town.instances("till", envelope_of(wanted).id)]
+
+    assert await eventually(outcomes, PATIENCE_S, what="the till to have it in hand") == ["skipped"]
+    assert town.attempted(order) == ["-till"]
+    street.kill("till", "tills")
 
 
 async def test_s50_state_cannot_be_written(town: Town) -> None:

@@ -4,7 +4,9 @@
                                              └▶ gift ─▶ trade.wrapped ─┘
 
 Stock, card and gift can undo what they did. An order's moods are `card:holds`,
-or `-card:dies` for the undo. The file is what a side effect outside Kafka is: at
+or `-card:dies` for the undo. Of `trade.ordered` a saga, *errands*, asks the same
+agents for the same, by commands; of `trade.rung` another one, *tills*, asks the
+till, which may be closed: then it can give back, and not take. The file is what a side effect outside Kafka is: at
 least once. It is written in worker processes alone, where `TRADE_FOLDER` says where.
 """
 
@@ -15,7 +17,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from antiphon import Agent, Context, Event, RetryPolicy
+from antiphon import Agent, Context, Event, RetryPolicy, Saga, Step
 from antiphon.testing.waiting import eventually
 
 
@@ -53,6 +55,58 @@ class Undone(Event, type="trade.undone"):
     what: str
     left: int
     """How often the agent did it for this order and has not undone it."""
+
+
+class Ordered(Errand, type="trade.ordered"):
+    pass
+
+
+class StockWanted(Errand, type="trade.stock.wanted"):
+    pass
+
+
+class StockTaken(Errand, type="trade.stock.taken"):
+    pass
+
+
+class CardWanted(Errand, type="trade.card.wanted"):
+    pass
+
+
+class CardTaken(Errand, type="trade.card.taken"):
+    pass
+
+
+class GiftWanted(Errand, type="trade.gift.wanted"):
+    pass
+
+
+class GiftTaken(Errand, type="trade.gift.taken"):
+    pass
+
+
+class ParcelWanted(Errand, type="trade.parcel.wanted"):
+    pass
+
+
+class ParcelTaken(Errand, type="trade.parcel.taken"):
+    pass
+
+
+class Rung(Errand, type="trade.rung"):
+    pass
+
+
+class TillWanted(Errand, type="trade.till.wanted"):
+    pass
+
+
+class TillTaken(Errand, type="trade.till.taken"):
+    pass
+
+
+class TillUnwanted(Errand, type="trade.till.unwanted"):
+    pass
 
 
 _RETRY = RetryPolicy(attempts=3, base_s=0.05, cap_s=0.1)
@@ -99,6 +153,117 @@ async def unwrap(wrapped: Wrapped, context: Context) -> Undone:
 @parcel.on(Charged, Wrapped, join=True)
 async def send(charged: Charged, wrapped: Wrapped) -> Sent | Refused:
     return Sent(order=wrapped.order) if await _act("parcel", charged) else Refused(order=charged.order)
+
+
+@stock.on(StockWanted)
+async def take_stock(wanted: StockWanted, context: Context) -> StockTaken | Refused:
+    if not await _act("stock", wanted):
+        return Refused(order=wanted.order)
+    return StockTaken(order=wanted.order, moods=_done(wanted, context))
+
+
+@stock.undoes(StockTaken)
+async def return_stock(taken: StockTaken, context: Context) -> Undone:
+    return await _undo("stock", taken, context)
+
+
+@card.on(CardWanted)
+async def take_card(wanted: CardWanted, context: Context) -> CardTaken | Refused:
+    if not await _act("card", wanted):
+        return Refused(order=wanted.order)
+    return CardTaken(order=wanted.order, moods=_done(wanted, context))
+
+
+@card.undoes(CardTaken)
+async def return_card(taken: CardTaken, context: Context) -> Undone:
+    return await _undo("card", taken, context)
+
+
+@gift.on(GiftWanted)
+async def take_gift(wanted: GiftWanted, context: Context) -> GiftTaken | Refused:
+    if not await _act("gift", wanted):
+        return Refused(order=wanted.order)
+    return GiftTaken(order=wanted.order, moods=_done(wanted, context))
+
+
+@gift.undoes(GiftTaken)
+async def return_gift(taken: GiftTaken, context: Context) -> Undone:
+    return await _undo("gift", taken, context)
+
+
+@parcel.on(ParcelWanted)
+async def take_parcel(wanted: ParcelWanted) -> ParcelTaken | Refused:
+    return ParcelTaken(**wanted.__dict__) if await _act("parcel", wanted) else Refused(order=wanted.order)
+
+
+def want_stock(ordered: Ordered) -> StockWanted:
+    return StockWanted(**ordered.__dict__)
+
+
+def want_card(taken: StockTaken) -> CardWanted:
+    return CardWanted(**taken.__dict__)
+
+
+def want_gift(taken: StockTaken) -> GiftWanted:
+    return GiftWanted(**taken.__dict__)
+
+
+def want_parcel(card: CardTaken, gift: GiftTaken) -> ParcelWanted:
+    return ParcelWanted(order=gift.order, moods=card.moods)
+
+
+errands = Saga(
+    "errands",
+    version="1",
+    starts=Ordered,
+    steps=[
+        Step("stock", action=want_stock, done=StockTaken, refused=Refused, kind="compensatable"),
+        Step("card", action=want_card, done=CardTaken, refused=Refused, kind="compensatable"),
+        Step("gift", action=want_gift, done=GiftTaken, refused=Refused, kind="compensatable"),
+        Step("parcel", action=want_parcel, done=ParcelTaken, refused=Refused, kind="read_only"),
+    ],
+)
+
+till = Agent("till", retry=_RETRY)
+
+if "TRADE_CLOSED" not in os.environ:
+
+    @till.on(TillWanted)
+    async def take_till(wanted: TillWanted, context: Context) -> TillTaken:
+        await _act("till", wanted)
+        return TillTaken(order=wanted.order, moods=_done(wanted, context))
+
+
+@till.on(TillUnwanted)
+async def return_till(unwanted: TillUnwanted, context: Context) -> None:
+    await _act("-till", unwanted)
+    if context.state.get("done", 0):
+        context.state["done"] -= 1
+
+
+def want_till(rung: Rung) -> TillWanted:
+    return TillWanted(**rung.__dict__)
+
+
+def unwant_till(rung: Rung, taken: TillTaken | None) -> TillUnwanted:
+    return TillUnwanted(**rung.__dict__)
+
+
+tills = Saga(
+    "tills",
+    version="1",
+    starts=Rung,
+    steps=[
+        Step(
+            "till",
+            action=want_till,
+            done=TillTaken,
+            undo=unwant_till,
+            timeout=1.0,
+            retry=RetryPolicy(attempts=1),
+        )
+    ],
+)
 
 
 def begun(folder: Path) -> list[str]:

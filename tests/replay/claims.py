@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from antiphon.replay.effects import Effects
 from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.reading import read_recording
 from antiphon.replay.recording import Recording
+from antiphon.replay.sandbox import Ground, SandboxReplay
 from antiphon.replay.schemas import KeptSchemas
 from antiphon.schemas.codec import Codec
 from antiphon.testing.mesh import MemoryMesh
@@ -129,6 +131,23 @@ async def again(
     run = consumers or [agent.consumer() for agent in AGENTS]
     replay = HandlerReplay(found, run, codec, effects=effects, rules=rules or Rules())
     return [one async for one in replay.run(Choice().of(found.handlings))]
+
+
+def ground(mesh: MemoryMesh) -> Ground:
+    return Ground(bus=mesh.bus, names=mesh.names, store=mesh.store, partitions=mesh.partitions, claims=mesh.claims)
+
+
+async def in_sandbox(
+    mesh: MemoryMesh,
+    *consumers: Consumer,
+    effects: Effects = Effects.RECORDED,
+    rules: Rules | None = None,
+    recording: Recording | None = None,
+) -> list[Compared]:
+    found = recording or await recorded(mesh)
+    run = consumers or [agent.consumer() for agent in AGENTS]
+    replay = SandboxReplay(found, run, ground(mesh), effects=effects, rules=rules or Rules())
+    return await asyncio.wait_for(replay.run(Choice().of(found.handlings)), 60)
 
 
 def candidate(change: Callable[[ClaimPaid], Event | list[Event] | None]) -> Consumer:

@@ -11,15 +11,14 @@ from typing import Annotated, Any
 
 import pytest
 
-from antiphon import Agent, Context, Event
+from antiphon import Agent, Event
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.record import Record
 from antiphon.replay.bundle import read, redacted, schemas_of, write
 from antiphon.replay.choice import Choice
-from antiphon.replay.compare import Kind, Rules
+from antiphon.replay.compare import Kind
 from antiphon.replay.editing import editable, edited
-from antiphon.replay.effects import Effects
-from antiphon.replay.errors import BundleError, CandidateError, UnrecordedEffectError
+from antiphon.replay.errors import BundleError
 from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.letters import settling
 from antiphon.replay.recording import Recording
@@ -40,7 +39,6 @@ from tests.replay.claims import (
     candidate,
     everything,
     fired,
-    pay,
     payer,
     recorded,
     replayed,
@@ -92,37 +90,6 @@ async def test_the_report_has_then_and_now_side_by_side(mesh: MemoryMesh) -> Non
     assert document["confidence"] == {"recorded": 0.5, "got": 0.5}
     assert 'tests="2" failures="1" skipped="0"' in junit(report)
     assert "changed claim.paid seen: 1 -&gt; -1" in junit(report)
-
-
-async def test_a_side_effect_without_a_record_does_not_run(mesh: MemoryMesh) -> None:
-    """As recorded its handling fails with the effect's name; forbidden it ends the replay; live it runs."""
-    other, ran = Agent("payer"), list[str]()
-
-    @other.on(ClaimFiled)
-    async def pay_twice(filed: ClaimFiled, context: Context) -> ClaimPaid:
-        await context.once("mail", lambda: ran.append("mail"))
-        return await pay(filed, context)
-
-    failing = await again(mesh, other.consumer())
-    with pytest.raises(UnrecordedEffectError, match="'mail' of payer"):
-        await again(mesh, other.consumer(), effects=Effects.FORBID)
-    assert ran == []
-    assert [one.raised.type for one in failing if one.raised] == ["UnrecordedEffectError"] * 3
-
-    count = len(fired)
-    await again(mesh, other.consumer(), effects=Effects.LIVE, rules=Rules(ignore=("receipt",)))
-    assert (ran, len(fired)) == (["mail"] * 3, count + 2)
-
-
-async def test_a_candidate_that_is_deaf_is_refused(mesh: MemoryMesh) -> None:
-    """Before anything runs, with what it should hear."""
-    other = Agent("payer")
-
-    @other.on(ClaimClosed)
-    async def ignore(closed: ClaimClosed) -> None: ...
-
-    with pytest.raises(CandidateError, match=r"expected payer to hear claim\.filed.*hears claim\.closed"):
-        await again(mesh, other.consumer())
 
 
 async def test_what_is_gone_is_said_and_the_rest_is_run(mesh: MemoryMesh) -> None:

@@ -8,6 +8,10 @@ from antiphon.replay.live import LiveReplay, Republished, again
 from antiphon.schemas.envelope import from_headers
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
+from antiphon.tracing import By, Index, Search
+from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.writing import Writer
+from antiphon.tracing.tracer import Tracer
 from tests.replay.claims import AGENTS, ClaimFiled, fired, payer, recorded, replayed, undone
 
 
@@ -55,6 +59,41 @@ async def test_what_follows_says_so_too(mesh: MemoryMesh) -> None:
 
 async def handled(mesh: MemoryMesh, count: int) -> bool:
     return len(await mesh.handled()) == count
+
+
+def figures(index: Index, *, replays: bool = False) -> list[object]:
+    """What an index says of production, or with *replays* of all."""
+    costs = [index.cost(by, replays=replays) for by in (By.AGENT, By.MODEL, By.DAY)]
+    return [*costs, index.confidence(threshold=0.5, replays=replays), index.states(replays=replays)]
+
+
+async def test_they_are_no_figures_of_production(mesh: MemoryMesh) -> None:
+    """Nor are those of an event from the middle of a workflow. Lists say of what each is a replay; who asks is told of all."""
+    database = Sqlite(None, writes=True)
+    index, tracer = Index(database), Tracer(mesh.bus, mesh.names, mesh.codec, Writer(database))
+    await tracer.catch_up()
+    before, took = figures(index), index.durations()
+    old = {one.correlation_id for one in index.workflows(Search())}
+    await publish(mesh, Choice())
+    paid = await publish(mesh, Choice(types=frozenset({"claim.paid"})))
+    async with mesh.running(*AGENTS):
+        # Twelve once more; and what two payments lead to, of which one workflow has both.
+        await eventually(lambda: handled(mesh, 24 + 6), 30, what="all to be handled once more")
+    await tracer.catch_up()
+
+    assert figures(index) == before
+    assert [(one.type, one.workflows) for one in index.durations()] == [(one.type, one.workflows) for one in took]
+    [all_spent] = index.cost(By.MODEL, replays=True)
+    [spent] = index.cost(By.MODEL)
+    assert (spent.calls, all_spent.calls) == (2, 4)
+    assert sum(one.answers for one in index.confidence(threshold=0.5, replays=True)) == 4
+    listed = {one.correlation_id: one.replay_of for one in index.workflows(Search())}
+    assert all((listed[id] is None) is (id in old) for id in listed)
+    [both] = {one.now.correlation_id for one in paid}
+    stitched = index.workflow(both)
+    assert stitched is not None
+    assert listed[both] == stitched.document()["replay_of"] == paid[0].replay_of
+    database.close()
 
 
 async def test_what_followed_is_not_published(mesh: MemoryMesh) -> None:

@@ -8,24 +8,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from antiphon import Agent, Context, Event
-from antiphon.bus.consumer import Consumer
+from antiphon import Agent, Event
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import AGENTS as HEARTBEATS
 from antiphon.bus.names import Names
 from antiphon.bus.port import Membership, TopicSpec, Transaction
 from antiphon.bus.record import Committed, Outgoing, TopicPartition
 from antiphon.compensation.coordinator import coordinator
-from antiphon.replay.choice import Choice
-from antiphon.replay.compare import Kind, Rules
-from antiphon.replay.compared import Compared
-from antiphon.replay.effects import Effects
-from antiphon.replay.errors import CandidateError, OutsideSandboxError, UnrecordedEffectError
+from antiphon.replay.compare import Kind
+from antiphon.replay.errors import OutsideSandboxError
 from antiphon.replay.fence import Fenced
 from antiphon.replay.leftovers import Leftover, leftovers, new_id, remove_leftovers, sandboxes
 from antiphon.replay.letters import agents_with_letters
-from antiphon.replay.recording import Recording
-from antiphon.replay.sandbox import Ground, SandboxReplay
 from antiphon.testing.mesh import MemoryMesh
 from antiphon.testing.waiting import eventually
 from antiphon.tracing.finding import find_workflows
@@ -38,29 +32,11 @@ from tests.replay.claims import (
     candidate,
     everything,
     fired,
-    pay,
+    in_sandbox,
     payer,
-    recorded,
     replayed,
     undone,
 )
-
-
-def ground(mesh: MemoryMesh) -> Ground:
-    return Ground(bus=mesh.bus, names=mesh.names, store=mesh.store, partitions=mesh.partitions, claims=mesh.claims)
-
-
-async def in_sandbox(
-    mesh: MemoryMesh,
-    *consumers: Consumer,
-    effects: Effects = Effects.RECORDED,
-    rules: Rules | None = None,
-    recording: Recording | None = None,
-) -> list[Compared]:
-    found = recording or await recorded(mesh)
-    run = consumers or [agent.consumer() for agent in AGENTS]
-    replay = SandboxReplay(found, run, ground(mesh), effects=effects, rules=rules or Rules())
-    return await asyncio.wait_for(replay.run(Choice().of(found.handlings)), 60)
 
 
 async def test_f28_real_workers_come_to_the_same_and_touch_nothing(mesh: MemoryMesh) -> None:
@@ -116,39 +92,6 @@ async def test_one_agent_alone_is_given_what_the_others_said(mesh: MemoryMesh) -
         ("joined", "claim.paid", 0),
         ("joined", "claim.noted", 0),
     }
-
-
-async def test_a_side_effect_without_a_record_does_not_run_there_either(mesh: MemoryMesh) -> None:
-    """As recorded its handling fails with the effect's name; forbidden it ends the replay; live it runs."""
-    other, ran = Agent("payer"), list[str]()
-
-    @other.on(ClaimFiled)
-    async def pay_twice(filed: ClaimFiled, context: Context) -> ClaimPaid:
-        await context.once("mail", lambda: ran.append("mail"))
-        return await pay(filed, context)
-
-    failing = await in_sandbox(mesh, other.consumer())
-    with pytest.raises(UnrecordedEffectError, match="'mail' of payer"):
-        await in_sandbox(mesh, other.consumer(), effects=Effects.FORBID)
-    assert ran == []
-    assert [one.raised.type for one in failing if one.raised] == ["UnrecordedEffectError"] * 3
-
-    count = len(fired)
-    await in_sandbox(mesh, other.consumer(), effects=Effects.LIVE, rules=Rules(ignore=("receipt",)))
-    assert (ran, len(fired)) == (["mail"] * 3, count + 2)
-
-
-async def test_a_candidate_that_is_deaf_is_refused_before_anything_is_made(mesh: MemoryMesh) -> None:
-    """With what it should hear."""
-    other = Agent("payer")
-
-    @other.on(ClaimClosed)
-    async def ignore(closed: ClaimClosed) -> None: ...
-
-    before = await mesh.bus.topics()
-    with pytest.raises(CandidateError, match=r"expected payer to hear claim\.filed.*hears claim\.closed"):
-        await in_sandbox(mesh, other.consumer())
-    assert await mesh.bus.topics() == before
 
 
 async def test_interrupted_it_leaves_nothing(mesh: MemoryMesh) -> None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from antiphon.bus.names import Names
 from antiphon.bus.record import Record
+from antiphon.cli.exports import opened_ledger
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.envelope import to_headers
 from antiphon.schemas.store import MemoryStore
 from antiphon.testing.story import START_US, Story
-from antiphon.tracing.index.database import Sqlite
+from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.rows import Reader, Rows
 from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.otlp.deciding import Exports
 from antiphon.tracing.otlp.exporting import Exporter, Taken
 from antiphon.tracing.otlp.ledger import Ledger
+from antiphon.tracing.otlp.ledger_file import LedgerFile
 from antiphon.tracing.spans.span import Span
 
 S = 1_000_000
@@ -28,6 +30,7 @@ METRICS = {
     "messaging.client.consumed.messages": ("sum", "{message}"),
     "messaging.process.duration": ("histogram", "s"),
     "gen_ai.client.token.usage": ("histogram", "{token}"),
+    "gen_ai.client.operation.duration": ("histogram", "s"),
     "antiphon.delivery.attempts": ("sum", "{attempt}"),
     "antiphon.delivery.queue_wait": ("histogram", "s"),
     "antiphon.cost": ("sum", ""),
@@ -62,8 +65,10 @@ class Endpoint:
 class World:
     """An index that stories are read into, an exporter beside it, and a clock that stands."""
 
-    def __init__(self, folder: Path, exports: Exports = ALL) -> None:
+    def __init__(self, folder: Path, exports: Exports = ALL, *, place: Place | None = None) -> None:
+        """*place*: where the index is, if not in the folder."""
         self.folder = folder
+        self.place = place or folder / "index"
         self.exports = exports
         self.endpoint = Endpoint()
         self.now_us = START_US + 3_600 * S
@@ -74,11 +79,15 @@ class World:
     @contextlib.contextmanager
     def tracing(self) -> Generator[None]:
         """A tracer that is up for the length of the block, and gone at its end as after kill -9."""
-        self.database = database = Sqlite(self.folder / "index", writes=True)
-        self.ledger = ledger = Ledger(self.folder / "index.export")
+        self.database = database = opened(self.place, writes=True)
+        self.ledger = ledger = (
+            Ledger(LedgerFile(self.folder / "index.export"))
+            if isinstance(self.place, Path)
+            else opened_ledger(self.place)
+        )
         self.writer = Writer(database)
         self.exporter = Exporter(
-            self.folder / "index",
+            self.place,
             ledger,
             self.endpoint,
             names=Names(),

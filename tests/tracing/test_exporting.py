@@ -18,6 +18,7 @@ from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.outlook import Outlook
 from antiphon.tracing.otlp.deciding import Act, Exports, decide
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
+from antiphon.tracing.otlp.ledger_file import LedgerFile
 from antiphon.tracing.spans.sampling import Reason, Sampling
 from antiphon.tracing.spans.span import Span
 from antiphon.tracing.state import State
@@ -236,7 +237,7 @@ async def test_what_the_index_forgot_is_not_waited_for(world: World) -> None:
         await world.send_all()
         assert world.exporter.counts.dropped == 1
         running = asyncio.create_task(world.exporter.run())
-        ledger = Ledger(world.folder / "index.export")
+        ledger = Ledger(LedgerFile(world.folder / "index.export"))
         await eventually(lambda: not ledger.remembered(b"", at_most=10), 30, what="what was sent to be forgotten")
         ledger.close()
         running.cancel()
@@ -290,5 +291,5 @@ def test_another_programs_file_is_not_touched(tmp_path: Path) -> None:
     Sqlite(path, writes=True).close()
     before = path.read_bytes()
     with pytest.raises(IndexFileError, match="another program's"):
-        Ledger(path)
+        LedgerFile(path)
     assert path.read_bytes() == before

@@ -92,6 +92,7 @@ def test_perfetto() -> None:
             "attempt": 1,
             "outcome": "completed",
             "queue_ms": 1.0,
+            "model_ms": None,
             "error": None,
             "usage": [],
             "confidence": None,

@@ -139,6 +139,10 @@ def _odder(codec: Codec, records: Sequence[Record]) -> Iterator[Record]:
     yield dataclasses.replace(packed[2], offset=1_001, value=b"\xc3\x01" + b"?" * 20)
     yield dataclasses.replace(packed[2], offset=1_002, headers=[("ce_id", b"1")])
     yield dataclasses.replace(packed[2], offset=1_003, headers=[*packed[2].headers, ("traceparent", b"00-1-2-01")])
+    again = ("ce_replayof", b"0199f2c1-0000-7000-8000-000000000009")
+    sent = next(record for record in records if record.topic == "parcel.sent")
+    another = [*sent.headers, ("ce_id", b"0199f2c1-0000-7000-8000-00000000000a"), again]
+    yield dataclasses.replace(sent, offset=1_004, headers=another)
     [letter] = [record for record in records if record.topic == "card.dead"][:1]
     first = next(record for record in records if record.topic == "order.placed" and record.key == letter.key)
     place = f"{first.topic}[{first.partition}]@{first.offset}".encode()
@@ -176,6 +180,7 @@ def content(database: Database) -> dict[str, list[Any]]:
         "positions": {0: sources},
         "workers": {1: sources},
         "workflows": {},
+        "replays": {},
         "schemas": {},
         "touched": {},
         "notes": {},
@@ -248,7 +253,7 @@ def test_a_list_says_what_stitching_says() -> None:
             "failed_agent": workflow.failed_agent,
             "outstanding": sorted({owed["agent"] for owed in document["outstanding"]}),
             "unattended": [],
-            "replay_of": None,
+            "replay_of": document["replay_of"],
         }
         assert not [
             warning
@@ -256,6 +261,20 @@ def test_a_list_says_what_stitching_says() -> None:
             if warning["kind"] == "ID_CONFLICT" and "redrive" in str(warning)
         ]
     assert sorted(states(index).values()) == ["compensated"] * 2 + ["running"] * 4
+
+
+def test_what_comes_after_it_was_forgotten() -> None:
+    """Begins the workflow anew: what was read before counts no more, also where it was remembered."""
+    mesh, ids, records = corpus()
+    read = Read(None, mesh.codec)
+    read.take(relevant(records))
+    read.settle(AT_US)
+    while read.writer.forget(most_bytes=0):
+        pass
+    read.take([one for one in records if one.topic == "order.placed"])
+    read.settle(AT_US)
+    found = {one.correlation_id: (one.events, one.agents) for one in Index(read.database).workflows(Search())}
+    assert found == dict.fromkeys(ids.values(), (1, ()))
 
 
 TEXT = st.one_of(

@@ -55,6 +55,8 @@ attempts = st.builds(
             input_tokens=st.integers(0, 9),
             cost=st.sampled_from([0.1, 0.25]),
             currency=st.sampled_from(["EUR", "USD"]),
+            started_us=st.none() | st.integers(START_US, START_US + 3),
+            duration_us=st.none() | st.integers(0, 3),
         ),
         max_size=2,
     ),

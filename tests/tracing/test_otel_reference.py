@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from antiphon.bus.activity import Failure, Spent
-from antiphon.testing.story import Says, Story
+from antiphon.schemas.envelope import Envelope
+from antiphon.testing.story import START_US, Says, Story
 from antiphon.tracing.spans.making import spans_of
 from antiphon.tracing.spans.span import Span
 from tests.tracing.exporting import METRICS
@@ -23,7 +24,19 @@ def exported() -> list[Span]:
     failure = Failure(type="TimeoutError", message="no answer", traceback="File answer.py")
     story.handled("answer", opened, outcome="dead_lettered", error=failure, usage=[Spent(model="m")])
     story.handled("audit", opened, Says("ticket.noted"), outcome="expired", error=failure)
-    workflows = (ticket().stitched(), order().stitched(), story.stitched())
+    workflows = [ticket().stitched(), order().stitched(), story.stitched()]
+    again = Story()
+    again.seen(
+        Envelope(
+            id=again.root_id,
+            type="ticket.opened",
+            source="/replays",
+            time_us=START_US,
+            correlation_id=again.root_id,
+            replay_of="0199f2c1-0000-7000-8000-000000000009",
+        )
+    )
+    workflows.append(again.stitched())
     return [span for workflow in workflows for span in spans_of(workflow, content=True)]
 
 

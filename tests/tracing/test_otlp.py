@@ -156,6 +156,7 @@ async def test_metrics_are_what_was_read(tmp_path: Path) -> None:
         key_of({**chat, "gen_ai.token.type": "input"}): (1, 10.0),
         key_of({**chat, "gen_ai.token.type": "output"}): (1, 2.0),
     }
+    assert points(found["gen_ai.client.operation.duration"]) == {key_of(chat): (1, 0.03)}
     assert points(found["antiphon.lag"]) == {key_of({"gen_ai.agent.name": "mail"}): 0}
     assert points(found["antiphon.saga.workflows"])[key_of({"antiphon.workflow.state": "stalled"})] == 1
     audit = {"gen_ai.agent.name": "audit"}

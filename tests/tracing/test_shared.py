@@ -21,11 +21,13 @@ from antiphon.bus.schema_topic import TopicStore
 from antiphon.schemas.codec import Codec
 from antiphon.testing.conformance import IndexSuite
 from antiphon.testing.mesh import MemoryMesh
+from antiphon.testing.story import Says, Story
 from antiphon.testing.waiting import eventually
 from antiphon.tracing import By, Index, Search
 from antiphon.tracing.clocks import BROKER
+from antiphon.tracing.index import database as sqlite
 from antiphon.tracing.index import tables
-from antiphon.tracing.index.address import opened
+from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.database import Database, Sqlite
 from antiphon.tracing.index.errors import (
     IndexAwayError,
@@ -38,6 +40,7 @@ from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.rebuilding import rebuilding
 from antiphon.tracing.sharing import Share
 from antiphon.tracing.tracer import Tracer
+from tests.tracing.exporting import S, World
 from tests.tracing.reading import Read, relevant
 from tests.tracing.test_index import AT_US, content, corpus, in_order, states
 
@@ -61,6 +64,33 @@ class TestPostgres(IndexSuite):
         database.run("DELETE FROM notes")
         yield database
         database.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_one_of_the_form_before_is_brought_up(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever writes to it next: of its calls no time is known, and replays are told from what it holds."""
+    place: Place = tmp_path / "index" if kind == "file" else str(request.getfixturevalue("shared"))
+    first = {2: tables.FORMS[2]}
+    monkeypatch.setattr(sqlite, "FORMS", first)
+    monkeypatch.setattr(sqlite, "VERSION", 2)
+    if isinstance(place, Path):
+        before: Database = Sqlite(place, writes=True)
+    else:
+        from antiphon.tracing.index.postgres import Postgres  # noqa: PLC0415 - an extra
+
+        before = Postgres(place, writes=True, forms=first)
+    call = (b"w", b"e", 1, 0, 1, 1, 0, 1, 1, 0, 0, 0.25, "USD")
+    with before.transaction():
+        before.run(f"INSERT INTO calls VALUES ({', '.join('?' * len(call))})", call)
+        for workflow, more in ((b"w", '{"replay_of":"then"}'), (b"v", '{"key":"\\"replay_of\\":"}'), (b"u", None)):
+            before.many(tables.EVENTS, [(workflow, 1, 0, 0, b"e", 1, 1, 0, None, 0, more)])
+    before.close()
+    monkeypatch.undo()
+    with contextlib.closing(opened(place, writes=True)) as now:
+        assert [*now.rows("SELECT * FROM calls")] == [(*call, None, None)]
+        assert [*now.rows("SELECT * FROM replays")] == [(b"w",)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -256,6 +286,31 @@ async def test_one_that_is_overtaken_while_it_looks(shared: str) -> None:
     assert (extent.workflows, extent.events, extent.deliveries) == (20, 40, 20)
     one.close()
     other.close()
+
+
+async def test_one_of_several_exports_what_all_have_read(shared: str, tmp_path: Path) -> None:
+    """Each span once. When the one that exports is gone another goes on where it was; making the index again changes nothing."""
+    one, two = (World(tmp_path, place=shared) for _ in range(2))
+    two.endpoint = one.endpoint
+    stories = [Story(f"0199f2c1-0000-7000-8000-{number:012x}") for number in range(4)]
+    for story in stories:
+        story.handled("triage", story.published("ticket.opened"), Says("ticket.triaged"))
+    with two.tracing():
+        with one.tracing():
+            await one.read(stories[0])
+            await two.read(stories[1])
+            one.now_us = two.now_us = one.now_us + 60 * S
+            assert [await one.exporter.send_due(), await two.exporter.send_due()] == [True, False]
+            await two.read(stories[2])
+            await one.read(stories[3])
+        await two.send_all()
+    with rebuilding(shared):
+        pass
+    with one.tracing():
+        await one.read(*stories)
+        await one.send_all()
+    assert set(one.endpoint.names().values()) == {4}
+    assert len({span.id for span in one.endpoint.took}) == len(one.endpoint.took)
 
 
 @contextlib.asynccontextmanager

@@ -131,8 +131,8 @@ def test_the_whole_of_a_trace() -> None:
         name="chat m-1",
         kind=Kind.CLIENT,
         service=triage,
-        start_us=START_US + 1_500,
-        end_us=START_US + 41_500,
+        start_us=START_US + 2_000,
+        end_us=START_US + 32_000,
         attributes={
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": "m-1",

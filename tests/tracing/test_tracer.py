@@ -26,6 +26,7 @@ from antiphon.tracing.index.errors import (
     IndexVersionError,
     NoIndexError,
 )
+from antiphon.tracing.index.rows import Rows
 from antiphon.tracing.index.writing import Writer
 from antiphon.tracing.reading import read_workflow
 from antiphon.tracing.state import State
@@ -119,6 +120,32 @@ async def test_it_follows_and_goes_on_where_it_was(tmp_path: Path) -> None:
                 assert straight is not None
                 assert kept is not None
                 assert kept.document() == straight.document()
+
+
+class Written:
+    """Notes of each transaction how many events and how many deliveries are in it."""
+
+    def __init__(self) -> None:
+        self.counts: list[tuple[int, int]] = []
+
+    def writing(self, rows: Rows) -> None:
+        """It is about to be written."""
+
+    def written(self, rows: Rows) -> None:
+        self.counts.append((len(rows.events), len(rows.deliveries)))
+
+
+async def test_events_and_what_became_of_them_are_read_in_one_go() -> None:
+    """A new index knows from heartbeats where events stand before it reads of what was handled: nothing is looked at twice."""
+    mesh, written = MemoryMesh(), Written()
+    async with mesh.running(triage, answer):
+        await open_tickets(mesh, "1", "2", "3")
+        await mesh.eventually(TicketTriaged, count=3)
+        with writing(None) as writer:
+            tracer = Tracer(mesh.bus, mesh.names, mesh.codec, writer, listener=written)
+            await tracer.catch_up()
+    assert next(count for count in written.counts if any(count))[0] == 6
+    assert tracer.counts.settled == 3
 
 
 async def test_nobody_is_there_for_what_is_outstanding(tmp_path: Path) -> None:

@@ -49,7 +49,16 @@ def test_the_whole_document() -> None:
         Says("ticket.triaged", {"queue": "billing"}),
         at_ms=1.5,
         took_ms=40,
-        usage=[Spent(model="m", input_tokens=10, output_tokens=2, cost=0.1)],
+        usage=[
+            Spent(
+                model="m",
+                input_tokens=10,
+                output_tokens=2,
+                cost=0.1,
+                started_us=START_US + 2_000,
+                duration_us=30_000,
+            )
+        ],
         confidence=0.9,
     )
     late = Failure(type="TimeoutError", message="no answer", traceback="...")
@@ -72,6 +81,7 @@ def test_the_whole_document() -> None:
         "cost",
         "warnings",
         "clocks",
+        "replay_of",
     ]
     assert document == {
         "correlation_id": ROOT,
@@ -121,9 +131,20 @@ def test_the_whole_document() -> None:
                 "started": "2026-11-22T10:00:00.001500Z",
                 "duration_ms": 40.0,
                 "queue_ms": 1.5,
+                "model_ms": 30.0,
                 "emitted": [triaged.id],
                 "error": None,
-                "usage": [{"model": "m", "input_tokens": 10, "output_tokens": 2, "cost": 0.1, "currency": "USD"}],
+                "usage": [
+                    {
+                        "model": "m",
+                        "input_tokens": 10,
+                        "output_tokens": 2,
+                        "cost": 0.1,
+                        "currency": "USD",
+                        "started": "2026-11-22T10:00:00.002000Z",
+                        "duration_ms": 30.0,
+                    }
+                ],
                 "confidence": 0.9,
                 "logs": [],
             },
@@ -137,6 +158,7 @@ def test_the_whole_document() -> None:
                 "started": "2026-11-22T10:00:00.050000Z",
                 "duration_ms": 500.0,
                 "queue_ms": 8.5,
+                "model_ms": None,
                 "emitted": [],
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
@@ -153,6 +175,7 @@ def test_the_whole_document() -> None:
                 "started": "2026-11-22T10:00:00.600000Z",
                 "duration_ms": 500.0,
                 "queue_ms": 558.5,
+                "model_ms": None,
                 "emitted": [],
                 "error": {"type": "TimeoutError", "message": "no answer", "traceback": "..."},
                 "usage": [],
@@ -165,7 +188,29 @@ def test_the_whole_document() -> None:
         "cost": {"amount": 0.1, "currency": "USD"},
         "warnings": [],
         "clocks": [],
+        "replay_of": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("calls", "waited_us"),
+    [
+        ([], None),
+        ([(None, None)], None),
+        ([(0, 40)], 40),
+        ([(0, 40), (100, 20)], 60),
+        ([(100, 20), (0, 40), (10, 60), (20, 10)], 90),
+        ([(0, 0)], 0),
+        ([(5, 10), (None, None)], 10),
+    ],
+)
+def test_how_long_models_were_waited_for(calls: list[tuple[int | None, int | None]], waited_us: int | None) -> None:
+    """What the calls cover together, in whatever order they are told; nothing where no call tells when it was."""
+    story = Story()
+    usage = [Spent(model="m", started_us=started_us, duration_us=took_us) for started_us, took_us in calls]
+    story.handled("a", story.published("asked"), usage=usage)
+    [delivery] = story.stitched().deliveries
+    assert delivery.model_us == waited_us
 
 
 def test_a_refused_package_is_compensated() -> None:

@@ -19,7 +19,17 @@ def ticket() -> Story:
         Says("ticket.triaged", {"queue": "billing"}),
         at_ms=1.5,
         took_ms=40,
-        usage=[Spent(model="openai/m-1", input_tokens=10, output_tokens=2, cost=0.25, currency="EUR")],
+        usage=[
+            Spent(
+                model="openai/m-1",
+                input_tokens=10,
+                output_tokens=2,
+                cost=0.25,
+                currency="EUR",
+                started_us=START_US + 2_000,
+                duration_us=30_000,
+            )
+        ],
         confidence=0.9,
     )
     return story

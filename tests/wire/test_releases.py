@@ -146,21 +146,23 @@ async def test_headers_of_now_are_those_of_then(path: Path, today: list[Record])
 
 @each
 async def test_state_of_now_is_worked_with_by_the_code_of_then(path: Path, today: list[Record]) -> None:
-    """State that is kept by name has no name that the code of then would stumble over."""
+    """What is taken whole has no name that the code of then would stumble over; elsewhere it passes over what it does not know."""
     then: Mapping[str, list[str]] = kept(path).rules["fields"]
-    now = rules()["fields"]
+    now: Mapping[str, list[str]] = rules()["fields"]
     written = [_json(record) for record in today if record.topic == "compensation.state" and record.value]
-    used = {name for state in written for name in _names(state, "workflow")}
-    assert used <= {*then["Workflow"]}
-    for part, of in (("events", "Node"), ("effects", "Effect"), ("wants", "Want")):
-        found = {name for state in written for one in state.get("workflow", {}).get(part, {}).values() for name in one}
-        assert found <= {*then[of]}, of
-        assert {*then[of]} <= {*now[of]}, "a name that was known is known"
+    workflows = [state["workflow"] for state in written if "workflow" in state]
+    found: dict[str, list[Mapping[str, Any]]] = {
+        "Failure": [one["failure"] for one in workflows if "failure" in one],
+        **{of: [said for one in workflows for said in one.get(part, {}).values()] for part, of in _WHOLE.items()},
+        "Request": [said for state in written for said in state.get("waiting", ())],
+    }
+    assert {of for of, some in found.items() if some} >= {"Failure", "Effect", "Want", "Request"}
+    unknown = {of: {name for one in some for name in one} - {*then[of]} for of, some in found.items()}
+    assert unknown == {of: set() for of in found}
+    assert {of: {*then[of]} - {*now[of]} for of in then} == {of: set() for of in then}, "what was known is known"
 
 
-def _names(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = state.get(part, {})
-    return found
+_WHOLE = {"effects": "Effect", "wants": "Want"}
 
 
 def test_what_is_kept_is_of_this_release_or_an_earlier_one() -> None:

@@ -19,7 +19,10 @@ from antiphon.tracing.index.keys import id_of
 from antiphon.tracing.index.rows import Form
 from antiphon.tracing.seen import SeenEvent
 
-_ROOT = "SELECT more FROM events WHERE workflow = ? AND id = ? AND more IS NOT NULL"
+_AGAIN = """
+SELECT e.id, e.time_us, e.more FROM events e JOIN replays r ON r.workflow = e.workflow
+WHERE e.workflow = ? AND e.more IS NOT NULL
+"""
 _EVENTS = """
 SELECT e.source, e.part, e.place, e.id, e.type, e.sayer, e.time_us, e.parent, e.hops, e.more, p.form, p.content
 FROM events e LEFT JOIN payloads p
@@ -31,7 +34,7 @@ SELECT event, agent, started_us, instance, attempt, type, version, outcome, dura
 FROM deliveries WHERE workflow = ?
 """
 _CALLS = """
-SELECT event, agent, started_us, instance, attempt, model, input_tokens, output_tokens, cost, currency FROM calls
+SELECT event, agent, started_us, instance, attempt, model, input_tokens, output_tokens, cost, currency, begun_us, took_us FROM calls
 WHERE workflow = ? ORDER BY event, agent, started_us, instance, attempt, call
 """
 _MARK = b"."  # where it counts only that something can be undone
@@ -67,9 +70,13 @@ class Contents:
         return [self._event(id, row, decoded) for row in rows]
 
     def replay_of(self, workflow: bytes) -> str | None:
-        """Return the event that a workflow's root is the replay of; None: it is none."""
-        rows = self._database.rows(_ROOT, (workflow, workflow))
-        return next((found for (more,) in rows if (found := orjson.loads(more).get("replay_of")) is not None), None)
+        """Return the event that a live replay began a workflow with again; None: it is no replay."""
+        again = [
+            (id != workflow, time_us, id_of(id), found)
+            for id, time_us, more in self._database.rows(_AGAIN, (workflow,))
+            if (found := orjson.loads(more).get("replay_of")) is not None
+        ]
+        return min(again)[-1] if again else None
 
     def _event(self, correlation_id: str, row: Row, decoded: Callable[[str], bool]) -> SeenEvent:
         source, part, place, id, type, sayer, time_us, parent, hops, more, form, content = row
@@ -134,7 +141,8 @@ class Contents:
     def deliveries(self, workflow: bytes) -> list[Delivered]:
         """Return the deliveries of a workflow, each once, in order."""
         calls: dict[Row, list[Spent]] = {}
-        for *known_by, model, input_tokens, output_tokens, cost, currency in self._database.rows(_CALLS, (workflow,)):
+        for row in self._database.rows(_CALLS, (workflow,)):
+            *known_by, model, input_tokens, output_tokens, cost, currency, begun_us, took_us = row
             calls.setdefault(tuple(known_by), []).append(
                 Spent(
                     model=self._name(model),
@@ -142,6 +150,8 @@ class Contents:
                     output_tokens=output_tokens,
                     cost=cost,
                     currency=currency,
+                    started_us=begun_us,
+                    duration_us=took_us,
                 )
             )
         found = [self._delivered(row, calls) for row in self._database.rows(_DELIVERIES, (workflow,))]

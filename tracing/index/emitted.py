@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -14,21 +14,21 @@ MARKS, KEY, UUIDS = _EMITTED.size - 1, _EMITTED.size, _EMITTED.size + 16
 """Where marks and key are where one event was emitted whose id is a UUID, and how long that is."""
 
 
-def packed(emitted: Iterable[Mapping[str, Any]], keys: Mapping[bytes, bytes], numbers: Mapping[bytes, int]) -> bytes:
+def packed(emitted: Sequence[Mapping[str, Any]], keys: Mapping[bytes, bytes], numbers: Mapping[bytes, int]) -> bytes:
     """Pack what an entry of activity, its text as bytes, says was emitted."""
-    return b"".join(
-        [
-            _EMITTED.pack(
-                len(key := keys[one["id"]]),
-                numbers[one["type"]],
-                (FAILS if one.get("fails") else 0)
-                | (0 if one.get("undo") is None else UNDO)
-                | (0 if one.get("told") is None else TOLD),
-            )
-            + key
-            for one in emitted
-        ]
-    )
+    if len(emitted) == 1:
+        return _packed(emitted[0], keys, numbers)
+    return b"".join([_packed(one, keys, numbers) for one in emitted])
+
+
+def _packed(one: Mapping[str, Any], keys: Mapping[bytes, bytes], numbers: Mapping[bytes, int]) -> bytes:
+    key = keys[one["id"]]
+    marks = FAILS if one.get("fails") else 0
+    if one.get("undo") is not None:
+        marks |= UNDO
+    if one.get("told") is not None:
+        marks |= TOLD
+    return _EMITTED.pack(len(key), numbers[one["type"]], marks) + key
 
 
 def emitted_in(packed: bytes) -> Iterator[tuple[bytes, int, int]]:

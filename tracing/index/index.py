@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.subscriptions import Subscriptions, subscriptions
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.candidate import Candidate
 from antiphon.tracing.clocks import Clock, Gaps, ahead
 from antiphon.tracing.confidence import Confidence, Sure, confidences, quantile
-from antiphon.tracing.finding import Candidate
 from antiphon.tracing.index.address import Place, opened
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
@@ -19,6 +19,7 @@ from antiphon.tracing.index.outlook import Outlook, outlooks
 from antiphon.tracing.index.rows import HOUR_US, worker_in
 from antiphon.tracing.index.search import STALLS, Listed, Search, search
 from antiphon.tracing.index.spending import By, Spending, spending
+from antiphon.tracing.index.tables import NO_REPLAY
 from antiphon.tracing.state import State
 from antiphon.tracing.workflow import Workflow, weave
 
@@ -161,11 +162,9 @@ class Index:
         return Candidate(id_of(key), type or "", begun_us)
 
     def durations(self, *, since_us: int | None = None) -> list[Durations]:
-        """Return how long workflows took that ended well or ill, by type, the slowest first. Of the newest 100,000."""
-        statement = (
-            "SELECT type, last_us - begun_us FROM workflows WHERE owing = '[]' AND type IS NOT NULL AND begun_us >= ? "
-            "ORDER BY begun_us DESC LIMIT ?"
-        )
+        """Return how long workflows took that ended well or ill, by type, the slowest first. Of the newest 100,000; replays left out."""
+        ended = f"owing = '[]' AND type IS NOT NULL AND begun_us >= ? AND {NO_REPLAY}"
+        statement = f"SELECT type, last_us - begun_us FROM workflows WHERE {ended} ORDER BY begun_us DESC LIMIT ?"  # noqa: S608 - what comes from outside is bound
         by_type: dict[str, list[int]] = {}
         for type, took_us in self._database.rows(statement, (since_us or 0, _SAMPLE)):
             by_type.setdefault(type, []).append(took_us)
@@ -175,27 +174,34 @@ class Index:
             found.append(Durations(type, len(took), *(quantile(took, share) for share in (0.5, 0.95, 0.99))))
         return sorted(found, key=lambda one: (-one.p95_us, one.type))
 
-    def states(self, *, at_us: int | None = None) -> dict[str, int]:
-        """Return how many workflows are in which state."""
+    def states(self, *, at_us: int | None = None, replays: bool = False) -> dict[str, int]:
+        """Return how many workflows are in which state; those of live replays only where *replays* are asked for."""
         live = self._mesh(at_us).live
-        closed = "SELECT state, count(*) FROM workflows WHERE state NOT IN (?, ?) GROUP BY state"
+        production = "true" if replays else NO_REPLAY
+        closed = f"SELECT state, count(*) FROM workflows WHERE state NOT IN (?, ?) AND {production} GROUP BY state"  # noqa: S608 - what comes from outside is bound
         counts = {state: int(count) for state, count in self._database.rows(closed, sorted(STALLS))}
-        for listed in search(self._database, self._contents, Search(states=[*STALLS, State.STALLED]), live):
+        wanted = Search(states=[*STALLS, State.STALLED], replays=replays)
+        for listed in search(self._database, self._contents, wanted, live):
             counts[listed.state.value] = counts.get(listed.state.value, 0) + 1
         return counts
 
     # -- what it cost, and how sure agents are ------------------------------
 
-    def cost(self, by: By, *, since_us: int | None = None) -> list[Spending]:
-        """Return what model calls cost, each counted once, the dearest first; days in their order."""
-        self._contents.refresh()
-        return spending(self._database, self._contents.names, by, since_us=since_us)
+    def cost(self, by: By, *, since_us: int | None = None, replays: bool = False) -> list[Spending]:
+        """Return what model calls cost, each counted once, the dearest first; days in their order.
 
-    def confidence(self, *, threshold: float, since_us: int | None = None) -> list[Confidence]:
-        """Return how sure each version of each agent was, and whether that falls."""
+        Those of live replays only where *replays* are asked for.
+        """
+        self._contents.refresh()
+        return spending(self._database, self._contents.names, by, since_us=since_us, replays=replays)
+
+    def confidence(self, *, threshold: float, since_us: int | None = None, replays: bool = False) -> list[Confidence]:
+        """Return how sure each version of each agent was, and whether that falls; in live replays too where *replays* are asked for."""
         self._contents.refresh()
         names = self._contents.names
         statement = "SELECT agent, version, started_us, confidence FROM deliveries WHERE confidence IS NOT NULL AND started_us >= ?"
+        if not replays:
+            statement += f" AND {NO_REPLAY}"
         answers = [
             Sure(names[agent], names[version], time_us, confidence)
             for agent, version, time_us, confidence in self._database.rows(statement, (since_us or 0,))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.recurring import Numbers
+
+_ASKED = 500
+_REPLAYS = "SELECT workflow FROM replays WHERE workflow IN ({})"
 
 
 class Legend:
@@ -14,6 +19,15 @@ class Legend:
         self._database = database
         self._names: dict[int, str] = {}
         self._topics: dict[int, str] = {}
+
+    def replays(self, workflows: Collection[bytes]) -> set[bytes]:
+        """Return those of *workflows* that a live replay began, as far as the index knows."""
+        found: set[bytes] = set()
+        asked = sorted(workflows)
+        for start in range(0, len(asked), _ASKED):
+            some = asked[start : start + _ASKED]
+            found.update(row[0] for row in self._database.rows(_REPLAYS.format(", ".join("?" * len(some))), some))
+        return found
 
     def name(self, number: int) -> str:
         """Return the text that recurs as *number*."""

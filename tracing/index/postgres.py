@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -28,7 +28,7 @@ from antiphon.tracing.index.errors import (
     IndexVersionError,
     NoIndexError,
 )
-from antiphon.tracing.index.tables import FORMS, VERSION
+from antiphon.tracing.index.tables import FORMS
 
 _TOGETHER = 100
 _CONNECT_S = 5
@@ -41,12 +41,25 @@ class Postgres:
 
     shared = True
 
-    def __init__(self, address: str, *, writes: bool, anew: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        writes: bool,
+        anew: bool = False,
+        beside: str = "",
+        forms: Mapping[int, str] = FORMS,
+    ) -> None:
         """Open it, made and brought up to this release's form where it is to be written.
 
-        *anew*: beside the one that is there, for `replace` to put in its place.
+        *anew*: beside the one that is there, for `replace` to put in its place. *beside*: not the index itself, but what
+        stands in a schema that is called as the index's with that behind it, in tables of these *forms*.
         """
         self._conninfo, self._schema = split(address)
+        self._schema += beside
+        self._forms = forms
+        self._version = max(forms)
+        self._claimed: psycopg.Connection[Row] | None = None
         self._kept = self._schema
         if anew:
             self._schema += "_new"
@@ -103,7 +116,7 @@ class Postgres:
         form = self._form()
         if form is None:
             raise NoIndexError(self.name)
-        if form < VERSION:
+        if form < self._version:
             raise IndexDamagedError(self.name, "it is of an earlier release")
 
     def _form(self) -> int | None:
@@ -115,18 +128,18 @@ class Postgres:
             return None
         found = [*self.rows("SELECT value FROM notes WHERE name = ?", (_FORM,))]
         form = int(found[0][0]) if found else 0
-        if form > VERSION:
-            raise IndexVersionError(self.name, expected=VERSION, got=form)
+        if form > self._version:
+            raise IndexVersionError(self.name, expected=self._version, got=form)
         return form
 
     def _bring_up(self, form: int) -> None:
-        for number in (number for number in sorted(FORMS) if number > form):
-            for statement in FORMS[number].strip().rstrip(";").split(";\n"):
+        for number in (number for number in sorted(self._forms) if number > form):
+            for statement in self._forms[number].strip().rstrip(";").split(";\n"):
                 self._connection.execute(_said(_typed(statement)))
-        if form < VERSION:
+        if form < self._version:
             self._connection.execute(
                 _said("INSERT INTO notes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"),
-                (_FORM, str(VERSION)),
+                (_FORM, str(self._version)),
             )
 
     # -- the port -----------------------------------------------------------
@@ -159,6 +172,19 @@ class Postgres:
                 yield
             finally:
                 self._in_transaction = outer
+
+    def alone(self) -> bool:
+        """Say whether it is the one of all that have it open that may do what one alone does; it stays so while it is connected."""
+        with self._told():
+            connection = self._connection
+            if self._claimed is not connection:
+                [(taken,)] = connection.execute(
+                    _said("SELECT pg_try_advisory_lock(?)"), (_number(f"{self._schema} alone"),)
+                )
+                self._claimed = connection if taken else None
+            else:
+                connection.execute("SELECT 1")  # or nobody would notice that the server has gone, and the lock with it
+            return self._claimed is connection
 
     def size(self) -> int:
         statement = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n"

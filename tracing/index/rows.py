@@ -13,7 +13,7 @@ import orjson
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import Names
 from antiphon.bus.record import Position, Record
-from antiphon.bus.redrive import FROM, origin_of
+from antiphon.bus.redrive import origin_of
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.envelope import Envelope, from_headers, parse_time, time_within
 from antiphon.schemas.errors import NotAnEventError, SchemaError
@@ -26,9 +26,8 @@ from antiphon.tracing.index.recurring import Numbered, Numbers, Seconds
 
 NO_VALUE = "the record has no value"
 
-_RARE = frozenset(
-    ("ce_causes", "traceparent", "ce_deadline", "ce_budget", "ce_tenant", "ce_replayof", "ce_dataref", FROM)
-)
+_OF_ROOT = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_correlationid", "content-type")
+_OF_CAUSED = (*_OF_ROOT, "ce_causationid", "ce_hops")
 _of = itemgetter(
     "event_id",
     "event_type",
@@ -45,7 +44,6 @@ _of = itemgetter(
 )
 
 
-_always = itemgetter("ce_correlationid", "ce_id", "ce_type", "ce_source", "ce_time")
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
 _MOST_HOPS, _SHORT = 1 << 31, 9
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
@@ -93,6 +91,8 @@ class Rows:
     workers: list[Row] = dataclasses.field(default_factory=list[Row])
     gaps: dict[tuple[int, int, int], int] = dataclasses.field(default_factory=dict[Any, Any])
     """By worker, broker and hour: by how much the broker appended what happened later than it did, at least."""
+    replays: set[bytes] = dataclasses.field(default_factory=set[bytes])
+    """Workflows of events that were published once more."""
     topics: set[str] = dataclasses.field(default_factory=set[str])
     """Plain names of the topics on which stands what was handled."""
     unreadable: int = 0
@@ -154,15 +154,21 @@ class Reader:
     def _event(self, record: Record, source: int, rows: Rows) -> None:
         """Read an event's headers, and keep its value.
 
-        By hand where it has those that nearly all events have and no others, because there are
-        those of every event to read; a test holds it to `from_headers`.
+        By hand where they are those that nearly all events have, in the order in which `to_headers`
+        writes them, because there are those of every event to read; a test holds it to `from_headers`.
         """
-        found: dict[str, Any] = dict(record.headers)
+        headers: Any = record.headers
         key, part, place = record.key, record.partition, record.offset
-        parent, hops = found.get("ce_causationid"), found.get("ce_hops")
         try:
-            correlation, id, type, sayer, time = _always(found)
-            if key != correlation or not (type and sayer) or not _RARE.isdisjoint(found):
+            names, values = zip(*headers, strict=True)
+            if names == _OF_CAUSED:
+                _, id, type, sayer, time, correlation, _, parent, hops = values
+            elif names == _OF_ROOT:
+                _, id, type, sayer, time, correlation, _ = values
+                parent = hops = None
+            else:
+                raise ValueError
+            if key != correlation or not (type and sayer):
                 raise ValueError
             keys, numbered = self._keys, self._numbered
             workflow = keys[correlation]
@@ -188,6 +194,8 @@ class Reader:
                 return
             row = self._any(envelope, origin_of(record), (source, part, place))
             workflow = row[0]
+            if envelope.replay_of is not None:
+                rows.replays.add(workflow)
         rows.events.append(row)
         value = record.value
         if value and self._as_it_is:
@@ -262,6 +270,9 @@ class Reader:
                 for call, spent in enumerate(usage):
                     if (abs(spent["input_tokens"]) | abs(spent["output_tokens"])) >> _TOKEN_BITS:
                         raise ValueError
+                    begun_us, lasted_us = spent.get("started_us"), spent.get("duration_us")
+                    if (abs(begun_us or 0) | abs(lasted_us or 0)) >> _TIME_BITS:
+                        raise ValueError
                     rows.calls.append(
                         (
                             *known_by,
@@ -272,6 +283,8 @@ class Reader:
                             spent["output_tokens"],
                             spent["cost"],
                             spent["currency"].decode(),
+                            begun_us,
+                            lasted_us,
                         )
                     )
             rows.topics.update(topic.decode() for topic in topics)

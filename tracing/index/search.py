@@ -14,6 +14,7 @@ from antiphon.tracing.document import milliseconds
 from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database, Row
 from antiphon.tracing.index.keys import id_of
+from antiphon.tracing.index.tables import NO_REPLAY
 from antiphon.tracing.state import State
 
 _COLUMNS = "workflow, state, type, begun_us, last_us, events, agents, failed_agent, owing, cost"
@@ -41,6 +42,8 @@ class Search:
     longer_than_us: int | None = None
     slowest_first: bool = False
     """Otherwise the newest first."""
+    replays: bool = True
+    """Those that a live replay published once more too."""
     where: Collection[Condition] = ()
     """Each of these holds for the data of some event of it. Costs a look into the data of all that fit otherwise."""
     limit: int | None = None
@@ -124,6 +127,8 @@ def _conditions(wanted: Search) -> tuple[str, list[Any]]:
     if wanted.failed:
         parts.append(f"state IN ({', '.join('?' * len(FAILED))})")
         values += sorted(FAILED)
+    if not wanted.replays:
+        parts.append(NO_REPLAY)
     for condition, value in (
         ("type = ?", wanted.type),
         ("begun_us >= ?", wanted.since_us),

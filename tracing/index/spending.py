@@ -12,6 +12,7 @@ from typing import Any
 
 from antiphon.tracing.index.database import Database
 from antiphon.tracing.index.keys import id_of
+from antiphon.tracing.index.tables import NO_REPLAY
 
 
 class By(StrEnum):
@@ -44,17 +45,19 @@ _COLUMN = {By.WORKFLOW: "workflow", By.AGENT: "agent", By.MODEL: "model", By.DAY
 
 
 def spending(
-    database: Database, names: Mapping[int, str], by: By, *, since_us: int | None = None, agent: int | None = None
+    database: Database, names: Mapping[int, str], by: By, *, since_us: int | None = None, replays: bool = False
 ) -> list[Spending]:
-    """Return what calls cost that were made at *since_us* or later, the dearest first; days in their order."""
+    """Return what calls cost that were made at *since_us* or later, the dearest first; days in their order.
+
+    Those of live replays only where *replays* are asked for.
+    """
     # Added up here, and exactly: what the sum is must not depend on the order of the rows.
     amounts: defaultdict[tuple[Any, str], list[float]] = defaultdict(list)
     tokens: defaultdict[tuple[Any, str], list[int]] = defaultdict(lambda: [0, 0])
     statement = f"SELECT {_COLUMN[by]}, currency, cost, input_tokens, output_tokens FROM calls WHERE started_us >= ?"  # noqa: S608 - what comes from outside is bound
     values = [since_us if since_us is not None else -(1 << 62)]
-    if agent is not None:
-        statement += " AND agent = ?"
-        values.append(agent)
+    if not replays:
+        statement += f" AND {NO_REPLAY}"
     for group, currency, cost, input_tokens, output_tokens in database.rows(statement, values):
         amounts[group, currency].append(cost)
         sums = tokens[group, currency]

@@ -81,20 +81,6 @@ class Facts:
         self.calls.append(row)
 
 
-class _Known:
-    """What was gathered of a workflow so far."""
-
-    __slots__ = ("agents", "begun_us", "events", "last_us", "named", "owed")
-
-    def __init__(self) -> None:
-        self.events: dict[bytes, tuple[int, int, int, int, int, bytes | None]] = {}
-        """Event to source, partition, offset, type, time and parent."""
-        self.named: set[bytes] = set()
-        self.agents: set[int] = set()
-        self.owed: set[tuple[bytes, int]] = set()
-        self.begun_us, self.last_us = 1 << 62, 0
-
-
 class Judge:
     """Says how workflows stand, as the mesh is by its heartbeats."""
 
@@ -134,42 +120,46 @@ class Judge:
 
     def _plain(self, workflow: bytes, facts: Facts) -> tuple[Any, ...] | None:
         """Return how it stands where that follows from the rows alone; None where it has to be stitched."""
-        known = _Known()
-        if not (self._saw(facts.events, known) and workflow in known.events and self._heard(facts.deliveries, known)):
+        events: dict[bytes, Row] = {}
+        named: set[bytes] = set()
+        owed: set[tuple[bytes, int]] = set()
+        if not (self._saw(facts.events, events, named, owed) and workflow in events):
             return None
-        if not known.named <= known.events.keys():
+        agents = {row[2] for row in facts.deliveries}
+        if not self._heard(facts.deliveries, events, named, owed) or not named <= events.keys():
             return None
-        for _, _, _, _, time_us, parent in known.events.values():
-            if parent is not None and time_us < known.events[parent][4] - TOLERANCE_US:
+        times = [row[7] for row in events.values()]
+        for row in events.values():
+            parent = row[8]
+            if parent is not None and row[7] < events[parent][7] - TOLERANCE_US:
                 return None
+        times += [row[3] + row[9] for row in facts.deliveries]
         return (
-            _RUNNING if known.owed else _COMPLETED,
-            self._names[known.events[workflow][3]],
-            known.begun_us,
-            known.last_us,
-            len(known.events),
-            self._listed(known.agents),
+            _RUNNING if owed else _COMPLETED,
+            self._names[events[workflow][5]],
+            min(times[: len(events)]),
+            max(times),
+            len(events),
+            self._listed(agents),
             None,
-            self._listed({agent for _, agent in known.owed}),
+            self._listed({agent for _, agent in owed}),
             0,
             _NOTHING if facts.calls is None else _cost(facts.calls),
         )
 
-    def _saw(self, rows: Iterable[Row], known: _Known) -> bool:
-        events, named, owed, hearers = known.events, known.named, known.owed, self._hearers
-        begun_us, last_us = known.begun_us, known.last_us
-        for _, source, part, place, id, type, _, time_us, parent, _, more in rows:
-            at = (source, part, place, type, time_us, parent)
-            if events.setdefault(id, at) != at:
+    def _saw(
+        self, rows: Iterable[Row], events: dict[bytes, Row], named: set[bytes], owed: set[tuple[bytes, int]]
+    ) -> bool:
+        hearers = self._hearers
+        for row in rows:
+            _, source, _, _, id, type, _, _, parent, _, more = row
+            # One that stands at another place too is looked at more closely.
+            if events.setdefault(id, row) is not row and events[id] != row:
                 return False
             if parent is not None:
                 named.add(parent)
             if more is not None and more.startswith(_CAUSES):
                 named.update(map(key_of, orjson.loads(more)["causes"]))
-            if time_us < begun_us:  # noqa: PLR1730 - a call for each event costs more
-                begun_us = time_us
-            if time_us > last_us:  # noqa: PLR1730 - likewise
-                last_us = time_us
             who = hearers.get((type, source))
             if who is None:
                 if type in self._odd:
@@ -177,25 +167,28 @@ class Judge:
                 who = hearers[type, source] = self._who_hears(type, source)
             for agent in who:
                 owed.add((id, agent))
-        known.begun_us, known.last_us = begun_us, last_us
         return True
 
-    def _heard(self, rows: Iterable[Row], known: _Known) -> bool:
-        events, named, agents, owed = known.events, known.named, known.agents, known.owed
-        for _, event, agent, started_us, _, _, _, _, outcome, duration_us, queue_us, _, emitted, _ in rows:
-            if event not in events or outcome in self._set_aside or queue_us < -TOLERANCE_US:
+    def _heard(
+        self, rows: Iterable[Row], events: Mapping[bytes, Row], named: set[bytes], owed: set[tuple[bytes, int]]
+    ) -> bool:
+        done, set_aside = self._done, self._set_aside
+        for _, event, agent, _, _, _, _, _, outcome, _, queue_us, _, emitted, _ in rows:
+            if event not in events or outcome in set_aside or queue_us < -TOLERANCE_US:
                 return False
-            agents.add(agent)
-            if outcome in self._done:
+            if outcome in done:
                 owed.discard((event, agent))
-            if emitted is not None:
-                for id, _, marks in (
-                    ((emitted[KEY:], 0, emitted[MARKS]),) if len(emitted) == UUIDS else emitted_in(emitted)
-                ):
-                    if marks & FAILS:
-                        return False
-                    named.add(id)
-            known.last_us = max(known.last_us, started_us + duration_us)
+            if emitted is None:
+                continue
+            if len(emitted) == UUIDS:
+                if emitted[MARKS] & FAILS:
+                    return False
+                named.add(emitted[KEY:])
+                continue
+            for id, _, marks in emitted_in(emitted):
+                if marks & FAILS:
+                    return False
+                named.add(id)
         return True
 
     def _compare(self, facts: Facts) -> None:

@@ -7,8 +7,9 @@
     payloads        their data, beside them, so that lists need not pass over it
     schemas         by which that data was written
     deliveries      one row for each attempt of an agent at an event, as activity tells of it
-    calls           what model calls cost
+    calls           what model calls cost, and when they were
     clocks          by how much effects came after their causes, by the clocks of two producers, at least in each hour
+    replays         workflows whose events were published once more by a live replay
     workers         the last heartbeat of each worker
     workflows       what follows from the rows above, for lists; made again when they change
     touched         workflows of which that has still to be done
@@ -24,7 +25,7 @@ types and what stands behind the columns; `postgres` says which.
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """Of what follows. A change to it is a new entry of `FORMS`, and this number one higher."""
 
 _FIRST = """
@@ -81,13 +82,23 @@ CREATE TABLE touched (workflow BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
-FORMS: dict[int, str] = {2: _FIRST}
+_TIMES_AND_REPLAYS = """
+ALTER TABLE calls ADD COLUMN begun_us BIGINT;
+ALTER TABLE calls ADD COLUMN took_us BIGINT;
+CREATE TABLE replays (workflow BLOB PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO replays SELECT DISTINCT workflow FROM events WHERE more LIKE '%"replay_of":%';
+"""
+
+FORMS: dict[int, str] = {2: _FIRST, 3: _TIMES_AND_REPLAYS}
 """What makes each version out of the one before. The first one stood in no release, and is made again."""
 
 EVENTS = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 PAYLOADS = "INSERT INTO payloads VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 DELIVERIES = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-CALLS = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+CALLS = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+REPLAYS = "INSERT INTO replays VALUES (?) ON CONFLICT DO NOTHING"
+NO_REPLAY = "workflow NOT IN (SELECT workflow FROM replays)"
+"""The condition that a row is of production's own work."""
 CLOCKS = """
 INSERT INTO clocks VALUES (?, ?, ?, ?) ON CONFLICT (cause, effect, hour) DO UPDATE
 SET least_us = CASE WHEN excluded.least_us < clocks.least_us THEN excluded.least_us ELSE clocks.least_us END

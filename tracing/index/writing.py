@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -42,7 +44,7 @@ UNION SELECT workflow FROM deliveries WHERE type IN ({types})
 UNION SELECT workflow FROM workflows WHERE lacking = 1
 ON CONFLICT DO NOTHING
 """
-_TABLES = ("events", "payloads", "deliveries", "calls", "workflows", "touched")
+_TABLES = ("events", "payloads", "deliveries", "calls", "replays", "workflows", "touched")
 
 
 class Position(NamedTuple):
@@ -126,6 +128,8 @@ class Writer:
                 # Workflows that began together lie together, so rows in their order find their pages in memory.
                 some.sort(key=itemgetter(0))
                 database.many(statement, some)
+            if rows.replays:
+                database.many(tables.REPLAYS, [(workflow,) for workflow in sorted(rows.replays)])
             if rows.workers:
                 database.many(tables.WORKERS, rows.workers)
             if rows.gaps:
@@ -144,13 +148,22 @@ class Writer:
         self._remember(rows, begun)
 
     def _new(self, workflows: Sequence[bytes]) -> Iterator[bytes]:
-        """Yield those of *workflows* of which nothing was read yet."""
+        """Yield those of *workflows*, which are sorted, of which nothing was read yet."""
         strange = [workflow for workflow in workflows if workflow not in self._facts]
+        # Ids made here sort by time: most of what is new stands behind all that is there, and need not be asked for.
+        behind = bisect_right(strange, self._last())
+        yield from strange[behind:]
+        del strange[behind:]
         for start in range(0, len(strange), _ASKED):
             some = strange[start : start + _ASKED]
             marks = ", ".join("?" * len(some))
             known = {row[0] for row in self._database.rows(_KNOWN.format(marks=marks), (*some, *some))}
             yield from (workflow for workflow in some if workflow not in known)
+
+    def _last(self) -> bytes:
+        """Return the last key of all workflows of which something was read."""
+        found = (self._database.rows(f"SELECT max(workflow) FROM {table}") for table in ("workflows", "touched"))  # noqa: S608 - what comes from outside is bound
+        return max(last or b"" for rows in found for (last,) in rows)
 
     def _remember(self, rows: Rows, begun: dict[bytes, Facts]) -> None:
         """Keep what was read of workflows of which nothing else was: so it need not be read again to say how they stand."""
@@ -165,6 +178,7 @@ class Writer:
         for row in rows.calls:
             if (facts := known.get(row[0])) is not None:
                 facts.see_call(row)
+        self._fade([*itertools.islice(known, max(0, len(known) - _REMEMBERED))])
 
     def pass_to(self, positions: Sequence[Position]) -> None:
         """Note that before *positions* there is nothing more to read."""
@@ -263,9 +277,9 @@ class Writer:
                     see(found[row[0]], row)
         return {**found, **{workflow: self._facts[workflow] for workflow in workflows if workflow not in found}}
 
-    def _fade(self, settled: Iterable[bytes]) -> None:
-        """Forget facts of *settled* workflows while there are too many; they can be read again."""
-        for workflow in settled:
+    def _fade(self, some: Iterable[bytes]) -> None:
+        """Forget facts of *some* workflows while there are too many; they can be read again."""
+        for workflow in some:
             if len(self._facts) <= _REMEMBERED:
                 return
             self._facts.pop(workflow, None)
@@ -346,6 +360,8 @@ class Writer:
         with self._database.transaction():
             for table in _TABLES:
                 self._database.many(f"DELETE FROM {table} WHERE workflow = ?", workflows)  # noqa: S608 - what comes from outside is bound
+        for (workflow,) in workflows:
+            self._facts.pop(workflow, None)
         return len(workflows)
 
 

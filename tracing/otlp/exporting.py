@@ -13,11 +13,11 @@ import dataclasses
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from antiphon.bus.names import Names
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.index.address import Place
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.keys import id_of, key_of
 from antiphon.tracing.index.rows import Rows
@@ -100,7 +100,7 @@ class Exporter(Noting):
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         ledger: Ledger,
         sender: Sender,
         *,
@@ -109,10 +109,10 @@ class Exporter(Noting):
         clock: Callable[[], int] = now_us,
         heard: Callable[[], int] = now_us,
     ) -> None:
-        """*path*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
+        """*place*: the index that *ledger* goes with. *heard*: by when the tracer knows who hears what; 0: it has not caught up."""
         super().__init__(ledger, clock=clock)
         self.counts = Exported()
-        self._path = path
+        self._place = place
         self._sender = sender
         self._names = names
         first = int(ledger.note("since_us", str(clock() - BACK_US)))
@@ -129,7 +129,7 @@ class Exporter(Noting):
             moved = False
             try:
                 moved = await self.send_due()
-                if self._heard() and self._clock() - tended_us > _TEND_S * 1_000_000:
+                if self._heard() and self._ledger.alone() and self._clock() - tended_us > _TEND_S * 1_000_000:
                     self._sweep()
                     tended_us = self._clock()
                 if self._clock() - counted_us > _COUNT_S * 1_000_000:
@@ -146,12 +146,12 @@ class Exporter(Noting):
 
     async def send_due(self) -> bool:
         """Send what is due, a few workflows; say whether there were any."""
-        if not self._heard():
+        if not self._heard() or not self._ledger.alone():
             return False
         some = self._ledger.due(now_us=self._clock(), at_most=_WORKFLOWS, probing=not self.counts.up)
         if not some:
             return False
-        with Index.opened(self._path) as index:
+        with Index.opened(self._place) as index:
             # One request after the other, so that no more is in memory than one, and the workflow that comes next.
             for parcels in requests(self._parcels(index, some)):
                 if not await _to_its_end(self._send(parcels)):
@@ -261,7 +261,7 @@ class Exporter(Noting):
         """Forget what was sent of workflows that the index has forgotten, some at a time."""
         some = self._ledger.remembered(self._swept, at_most=_FORGOTTEN_AT_ONCE)
         self._swept = some[-1] if some else b""
-        with Index.opened(self._path) as index:
+        with Index.opened(self._place) as index:
             known = index.outlooks(some)
         self._ledger.forget(one for one in some if one not in known)
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -23,6 +22,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from antiphon.bus.subscriptions import is_live
 from antiphon.schemas.envelope import now_us
+from antiphon.tracing.index.address import Place
 from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.otlp.sending import SCOPE, OtlpMeter, resource
@@ -41,6 +41,7 @@ _UNITS = {
     n.CONSUMED_MESSAGES: "{message}",
     n.PROCESS_DURATION: "s",
     n.TOKEN_USAGE: "{token}",
+    n.CALL_DURATION: "s",
     n.DELIVERY_ATTEMPTS: "{attempt}",
     n.DELIVERY_QUEUE_WAIT: "s",
     n.COST: "",
@@ -53,10 +54,10 @@ class Measuring:
     """Sends what *tally* has counted, and how the index stands, every now and then."""
 
     def __init__(
-        self, tally: Tally, path: Path, meter: OtlpMeter, *, namespace: str, clock: Callable[[], int] = now_us
+        self, tally: Tally, place: Place, meter: OtlpMeter, *, namespace: str, clock: Callable[[], int] = now_us
     ) -> None:
         self._tally = tally
-        self._path = path
+        self._place = place
         self._meter = meter
         self._namespace = namespace
         self._clock = clock
@@ -100,7 +101,7 @@ class Measuring:
             yield Metric(name, "", _UNITS[name], Histogram(points, _CUMULATIVE))
 
     def _gauges(self, now: int) -> Iterator[Metric]:
-        with Index.opened(self._path) as index:
+        with Index.opened(self._place) as index:
             states, agents = index.states(at_us=now), index.agents()
         lag: dict[str, int] = {}
         for seen in agents:

@@ -20,8 +20,9 @@ from antiphon.tracing.spans.providers import provider_of
 Key: TypeAlias = tuple[tuple[str, str], ...]
 """Attributes, in a fixed order."""
 
-# The conventions' own bounds, of a messaging operation and of a call's tokens; a handler may wait minutes for a model.
+# The conventions' own bounds, of a messaging operation, a model call and a call's tokens; a handler may wait minutes for a model.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
+CALL_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (
     1.0,
     4.0,
@@ -68,6 +69,7 @@ class Tally:
         self.spreads: defaultdict[str, dict[Key, Spread]] = defaultdict(dict)
         self._name = legend.name
         self._source = legend.topic
+        self._replays = legend.replays
         self._names = names
         self._topics: dict[int, int] = {}
         """Event types to the source where one was seen last: activity in rows does not say where its event stood."""
@@ -79,7 +81,10 @@ class Tally:
             self.sums[n.SENT_MESSAGES][_key(self._messaging(n.SEND, type))] += len(some)
         for (type, agent, outcome), some in _grouped(rows.deliveries, 6, 2, 8).items():
             self._deliveries(type, self._name(agent), self._name(outcome), some)
-        for (model, agent, currency), some in _grouped(rows.calls, 8, 2, 12).items():
+        # What a replay spends is no part of what production costs; its messages are messages.
+        replays = rows.replays | self._replays({row[0] for row in rows.calls})
+        calls = [row for row in rows.calls if row[0] not in replays]
+        for (model, agent, currency), some in _grouped(calls, 8, 2, 12).items():
             self._calls(self._name(model), self._name(agent), currency, some)
 
     def _deliveries(self, type: int, agent: str, outcome: str, some: Sequence[Row]) -> None:
@@ -100,6 +105,8 @@ class Tally:
             told[n.GEN_AI_PROVIDER] = provider
         for kind, column in (("input", 9), ("output", 10)):
             self._spread(n.TOKEN_USAGE, TOKENS, {**told, n.GEN_AI_TOKEN_TYPE: kind}, (row[column] for row in some))
+        took = (row[14] / 1_000_000 for row in some if row[14] is not None)
+        self._spread(n.CALL_DURATION, CALL_SECONDS, told, took)
         self.sums[n.COST][_key({**told, n.CURRENCY: currency})] += sum(row[11] for row in some)
 
     def _messaging(self, operation: str, type: int) -> dict[str, str]:

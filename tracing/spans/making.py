@@ -112,6 +112,8 @@ class _Making:
             attributes[n.WARNINGS] = tuple(sorted({warning.kind.value for warning in workflow.warnings}))
         if failed is not None:
             attributes[n.ERROR_TYPE] = failed[0]
+        if workflow.replay_of is not None:
+            attributes[n.REPLAY_OF] = workflow.replay_of
         first = self._events.get(workflow.correlation_id) or next(iter(workflow.events), None)
         return Span(
             context=Context(self._trace, self._root),
@@ -278,7 +280,10 @@ class _Making:
         )
 
     def _chat(self, delivery: Delivered, call: int, spent: Spent) -> Span:
-        """Return the span of a model call. When in its delivery it was, nobody told: it has that one's bounds."""
+        """Return the span of a model call. Where nobody told when in its delivery it was, it has that one's bounds."""
+        started_us, ended_us = delivery.started_us, delivery.ended_us
+        if spent.started_us is not None and spent.duration_us is not None:
+            started_us, ended_us = spent.started_us, spent.started_us + spent.duration_us
         provider, model = provider_of(spent.model)
         attributes: dict[str, Value] = {
             n.GEN_AI_OPERATION: n.CHAT,
@@ -303,8 +308,8 @@ class _Making:
             name=_named(n.CHAT, model),
             kind=Kind.CLIENT,
             service=_service(delivery),
-            start_us=delivery.started_us,
-            end_us=delivery.ended_us,
+            start_us=started_us,
+            end_us=ended_us,
             attributes=attributes,
         )
 

@@ -80,6 +80,7 @@ QUEUE_WAIT: Final = "antiphon.delivery.queue_wait"
 STATE: Final = "antiphon.workflow.state"
 EVENTS: Final = "antiphon.workflow.events"
 WARNINGS: Final = "antiphon.workflow.warnings"
+REPLAY_OF: Final = "antiphon.workflow.replay_of"
 CURRENCY: Final = "antiphon.currency"
 
 # -- metrics --------------------------------------------------------------------
@@ -88,6 +89,7 @@ PROCESS_DURATION: Final = "messaging.process.duration"
 SENT_MESSAGES: Final = "messaging.client.sent.messages"
 CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - likewise
+CALL_DURATION: Final = "gen_ai.client.operation.duration"
 DELIVERY_ATTEMPTS: Final = "antiphon.delivery.attempts"
 DELIVERY_QUEUE_WAIT: Final = "antiphon.delivery.queue_wait"
 SAGA_WORKFLOWS: Final = "antiphon.saga.workflows"

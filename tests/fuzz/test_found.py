@@ -307,3 +307,15 @@ async def test_one_workflow_in_the_coordinators_state_that_cannot_be_worked_with
     [letter] = await mesh.records("compensation.dead")
     said = dict(letter.headers)
     assert (said["antiphon_dead_error"], said["antiphon_dead_reason"]) == (b"StateDamagedError", b"permanent")
+
+
+async def test_what_a_newer_release_keeps_besides_hides_nothing() -> None:
+    """To look for damage is not to look for what is not known yet: releases share state."""
+    bus, names = MemoryBus(partitions=1), Names()
+    await bus.create([TopicSpec("compensation.state", 1)])
+    newer = json.dumps({**WORKFLOW, "workflow": {"events": {"e": {"type": "a.b", "new": 1}}}, "new": 2}).encode()
+    await bus.publish([Outgoing("compensation.state", b"newer", newer, [], 0)])
+    assert {*await read_kept(bus, names, [0])} == {"newer"}
+    said: dict[str, Any] = {"id": "s", "type": "move.wanted", "data": {}, "new": 1}
+    run: dict[str, Any] = {"version": "1", "phase": "running", "undoing": False, "reason": "", "start": said, "new": 2}
+    examine({"r": {**run, "steps": {"van": {"stage": "done", "new": 3}}, "inherited": {}, "due": {}}}, "w", saga=True)

@@ -58,11 +58,20 @@ demo: setup ## a mesh of five agents on real input; ARGS="--only rich"
 kafka: setup ## Apache Kafka on this machine until Ctrl-C; ARGS="--brokers 3"
 	@$(BIN)/python tests/kafka/cluster.py $(ARGS)
 
-mesh: setup ## what docker-compose.yml describes, as processes on Apache Kafka, until Ctrl-C; ARGS=--check
+mesh: setup ## what docker-compose.yml describes, as processes on Apache Kafka, until Ctrl-C; ARGS="--secure --check"
 	@$(BIN)/python deploy/mesh.py $(ARGS)
 
 soak: setup ## workers and brokers that fail, for long, and the audit; ARGS="--seed 7 --events 100000 --kills 40"
 	@$(BIN)/python tests/kafka/soak.py $(ARGS)
+
+fuzz: setup ## a million spoilt records to everything that reads bytes from outside; ARGS="--seed 7 --records 100000"
+	@$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+
+wire: setup ## workers of an earlier state and of this one in one mesh, both directions; ARGS="--revision v0.1.0"
+	@$(BIN)/python tests/wire/both.py $(ARGS)
+
+golden: setup ## keep what this state writes on every topic, for later ones to read
+	@$(BIN)/python tests/wire/keeping.py
 
 truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
 	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
@@ -86,7 +95,7 @@ lock: setup ## pin what is asked for: for development, peers, images; ARGS=--upg
 	@$(LOCK) requirements/build.in --output-file requirements/build.txt $(ARGS)
 
 clean: ## remove what was made here, .venv too
-	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .*_cache .hypothesis .coverage
+	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .wire .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak truths interop bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak fuzz wire golden truths interop bench lock clean

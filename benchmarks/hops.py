@@ -79,6 +79,29 @@ async def look(asked: Asked) -> Answered:
     return Answered(**asked.__dict__)
 
 
+ECHOES = [f"echo_{number}" for number in range(9)]
+"""Nine agents that hear the same and answer apart."""
+
+
+def echo(name: str) -> Agent:
+    """Make an agent that says what it heard."""
+    made = Agent(name)
+
+    @made.on(Asked)
+    async def say(asked: Asked) -> Answered:
+        return Answered(**asked.__dict__)
+
+    return made
+
+
+echo_0, echo_1, echo_2, echo_3, echo_4, echo_5, echo_6, echo_7, echo_8 = map(echo, ECHOES)
+
+
+@agent
+async def listen(asked: Asked) -> None:
+    """Hear the same, and say nothing."""
+
+
 class Held(Event, type="hop.held"):
     name: str
     text: str

@@ -66,6 +66,10 @@ class Program:
     def _family(self) -> list[psutil.Process]:
         return [self._measured, *self._measured.children(recursive=True)]
 
+    def end(self) -> None:
+        """End it in an orderly way, and wait for that."""
+        self._process.stop(_READY_S)
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Let it have no processor meanwhile; its group must not miss it."""

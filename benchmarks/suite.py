@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import apart
 import failing
 import frameworks
 import growth
@@ -58,6 +59,7 @@ EXPERIMENTS: Sequence[Experiment] = (
     restore.EXPERIMENT,
     keys.EXPERIMENT,
     takeover.EXPERIMENT,
+    apart.EXPERIMENT,
     undoing.EXPERIMENT,
     seeing.EXPERIMENT,
     replaying.EXPERIMENT,

@@ -25,7 +25,9 @@ EDITED = "antiphon_redriven_edited"
 SETTLED = PREFIX + "settled"
 _AS, _BY, _AT = PREFIX + "settled_as", PREFIX + "settled_by", PREFIX + "settled_at"
 
-_PLACE = re.compile(r"(.+)\[([0-9]+)\]@([0-9]+)")
+# No partition or offset is any larger; a number of thousands of digits cannot even be read.
+_PLACE = re.compile(r"(.+)\[([0-9]{1,9})\]@([0-9]{1,18})")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Act(StrEnum):
@@ -47,8 +49,16 @@ class Note:
 
 def count_of(record: Record) -> int:
     """Return how often the event in *record* was redriven; a header that is no number counts as none."""
-    said = dict(record.headers).get(COUNT) or b"0"
-    return int(said) if said.isdigit() else 0
+    return number_in((dict(record.headers).get(COUNT) or b"").decode(errors="replace")) or 0
+
+
+def number_in(text: str) -> int | None:
+    """Return the number that a header says; None for one that says none, or none that can be.
+
+    >>> number_in("17"), number_in("-1"), number_in("9" * 19)
+    (17, None, None)
+    """
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def origin_of(record: Record) -> Position | None:
@@ -120,8 +130,8 @@ def note(letter: Record, act: Act, *, actor: str, at_us: int) -> Outgoing:
 def note_in(record: Record) -> Note | None:
     """Return the note that *record* is, None for anything else."""
     said = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    offset = said.get(SETTLED, "")
-    return Note(int(offset), said.get(_AS, ""), said.get(_BY, ""), said.get(_AT, "")) if offset.isdecimal() else None
+    offset = number_in(said.get(SETTLED, ""))
+    return None if offset is None else Note(offset, said.get(_AS, ""), said.get(_BY, ""), said.get(_AT, ""))
 
 
 def unsettled(records: Iterable[Record]) -> list[Record]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -45,6 +45,17 @@ class StateNotJsonError(PermanentError):
         super().__init__(
             f"expected state of JSON's types (str keys; str, int, float, bool, None, list, dict) under {key!r}: {problem}. "
             "Store text or numbers instead, for example model.model_dump(mode='json')."
+        )
+
+
+class StateDamagedError(PermanentError):
+    """What stands under a key is not what this agent writes there: somebody else wrote to its topic, or a record was damaged."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        self.key = key
+        super().__init__(
+            f"expected state as this agent writes it under {key[:200]!r}, got {problem}. Write the key's record again "
+            "on the agent's state topic, or delete it with an empty one; then redrive what was set aside."
         )
 
 
@@ -112,9 +123,9 @@ class PartitionState:
         return StateView(self)
 
     def load(self, key: str) -> dict[str, Any]:
-        """Return a copy of what stands under *key*."""
+        """Return a copy of what stands under *key*. Raises `StateDamagedError`."""
         value = self.value(key)
-        return {} if value is None else orjson.loads(value)
+        return {} if value is None else mapping_in(key, value)
 
     def value(self, key: str) -> bytes | None:
         """Return what stands under *key*; from disk at once, where `fetch` was not asked before."""
@@ -143,8 +154,14 @@ class PartitionState:
         value = changed[key] if key in changed else self.value(key)
         if value is None or REMEMBERED.encode() not in value:
             return changed
-        mapping = orjson.loads(value)
-        by_event = mapping.get(REMEMBERED, {})
+        try:
+            mapping = mapping_in(key, value)
+        except StateDamagedError:
+            return changed  # as it was: a handler that asks for it is told
+        by_event = mapping.get(REMEMBERED)
+        if not isinstance(by_event, dict):
+            return changed
+        by_event = cast("dict[str, object]", by_event)
         by_event.pop(event_id, None)
         if not by_event:
             mapping.pop(REMEMBERED, None)
@@ -270,12 +287,13 @@ class StateView:
         self._mappings: dict[str, tuple[dict[str, Any], bytes | None]] | None = None
 
     def mapping(self, key: str) -> dict[str, Any]:
+        """Return what stands under *key*, to be changed in place. Raises `StateDamagedError`."""
         if self._mappings is None:
             self._mappings = {}
         seen = self._mappings.get(key)
         if seen is None:
             value = self._state.value(key)
-            seen = self._mappings[key] = ({} if value is None else orjson.loads(value), value)
+            seen = self._mappings[key] = ({} if value is None else mapping_in(key, value), value)
         return seen[0]
 
     def changed(self) -> dict[str, bytes | None]:
@@ -291,6 +309,17 @@ class StateView:
             if value != before:
                 found[key] = value
         return found
+
+
+def mapping_in(key: str, value: bytes) -> dict[str, Any]:
+    """Read what stands under *key*; raises `StateDamagedError` where it is no JSON object."""
+    try:
+        mapping: object = orjson.loads(value)
+    except ValueError as error:
+        raise StateDamagedError(key, f"bytes that are no JSON ({error})") from None
+    if not isinstance(mapping, dict):
+        raise StateDamagedError(key, f"JSON that is no object but a {type(mapping).__name__}")
+    return cast("dict[str, Any]", mapping)
 
 
 def _dump(key: str, mapping: Mapping[str, Any]) -> bytes:

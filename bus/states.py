@@ -277,7 +277,12 @@ class States:
             reached[number] = record.offset + 1
             if record.key is None:
                 continue
-            key, value = record.key.decode(), record.value
+            try:
+                key, value = record.key.decode(), record.value
+            except UnicodeDecodeError:
+                # No event has such a key, so nobody will ask for it.
+                log.warning("a record of state has a key that is no text; passed over", extra=self._fields())
+                continue
             since_ms = record.timestamp_ms if is_workflows(record.headers) else None
             kept = self._kept[number]
             kept.state.restored(key, value, since_ms)

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from antiphon.bus.activity import Activity, Handled
@@ -20,6 +23,7 @@ from antiphon.bus.handler import Handler
 from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.lock import ANSWERED, WANTED, LockFreed, LockWanted
 from antiphon.bus.names import COORDINATOR
+from antiphon.bus.state import StateDamagedError
 from antiphon.bus.undo import UndoRequested, undo_requested
 from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
@@ -34,6 +38,7 @@ from antiphon.schemas.envelope import Envelope, now_us
 from antiphon.schemas.event import Event, envelope_of
 from antiphon.schemas.ids import caused_id
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LINGER_S = 86_400.0
@@ -102,36 +107,73 @@ def _handler(
     async def coordinate(event: Event) -> Sequence[Event]:
         mesh, at_us, here = await known(), clock_us(), current.get()
         workflows = Workflows(here.state, now_us=at_us, linger_us=linger_us)
-        said: list[Event] = []
-
-        def follow(id: str, what_follows: tuple[Workflow, list[Command]]) -> None:
-            workflows[id], commands = what_follows
-            said.extend(_said(command, id, at_us) for command in commands)
-
+        turn = _Turn(workflows, at_us)
         match event:
             case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != COORDINATOR:
                 async for delivery in _in_turns(_of_workflows(deliveries)):
                     id = delivery.correlation_id
                     fact = await _fact(agent, delivery, failing)
-                    follow(id, advance(workflows[id], fact, mesh, past_stuck=past_stuck))
+                    turn.follow(id, partial(advance, fact=fact, mesh=mesh, past_stuck=past_stuck))
             case SagaIntervened():
                 envelope = envelope_of(event)
                 id = envelope.correlation_id
-                follow(id, intervene(workflows[id], event, envelope.id, mesh, past_stuck=past_stuck))
+                turn.follow(id, partial(intervene, said=event, id=envelope.id, mesh=mesh, past_stuck=past_stuck))
             case TimeCame():
                 # Here alone: only now all is told that was handled by this time.
                 async for id in _in_turns(workflows.due()):
-                    follow(id, _looked_at(workflows[id], id, mesh, at_us, past_stuck=past_stuck))
+                    turn.follow(id, partial(_looked_at, id=id, mesh=mesh, at_us=at_us, past_stuck=past_stuck))
             case _:
                 pass
+        if not isinstance(event, TimeCame):
+            turn.refuse_if_nothing_follows()
         changes = [change async for change in _in_turns(workflows.store())]
         if changes or isinstance(event, TimeCame):
             census.take(here.record.partition, here.state, changes)
         if (next_us := workflows.next_us) is not None:
             here.wake_at(next_us)
-        return said
+        return turn.said
 
     return coordinate
+
+
+class _Turn:
+    """What follows from one event in the workflows that it is about."""
+
+    def __init__(self, workflows: Workflows, at_us: int) -> None:
+        self.said: list[Event] = []
+        self._workflows = workflows
+        self._at_us = at_us
+        self._damaged: StateDamagedError | None = None
+        self._followed = False
+
+    def follow(self, id: str, step: Callable[[Workflow], tuple[Workflow, list[Command]]]) -> None:
+        """Take *step* in a workflow. What is said of others in the same breath counts also where its state cannot be read."""
+        try:
+            before = self._workflows[id]
+            with self._examined(id):
+                after, commands = step(before)
+                events = [_said(command, id, self._at_us) for command in commands]
+        except StateDamagedError as error:
+            self._damaged = error
+            log.error("a workflow's state cannot be read; nothing follows in it", exc_info=error)
+            return
+        self._workflows[id] = after
+        self.said += events
+        self._followed = True
+
+    @contextlib.contextmanager
+    def _examined(self, id: str) -> Generator[None]:
+        try:
+            yield
+        except Exception:
+            # Is that its state's fault?
+            self._workflows.examine(id)
+            raise
+
+    def refuse_if_nothing_follows(self) -> None:
+        """Raise where the state of all the workflows is damaged: the event can be redriven once that is mended."""
+        if self._damaged is not None and not self._followed:
+            raise self._damaged
 
 
 def _of_workflows(deliveries: Iterable[Handled]) -> Iterable[Handled]:

@@ -13,6 +13,7 @@ from antiphon.bus.delivery import current
 from antiphon.bus.handler import Handler
 from antiphon.bus.lock import ANSWERED, LockFreed, LockWanted, answer_id, lock_answered
 from antiphon.bus.names import COORDINATOR
+from antiphon.compensation.examined import workable
 from antiphon.compensation.locks import PREFIX, Answer, heard
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event, envelope_of
@@ -24,8 +25,11 @@ def keeping(handler: Handler, *, clock_us: Callable[[], int]) -> Handler:
     async def keep(event: Event) -> Sequence[Event]:
         if not isinstance(event, LockWanted | LockFreed):
             return await handler(event)
-        kept, now_us = current.get().state.mapping(PREFIX + event.entity), clock_us()
-        return [_answered(answer, event.entity, now_us) for answer in heard(event, envelope_of(event), kept, now_us)]
+        key, now_us = PREFIX + event.entity, clock_us()
+        kept = current.get().state.mapping(key)
+        with workable(kept, key):
+            answers = heard(event, envelope_of(event), kept, now_us)
+            return [_answered(answer, event.entity, now_us) for answer in answers]
 
     return keep
 

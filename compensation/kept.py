@@ -40,11 +40,19 @@ class Kept(NamedTuple):
 
 
 def kept(said: Mapping[str, Any]) -> Kept:
-    """Read what `Kept.written` wrote; nothing from nothing."""
+    """Read what `Kept.written` wrote; nothing from nothing.
+
+    What else stands there is not looked for, as this is done at every delivery: see `examined`.
+    """
     if not said:
         return _NOT_KEPT
     workflow = said["workflow"]
     failure = workflow.get("failure")
+    touched_us, due_us, deadline_us = said["touched_us"], said["due_us"], workflow.get("deadline_us")
+    if not (isinstance(touched_us, int) and isinstance(due_us, int) and isinstance(deadline_us, int | None)):
+        # Times are reckoned with outside of any one workflow.
+        message = f"expected times as numbers, got {touched_us!r}, {due_us!r} and {deadline_us!r}"
+        raise TypeError(message)
     return Kept(
         workflow=Workflow(
             failure=None if failure is None else Failure(**failure),
@@ -53,13 +61,13 @@ def kept(said: Mapping[str, Any]) -> Kept:
             effects={id: _effect(effect) for id, effect in workflow.get("effects", _NONE).items()},
             wants={id: Want(**want) for id, want in workflow.get("wants", _NONE).items()},
             began_us=workflow.get("began_us"),
-            deadline_us=workflow.get("deadline_us"),
+            deadline_us=deadline_us,
             forced=workflow.get("forced", False),
             forgetful=workflow.get("forgetful", False),
             ended=workflow.get("ended", False),
         ),
-        touched_us=said["touched_us"],
-        due_us=said["due_us"],
+        touched_us=touched_us,
+        due_us=due_us,
     )
 
 

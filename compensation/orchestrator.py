@@ -18,6 +18,7 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.bus.verdict import SagaFailed, SagaTold, Told, saga_told
 from antiphon.compensation.definition import Definition
 from antiphon.compensation.errors import NoUndoError, UnknownSagaVersionError
+from antiphon.compensation.examined import workable
 from antiphon.compensation.instance import (
     Answered,
     Ask,
@@ -96,9 +97,11 @@ def _handler(saga: Definition, clock_us: Callable[[], int]) -> Callable[[Event],
         if isinstance(event, TimeCame):
             said: list[Event] = [_due(saga, overdue, at_us) for overdue in runs.overdue()]
         else:
-            turn = _Turn(saga, runs, envelope_of(event), at_us)
-            said = turn.undo(event) if isinstance(event, UndoRequested) else turn.hear(event)
-            delivery.causes = turn.causes
+            workflow = envelope_of(event).correlation_id
+            with workable(runs.of(workflow), workflow, saga=True):
+                turn = _Turn(saga, runs, envelope_of(event), at_us)
+                said = turn.undo(event) if isinstance(event, UndoRequested) else turn.hear(event)
+                delivery.causes = turn.causes
         next_us = runs.next_us(added=not isinstance(event, TimeCame))
         if next_us is not None:
             delivery.wake_at(next_us)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from antiphon.bus.intervention import Act, SagaIntervened
 from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.port import Bus
+from antiphon.bus.state import StateDamagedError, mapping_in
 from antiphon.compensation import locks
 from antiphon.compensation.agenda import RESERVED
+from antiphon.compensation.examined import examine, workable
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
 from antiphon.compensation.workflow import Mesh, Phase, Status, Workflow
 from antiphon.schemas.envelope import format_time
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Seen(NamedTuple):
@@ -35,16 +40,17 @@ class Seen(NamedTuple):
 async def read_kept(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Workflow]:
     """Return the workflows that the coordinator keeps on *partitions*, by id. Costs those partitions of its state."""
     values = await _kept(bus, names.state(COORDINATOR), partitions)
-    return {id: kept(json.loads(value)).workflow for id, value in values.items()}
+    return dict(_readable(values, lambda mapping: kept(mapping).workflow))
 
 
 async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partitions: Sequence[int]) -> dict[str, Seen]:
     """Return the workflows that the coordinator or one of *sagas* keeps on *partitions*, by id."""
     found = {id: Seen(workflow) for id, workflow in (await read_kept(bus, names, partitions)).items()}
     for name in sagas:
-        for id, value in (await _kept(bus, names.state(name), partitions)).items():
+        values = await _kept(bus, names.state(name), partitions)
+        for id, mapping in _readable(values, dict, saga=True):
             seen = found.get(id, Seen(NOTHING))
-            runs = [(name, run) for run in json.loads(value).values()]
+            runs = [(name, run) for run in mapping.values()]
             # A nested one is started by a command, later than the outermost.
             found[id] = Seen(seen.kept, sorted([*seen.runs, *runs], key=lambda run: run[1]["start"]["id"] != id))
     return found
@@ -53,7 +59,24 @@ async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partition
 async def read_locks(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[str, Lock]:
     """Return who holds what, by entity, of those that are kept on *partitions*. Costs these of the coordinator's state."""
     values = await _kept(bus, names.state(COORDINATOR), partitions, PREFIX)
-    return {id.removeprefix(PREFIX): locks.read(json.loads(value)) for id, value in values.items()}
+    return {id.removeprefix(PREFIX): lock for id, lock in _readable(values, locks.read)}
+
+
+def _readable(
+    values: Mapping[str, bytes], read: Callable[[dict[str, Any]], T], *, saga: bool = False
+) -> Iterator[tuple[str, T]]:
+    """Yield what stands under each key; what is not as it is written is told of, and hides nothing else."""
+    for id, value in values.items():
+        try:
+            mapping = mapping_in(id, value)
+            if saga:
+                # Its parts are looked into later. What a newer release keeps besides is passed over.
+                examine(mapping, id, saga=True)
+            with workable(mapping, id):
+                found = read(mapping)
+            yield id, found
+        except StateDamagedError as error:
+            log.warning("state cannot be read, and is not shown", extra={"reason": str(error)})
 
 
 async def _kept(bus: Bus, topic: str, partitions: Iterable[int], prefix: str = "") -> dict[str, bytes]:
@@ -65,7 +88,7 @@ async def _kept(bus: Bus, topic: str, partitions: Iterable[int], prefix: str = "
     if places:
         start = {place: first for place, (first, _) in places.items()}
         async for record in bus.read(start, {place: end for place, (_, end) in places.items()}):
-            id = (record.key or b"").decode()
+            id = (record.key or b"").decode(errors="replace")
             values.pop(id, None)
             if record.value is not None and (id.startswith(prefix) if prefix else not id.startswith(RESERVED)):
                 values[id] = record.value

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 from antiphon.bus.delivery import State
 from antiphon.bus.intervention import SagaIntervened
+from antiphon.bus.state import StateDamagedError
 from antiphon.bus.verdict import saga_told
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.definition import Definition
+from antiphon.compensation.examined import workable
 from antiphon.compensation.instance import Instance, Progress, Round, Said, Stage, Wake
 from antiphon.compensation.workflow import Phase
 from antiphon.schemas.codec import to_json
 from antiphon.schemas.envelope import Envelope
 from antiphon.schemas.event import Event
 from antiphon.schemas.input import event_from_json
+
+log = logging.getLogger(__name__)
 
 _INHERITED = ("traceparent", "deadline_us", "budget", "tenant", "replay_of")
 """What of the start's envelope its commands have too."""
@@ -58,9 +63,12 @@ class Runs:
         definition = self._saga.versions.get(version)
         if definition is None:
             return f"it began under version {version}, which is not deployed: deploy it, or give it as previous=[...]"
-        answers = (step["answer"]["type"] for step in kept["steps"].values() if "answer" in step)
+        heard = [
+            kept["start"]["type"],
+            *(step["answer"]["type"] for step in kept["steps"].values() if "answer" in step),
+        ]
         gone = [f"step {name!r}" for name in kept["steps"] if name not in definition.steps]
-        gone += [type for type in answers if type not in self._classes]
+        gone += [type for type in heard if type not in self._classes]
         if not gone:
             return None
         return (
@@ -127,16 +135,26 @@ class Runs:
     def overdue(self) -> Iterator[Overdue]:
         """Take out and yield the times that have come; forget the runs that ended long ago."""
         for workflow in dict.fromkeys(self._agenda.due(self._now_us)):
-            runs = self._state.mapping(workflow)
-            for id, run in [*runs.items()]:
-                if run.get("ended_us", self._now_us) + LINGER_US <= self._now_us:
-                    del runs[id]
-                    continue
-                due: MutableMapping[str, Any] = run["due"]
-                for command, (due_us, tries) in [*due.items()]:
-                    if due_us <= self._now_us:
-                        del due[command]
-                        yield Overdue(workflow, command, tries)
+            try:
+                runs = self._state.mapping(workflow)
+                with workable(runs, workflow, saga=True):
+                    overdue = [*self._overdue(workflow, runs)]
+            except StateDamagedError as error:
+                # The others' time has come too.
+                log.error("a workflow's runs cannot be read; they are looked at no more", exc_info=error)
+                continue
+            yield from overdue
+
+    def _overdue(self, workflow: str, runs: MutableMapping[str, Any]) -> Iterator[Overdue]:
+        for id, run in [*runs.items()]:
+            if run.get("ended_us", self._now_us) + LINGER_US <= self._now_us:
+                del runs[id]
+                continue
+            due: MutableMapping[str, Any] = run["due"]
+            for command, (due_us, tries) in [*due.items()]:
+                if due_us <= self._now_us:
+                    del due[command]
+                    yield Overdue(workflow, command, tries)
 
     def next_us(self, *, added: bool) -> int | None:
         """Return when a run is next due; with *added*, of those alone that were noted here."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from antiphon.bus.consumer import STATE_EXPIRES_S
 from antiphon.bus.delivery import State
+from antiphon.bus.state import StateDamagedError
 from antiphon.compensation.agenda import Agenda
+from antiphon.compensation.examined import examine, workable
 from antiphon.compensation.kept import NOTHING, Kept, kept
 from antiphon.compensation.scopes import condemned, unsettled
 from antiphon.compensation.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 LOOK_AGAIN_US = 60_000_000
 """How often a workflow that is not done is looked at without anything having happened: whom it waits for may be gone."""
@@ -45,9 +50,15 @@ class Workflows:
 
     def __getitem__(self, id: str) -> Workflow:
         if id not in self._now:
-            self._read[id] = kept(self._state.mapping(id))
+            mapping = self._state.mapping(id)
+            with workable(mapping, id):
+                self._read[id] = kept(mapping)
             self._now[id] = self._read[id].workflow
         return self._now[id]
+
+    def examine(self, id: str) -> None:
+        """Raise `StateDamagedError` where what stands under *id* is not what is written there."""
+        examine(self._state.mapping(id), id)
 
     def __setitem__(self, id: str, workflow: Workflow) -> None:
         self._now[id] = workflow
@@ -61,7 +72,13 @@ class Workflows:
         """Yield the workflows to look at again, the earliest first and not too many; those whose time is over are gone with this."""
         self._asked = True
         for id in dict.fromkeys(self._agenda.due(self._now_us, most=_MOST_DUE)):
-            workflow, before = self[id], self._read[id]
+            try:
+                workflow = self[id]
+            except StateDamagedError as error:
+                # The others' time has come too.
+                log.error("a workflow's state cannot be read; it is looked at no more", exc_info=error)
+                continue
+            before = self._read[id]
             if before.due_us and before.due_us <= self._now_us:
                 self._looked_at.add(id)
                 if workflow is before.workflow and self._is_over(before):

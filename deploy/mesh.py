@@ -3,6 +3,7 @@
     python deploy/mesh.py                  the agents of the default profile, on an Apache Kafka of their own
     python deploy/mesh.py --check          one package on its way in as `submit` does it, an orderly stop, and the verdict
     python deploy/mesh.py -b HOST:PORT     on a Kafka that runs already
+    python deploy/mesh.py --secure         docker-compose.secure.yml besides: TLS, a login and rights of its own for each
 
 Commands and settings are read from the file, so what runs here is what Docker would run: but for the places of files, and
 for the ports of /readyz, which cannot all be the same here.
@@ -24,6 +25,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
+import secure
 import yaml
 
 from antiphon.bus.kafka.tether import Tethered, free_port
@@ -70,7 +72,10 @@ def here(text: str, folder: Path) -> str:
 class Running:
     """One service as a process."""
 
-    def __init__(self, name: str, service: Mapping[str, Any], *, folder: Path, kafka: str) -> None:
+    def __init__(
+        self, name: str, service: Mapping[str, Any], *, folder: Path, kafka: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        """*more* are settings that differ from the service's, or come besides."""
         self.name = name
         self.port = free_port()
         self.log = folder / f"{name}.log"
@@ -88,6 +93,7 @@ class Running:
                 "ANTIPHON_BOOTSTRAP_SERVERS": kafka,
                 "ANTIPHON_METRICS_PORT": str(self.port),
                 "ANTIPHON_METRICS_HOST": "127.0.0.1",
+                **(more or {}),
             },
         )
 
@@ -143,12 +149,12 @@ def await_ready(mesh: list[Running]) -> None:
         waiting = [one for one in waiting if not one.is_ready()]
 
 
-def submit(service: Mapping[str, Any], kafka: str) -> int:
+def submit(service: Mapping[str, Any], kafka: str, more: Mapping[str, str]) -> int:
     """Send one package in as the service `submit` does, and return its exit code."""
     shell, flag, script, name = service["entrypoint"]
     # `python` and `antiphon` of this environment, as they are those of the image there.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": path, "ANTIPHON_BOOTSTRAP_SERVERS": kafka}
+    environment = {**os.environ, "PATH": path, "ANTIPHON_BOOTSTRAP_SERVERS": kafka, **more}
     words = [shell, flag, substituted(script, os.environ), name, *service["command"]]
     return subprocess.run(words, cwd=EXAMPLE, env=environment, check=False, timeout=READY_S).returncode  # noqa: S603 - the compose file's
 
@@ -175,19 +181,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the services of docker-compose.yml as processes.")
     parser.add_argument("--check", action="store_true", help="submit one package, stop in order, and say how that went")
     parser.add_argument("-b", "--bootstrap-servers", help="a Kafka that runs already")
+    parser.add_argument(
+        "--secure", action="store_true", help="as docker-compose.secure.yml has it: TLS, logins, rights"
+    )
     asked = parser.parse_args()
+    if asked.secure and asked.bootstrap_servers:
+        parser.error("expected --secure or --bootstrap-servers, got both: a broker that is secure is started here")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     compose = yaml.safe_load(COMPOSE.read_text())
-    with tempfile.TemporaryDirectory(prefix="antiphon-mesh-") as place, kafka_at(asked.bootstrap_servers) as kafka:
+    with tempfile.TemporaryDirectory(prefix="antiphon-mesh-") as place, contextlib.ExitStack() as around:
         folder = Path(place)
-        mesh = [Running(name, service, folder=folder, kafka=kafka) for name, service in services(compose).items()]
+        broker = around.enter_context(secure.broker(folder)) if asked.secure else None
+        kafka = around.enter_context(kafka_at(asked.bootstrap_servers)) if broker is None else broker.address
+        mesh = [
+            Running(name, service, folder=folder, kafka=kafka, more={} if broker is None else broker.settings(name))
+            for name, service in services(compose).items()
+        ]
         try:
             await_ready(mesh)
             for one in mesh:
                 sys.stderr.write(f"{one.name:<14} ready   http://127.0.0.1:{one.port}/metrics   {one.log}\n")
             sys.stdout.write(f"export ANTIPHON_BOOTSTRAP_SERVERS={kafka}\n")
             sys.stdout.flush()
-            code = submit(compose["services"]["submit"], kafka) if asked.check else None
+            more = {} if broker is None else broker.settings("submit")
+            code = submit(compose["services"]["submit"], kafka, more) if asked.check else None
             if code is None:
                 sys.stderr.write("the mesh is up; Ctrl-C drains it\n")
                 signal.pause()

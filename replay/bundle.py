@@ -112,7 +112,7 @@ def read(path: str | Path) -> tuple[Recording, KeptSchemas]:
     body = _body(name, content)
     try:
         return _recording(orjson.loads(body))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(name, "a recording", f"{type(error).__name__}: {error}") from None
 
 
@@ -121,7 +121,7 @@ def _body(name: str, content: bytes) -> bytes:
     try:
         head: Any = orjson.loads(line)
         version, length, digest = head["antiphon_bundle"], int(head["length"]), str(head["sha256"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise BundleError(name, "a bundle", "another file") from None
     if version != VERSION:
         raise BundleError(name, f"a bundle of version {VERSION}", f"one of version {version}, of a newer release")
@@ -155,7 +155,7 @@ def _recording(document: Mapping[str, Any]) -> tuple[Recording, KeptSchemas]:
         },
     )
     schemas: dict[Reference, AvroSchema] = {
-        reference if isinstance(reference, int) else bytes.fromhex(reference): cast("AvroSchema", schema)
+        reference if isinstance(reference, int) else bytes.fromhex(reference): _schema(schema)
         for reference, schema in document["schemas"]
     }
     return recording, KeptSchemas(schemas)
@@ -197,6 +197,13 @@ def _as_record(said: Mapping[str, Any]) -> Record:
         [(str(name), _bytes(value)) for name, value in said["headers"]],
         int(said["timestamp_ms"]),
     )
+
+
+def _schema(said: object) -> AvroSchema:
+    if not isinstance(said, dict):
+        message = f"expected a schema as an object, got {type(said).__name__}"
+        raise TypeError(message)
+    return cast("AvroSchema", said)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -40,7 +40,15 @@ def read_report(path: str | Path) -> Mapping[str, Any]:
         raise NoReportError(str(path), f"no JSON ({error})") from None
     if not isinstance(document, dict) or any(name not in document for name in _OF_A_REPORT):
         raise NoReportError(str(path), "another JSON document")
-    return cast("Mapping[str, Any]", document)
+    report = cast("Mapping[str, Any]", document)
+    for name in ("differences", "skipped"):
+        if not isinstance(report[name], list):
+            raise NoReportError(str(path), f"another JSON document: {name} is no list")
+    try:
+        orjson.dumps(report)
+    except TypeError as error:
+        raise NoReportError(str(path), f"JSON that nests too deep ({error})") from None
+    return report
 
 
 def of_reports(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from antiphon.bus.dead_letter import PREFIX
 from antiphon.bus.names import Names, dead_topic
 from antiphon.bus.record import Position, Record
-from antiphon.bus.redrive import count_of
+from antiphon.bus.redrive import count_of, number_in
 from antiphon.schemas.envelope import parse_time
 
 PARKED_AFTER = 3
@@ -99,7 +99,7 @@ def letter_of(record: Record, names: Names) -> Letter:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return number_in(text) or 0
 
 
 def _time_us(text: str) -> int | None:

@@ -23,6 +23,11 @@ def parse(schema: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     names: dict[str, Any] = {}
     # Through JSON, because fastavro trusts its own mark on a schema it has parsed before.
     parsed: Any = fastavro.parse_schema(json.loads(json.dumps(schema)), names)
+    for node in names.values():
+        for field in node.get("fields", ()):
+            if not isinstance(field["name"], str):
+                message = f"expected the name of a field as text, got {field['name']!r}"
+                raise TypeError(message)
     return parsed, names
 
 

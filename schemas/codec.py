@@ -262,7 +262,13 @@ class _Reader:
         shape = shape_of(event_class)
         if kind_of(written.parsed) not in RECORDS:
             raise IncompatibleSchemaError(self._type, "", "it was not written as a record", "Write records")
-        self._plan = reading_plan(shape, written.parsed, written.names, self._type)
+        try:
+            self._plan = reading_plan(shape, written.parsed, written.names, self._type)
+        except IncompatibleSchemaError:
+            raise
+        except Exception as error:
+            problem = f"expected an Avro schema to read it by, got one that is none ({_named(error)})"
+            raise DecodeError(self._type, [problem], "Publish a legal one") from error
         self._validate = event_class.__pydantic_validator__.validate_python
         self._flags: dict[str, Any] = _validation_flags(shape)
 

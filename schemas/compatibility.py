@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 from antiphon.schemas import binary
 from antiphon.schemas.avro import schema_of
 from antiphon.schemas.constraints import tighter
-from antiphon.schemas.errors import Incompatible, IncompatibleSchemaError, UnsupportedSchemaError
+from antiphon.schemas.errors import Incompatible, IncompatibleSchemaError, SchemaError, UnsupportedSchemaError
 from antiphon.schemas.event import Event
 from antiphon.schemas.generate import class_from_schema
 from antiphon.schemas.nodes import RECORDS, attribute, kind_of
@@ -64,7 +64,18 @@ def mismatches(writer: AvroSchema, reader: Reader) -> list[Mismatch]:
     Avro's rules for what it has in common with one. Raises
     `UnsupportedSchemaError` where it has nothing, or *writer* is no schema.
     """
-    event_class = reader if isinstance(reader, type) else class_from_schema(reader)
+    try:
+        event_class = reader if isinstance(reader, type) else class_from_schema(reader)
+    except UnsupportedSchemaError:
+        raise
+    except SchemaError as error:
+        # Too deep or too large, or a type that no topic can be called as.
+        raise UnsupportedSchemaError(
+            type_of(schema_as_json(reader))[:200],
+            "a schema that a class can have",
+            str(error)[:500],
+            "Mend it, then try again",
+        ) from error
     own_defaults = frozenset[tuple[str, str]]() if isinstance(reader, type) else _own_defaults(reader)
     type_ = event_class.__event__.type
     try:
@@ -83,10 +94,10 @@ def mismatches(writer: AvroSchema, reader: Reader) -> list[Mismatch]:
 
 def _moved(writer: AvroSchema, reader: type[Event]) -> list[Mismatch]:
     """Compare what the class lines say; a writer of another kind says nothing of it."""
-    said: Mapping[str, Any] | None = attribute(writer, "antiphon")
-    if said is None or "topic" not in said:
+    said: Any = attribute(writer, "antiphon")
+    if not isinstance(said, Mapping) or "topic" not in said:
         return []
-    ours = reader.__event__
+    said, ours = cast("Mapping[str, Any]", said), reader.__event__
     found: list[Mismatch] = []
     if said["topic"] != ours.topic:
         message = f"it is written to topic {said['topic']} and read from {ours.topic}"

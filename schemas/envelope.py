@@ -29,6 +29,11 @@ _SPECVERSION: tuple[str, bytes | None] = ("ce_specversion", b"1.0")
 _CONTENT: tuple[str, bytes | None] = ("content-type", CONTENT_TYPE)
 _OURS = len("2025-11-22T10:00:00.000123Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# What a time can be: RFC 3339 has four digits for the year.
+_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_MOST_HOPS = 1 << 31
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -110,6 +115,9 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]], *, key: bytes | No
     one without `ce_time` happened when the broker says so. Of a header that
     stands twice the last one counts, as in Kafka's own `lastHeader`.
 
+    Anybody can write any number: hops below 0 count as none, and a timestamp
+    beyond what a time can be as the last, or the first, that there is.
+
     Raises `NotAnEventError`, which names the header and what stood there.
     """
     found = dict(headers)
@@ -130,13 +138,13 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]], *, key: bytes | No
             id=id,
             type=type,
             source=source,
-            time_us=timestamp_ms * 1_000 if time is None else parse_time(time.decode()),
+            time_us=time_within(timestamp_ms * 1_000) if time is None else parse_time(time.decode()),
             correlation_id=correlation_id,
             parent_id=None if parent is None else parent.decode(),
             causes=tuple(causes.decode().split(",")) if causes else (),
             traceparent=_text(get("traceparent")),
             deadline_us=None if deadline is None else parse_time(deadline.decode()),
-            hops=0 if hops is None else int(hops),
+            hops=0 if hops is None else min(max(int(hops), 0), _MOST_HOPS),
             budget=_text(get("ce_budget")),
             tenant=_text(get("ce_tenant")),
             replay_of=_text(get("ce_replayof")),
@@ -159,12 +167,12 @@ def _text(value: bytes | None) -> str | None:
 
 
 def format_time(us: int) -> str:
-    """Write microseconds since 1970 as RFC 3339 in UTC.
+    """Write microseconds since 1970 as RFC 3339 in UTC; what is beyond the years 1 to 9999 as their first or last moment.
 
-    >>> format_time(1_763_805_600_000_123)
-    '2025-11-22T10:00:00.000123Z'
+    >>> format_time(1_763_805_600_000_123), format_time(1 << 63)
+    ('2025-11-22T10:00:00.000123Z', '9999-12-31T23:59:59.999999Z')
     """
-    seconds, rest = divmod(us, 1_000_000)
+    seconds, rest = divmod(time_within(us), 1_000_000)
     return f"{_second(seconds)}.{rest:06d}Z"
 
 
@@ -181,11 +189,11 @@ def _at(second: str) -> int:
 @lru_cache(maxsize=1_024)
 def _second(seconds: int) -> str:
     # Events come many a second, and formatting a date is dear.
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 def parse_time(text: str) -> int:
-    """Read RFC 3339 as microseconds since 1970; raises `ValueError` where there is no offset from UTC.
+    """Read RFC 3339 as microseconds since 1970; raises `ValueError` where there is no offset from UTC, or no such time in UTC.
 
     >>> parse_time("2025-11-22T11:00:00.000123+01:00")
     1763805600000123
@@ -200,4 +208,13 @@ def _parse(text: str) -> int:
     if moment.tzinfo is None:
         message = f"expected a time with an offset from UTC, got {text!r}"
         raise ValueError(message)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    us = (moment - _EPOCH) // _MICROSECOND
+    if us != time_within(us):
+        message = f"expected a time of the years 1 to 9999 in UTC, got {text!r}"
+        raise ValueError(message)
+    return us
+
+
+def time_within(us: int) -> int:
+    """Return *us*, or the first or last moment that a time can be where it is beyond them."""
+    return min(max(us, _FIRST_US), _LAST_US)

@@ -68,6 +68,8 @@ def _parsed(type: str, text: str | bytes, shape: Record) -> Any:
         )
     except RecursionError:
         problem = "it nests too deep"
+    except ValueError as error:
+        problem = f"it has a number that is too long ({error})"
     raise InvalidDataError(type, [problem], f"Write it as {_example(shape)}")
 
 

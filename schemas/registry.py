@@ -108,9 +108,12 @@ class RegistryStore:
 
     async def _all(self) -> dict[str, AvroSchema]:
         try:
-            subjects = await self._call(self._client.get_subjects)
+            subjects = _texts(await self._call(self._client.get_subjects))
         except SchemaRegistryError as error:
             raise self._trouble("the list of subjects", error) from error
+        if subjects is None:
+            remedy = "See what listens at that address, and mend --registry or ANTIPHON_REGISTRY"
+            raise RegistryError(f"the list of subjects from {self._url}", "an answer that is none", remedy)
         found: dict[str, AvroSchema] = {}
         for subject in subjects:
             if subject.endswith("-value"):
@@ -177,12 +180,20 @@ class RegistryStore:
             raise RegistryError(f"an Avro schema under {place} in {self._url}", got, remedy)
         try:
             schema = json.loads(found.schema_str or "")
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             schema = None
         if not isinstance(schema, dict):
             got = _cut(found.schema_str or "nothing")
             raise RegistryError(f"a record's schema under {place} in {self._url}", got, "Register a record")
         return cast("AvroSchema", schema)
+
+
+def _texts(said: object) -> list[str] | None:
+    """Return a list of texts; None where somebody said something else."""
+    if not isinstance(said, list):
+        return None
+    found = cast("list[object]", said)
+    return [one for one in found if isinstance(one, str)] if all(isinstance(one, str) for one in found) else None
 
 
 def _type_said(schema: AvroSchema) -> str | None:

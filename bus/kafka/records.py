@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Producer
@@ -10,10 +11,23 @@ from confluent_kafka import TopicPartition as Offset
 
 from antiphon.bus.record import Committed, Outgoing, Record, TopicPartition
 
+UNREADABLE = "antiphon_unreadable_headers"
+"""The one header of a record of whose headers the client tells none, as the name of one is no UTF-8."""
+
+
+# Not called as a method: the interpreter takes a short way to those, on which it does not look whether the client has
+# left an exception behind, and something else raises it then.
+_headers: Callable[[Any], Any] = methodcaller("headers")
+
 
 def record_of(message: Any) -> Record:
     """Say a client's message as a record; one that carries an error is none."""
     kind, timestamp_ms = message.timestamp()
+    try:
+        headers: list[tuple[str, bytes | None]] = _headers(message) or []
+    except (SystemError, UnicodeDecodeError) as error:
+        # Without it this would end whoever reads the partition, whenever it is read again.
+        headers = [(UNREADABLE, str(error.__cause__ or error).encode())]
     # The client's types say that everything of a message may be missing: in a record nothing is.
     return Record(
         message.topic(),
@@ -21,7 +35,7 @@ def record_of(message: Any) -> Record:
         message.offset(),
         message.key(),
         message.value(),
-        message.headers() or [],
+        headers,
         timestamp_ms,
         0,
         kind == TIMESTAMP_LOG_APPEND_TIME,

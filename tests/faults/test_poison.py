@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +15,7 @@ from pydantic import BaseModel
 from antiphon import Agent, Event
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.records import UNREADABLE
 from antiphon.bus.names import Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.record import Outgoing, Record
@@ -121,6 +125,21 @@ async def test_f16_poison_is_set_aside_as_it_came(mesh: MemoryMesh) -> None:
         [(key, value, headers, error.encode()) for key, value, headers, error in poison], key=repr
     )
     assert {dict(letter.headers)[DEAD + "reason"] for letter in letters} == {b"undecodable"}
+
+
+@pytest.mark.kafka
+async def test_f16_a_header_whose_name_is_no_text(mesh: MemoryMesh, kafka: str) -> None:
+    """The client tells none of its headers, and raised what no client should: set aside, with the rest as it came."""
+    kcat = shutil.which("kcat")
+    if kcat is None:
+        pytest.skip("no kcat, which writes what no Python client can")
+    words: list[str | bytes] = [kcat, "-P", "-b", kafka, "-t", mesh.names.topic("poison.asked"), "-p", "0", "-K", ":"]
+    words += ["-H", b"\xff\xfe=1", "-H", "ce_id=7"]
+    await asyncio.to_thread(subprocess.run, words, input=b"key:value\n", check=True, timeout=60)
+    [letter] = await moves_on(mesh, 1)
+    said = dict(letter.headers)
+    assert (letter.key, letter.value, said[DEAD + "error"]) == (b"key", b"value", b"NotAnEventError")
+    assert [name for name, _ in theirs(letter)] == [UNREADABLE]
 
 
 @pytest.mark.kafka

@@ -15,7 +15,7 @@ from antiphon.bus.names import Names
 from antiphon.bus.record import Position, Record
 from antiphon.bus.redrive import origin_of
 from antiphon.schemas.codec import Codec, to_json
-from antiphon.schemas.envelope import Envelope, from_headers, parse_time
+from antiphon.schemas.envelope import Envelope, from_headers, parse_time, time_within
 from antiphon.schemas.errors import NotAnEventError, SchemaError
 from antiphon.schemas.store import Reference
 from antiphon.tracing.clocks import BROKER, producer_of
@@ -50,6 +50,8 @@ _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
 
 
 HOUR_US = 3_600_000_000
+# A worker may say any number, and a database holds what numbers add up to only as long as it fits: the year 38,000, a million million tokens.
+_TIME_BITS, _TOKEN_BITS = 60, 40
 
 
 class Holds(Enum):
@@ -244,6 +246,8 @@ class Reader:
                 event, type, of, topic, attempt, outcome, started_us, duration_us, queue_us, emitted, error, usage = (
                     _of(handled)
                 )
+                if (abs(started_us) | abs(duration_us) | abs(queue_us)) >> _TIME_BITS:
+                    raise ValueError
                 workflow = keys[of]
                 topics.add(topic)
                 if started_us + duration_us > last_us:  # noqa: PLR1730 - a call for each delivery costs more
@@ -264,6 +268,11 @@ class Reader:
                     )
                 )
                 for call, spent in enumerate(usage):
+                    if (abs(spent["input_tokens"]) | abs(spent["output_tokens"])) >> _TOKEN_BITS:
+                        raise ValueError
+                    begun_us, lasted_us = spent.get("started_us"), spent.get("duration_us")
+                    if (abs(begun_us or 0) | abs(lasted_us or 0)) >> _TIME_BITS:
+                        raise ValueError
                     rows.calls.append(
                         (
                             *known_by,
@@ -274,8 +283,8 @@ class Reader:
                             spent["output_tokens"],
                             spent["cost"],
                             spent["currency"].decode(),
-                            spent.get("started_us"),
-                            spent.get("duration_us"),
+                            begun_us,
+                            lasted_us,
                         )
                     )
             rows.topics.update(topic.decode() for topic in topics)
@@ -283,7 +292,7 @@ class Reader:
                 worker = producer_of(data["agent"].decode(), data["instance"].decode())
                 at = (self.numbers[worker], self.numbers[BROKER], last_us // HOUR_US)
                 # The broker counts in milliseconds.
-                gap = record.timestamp_ms * 1_000 + 999 - last_us
+                gap = time_within(record.timestamp_ms * 1_000) + 999 - last_us
                 rows.gaps[at] = min(gap, rows.gaps.get(at, gap))
         except (SchemaError, KeyError, TypeError, AttributeError, ValueError):
             # Whoever wrote that is no worker of this mesh; its neighbours count all the same.

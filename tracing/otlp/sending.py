@@ -37,6 +37,8 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _PATHS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
 SCOPE = InstrumentationScope(n.SCOPE, version("antiphon"))
 
+_LAST_NS = (1 << 63) - 1
+
 
 class Protocol(StrEnum):
     """How spans go over the wire."""
@@ -141,16 +143,21 @@ def readable(span: Span, namespace: str) -> ReadableSpan:
         resource=resource(span.service, namespace),
         attributes=span.attributes,
         events=[
-            SdkEvent(moment.name, attributes=moment.attributes, timestamp=moment.time_us * 1_000)
+            SdkEvent(moment.name, attributes=moment.attributes, timestamp=_ns(moment.time_us))
             for moment in span.moments
         ],
         links=[Link(_context(link)) for link in span.links],
         kind=_KINDS[span.kind],
         status=Status() if span.error is None else Status(StatusCode.ERROR, span.error),
-        start_time=span.start_us * 1_000,
-        end_time=span.end_us * 1_000,
+        start_time=_ns(span.start_us),
+        end_time=_ns(span.end_us),
         instrumentation_scope=SCOPE,
     )
+
+
+def _ns(us: int) -> int:
+    # One that the protocol cannot say would have all that goes with it refused.
+    return min(max(us, 0) * 1_000, _LAST_NS)
 
 
 def _context(context: Context, *, is_remote: bool = False) -> SpanContext:

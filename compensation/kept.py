@@ -92,7 +92,8 @@ def _node(said: Mapping[str, Any]) -> Node:
     parents, done = tuple(said.get("parents", ())), tuple(said.get("done", ()))
     if len(said) == 1 + ("parents" in said) + ("done" in said):
         return Node(said["type"], parents, done)
-    return Node(**{**said, "parents": parents, "done": done})
+    whole: dict[str, Any] = {**said, "parents": parents, "done": done}
+    return Node(**whole)
 
 
 def _effect(said: Mapping[str, Any]) -> Effect:

@@ -27,7 +27,7 @@ _LOCK = f"{RESERVED}lock/"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class _Said(_Part):

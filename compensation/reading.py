@@ -12,7 +12,7 @@ from antiphon.bus.port import Bus
 from antiphon.bus.state import StateDamagedError, mapping_in
 from antiphon.compensation import locks
 from antiphon.compensation.agenda import RESERVED
-from antiphon.compensation.examined import examine, workable
+from antiphon.compensation.examined import workable
 from antiphon.compensation.kept import NOTHING, kept
 from antiphon.compensation.locks import PREFIX, Lock
 from antiphon.compensation.waiting import is_open
@@ -48,7 +48,7 @@ async def read_workflows(bus: Bus, names: Names, sagas: Iterable[str], partition
     found = {id: Seen(workflow) for id, workflow in (await read_kept(bus, names, partitions)).items()}
     for name in sagas:
         values = await _kept(bus, names.state(name), partitions)
-        for id, mapping in _readable(values, dict, saga=True):
+        for id, mapping in _readable(values, _runs, saga=True):
             seen = found.get(id, Seen(NOTHING))
             runs = [(name, run) for run in mapping.values()]
             # A nested one is started by a command, later than the outermost.
@@ -62,6 +62,14 @@ async def read_locks(bus: Bus, names: Names, partitions: Iterable[int]) -> dict[
     return {id.removeprefix(PREFIX): lock for id, lock in _readable(values, locks.read)}
 
 
+def _runs(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Return the runs, once all of each has been found that is shown."""
+    for name, run in mapping.items():
+        _run(name, run)
+        _ = run["start"]["id"]
+    return mapping
+
+
 def _readable(
     values: Mapping[str, bytes], read: Callable[[dict[str, Any]], T], *, saga: bool = False
 ) -> Iterator[tuple[str, T]]:
@@ -69,10 +77,8 @@ def _readable(
     for id, value in values.items():
         try:
             mapping = mapping_in(id, value)
-            if saga:
-                # Its parts are looked into later. What a newer release keeps besides is passed over.
-                examine(mapping, id, saga=True)
-            with workable(mapping, id):
+            # What a newer release keeps besides is passed over: only what cannot be read is examined.
+            with workable(mapping, id, saga=saga):
                 found = read(mapping)
             yield id, found
         except StateDamagedError as error:

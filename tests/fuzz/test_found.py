@@ -316,6 +316,3 @@ async def test_what_a_newer_release_keeps_besides_hides_nothing() -> None:
     newer = json.dumps({**WORKFLOW, "workflow": {"events": {"e": {"type": "a.b", "new": 1}}}, "new": 2}).encode()
     await bus.publish([Outgoing("compensation.state", b"newer", newer, [], 0)])
     assert {*await read_kept(bus, names, [0])} == {"newer"}
-    said: dict[str, Any] = {"id": "s", "type": "move.wanted", "data": {}, "new": 1}
-    run: dict[str, Any] = {"version": "1", "phase": "running", "undoing": False, "reason": "", "start": said, "new": 2}
-    examine({"r": {**run, "steps": {"van": {"stage": "done", "new": 3}}, "inherited": {}, "due": {}}}, "w", saga=True)

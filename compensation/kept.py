@@ -92,8 +92,19 @@ def _node(said: Mapping[str, Any]) -> Node:
     parents, done = tuple(said.get("parents", ())), tuple(said.get("done", ()))
     if len(said) == 1 + ("parents" in said) + ("done" in said):
         return Node(said["type"], parents, done)
-    whole: dict[str, Any] = {**said, "parents": parents, "done": done}
-    return Node(**whole)
+    # What a newer release says besides is passed over.
+    return Node(
+        said["type"],
+        parents,
+        done,
+        said.get("held", False),
+        said.get("past", False),
+        said.get("aftermath", False),
+        said.get("by", ""),
+        said.get("sagas", _NONE),
+        said.get("again", False),
+        said.get("ends", ""),
+    )
 
 
 def _effect(said: Mapping[str, Any]) -> Effect:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, cast
 
 from antiphon.bus.delivery import State
+from antiphon.bus.state import StateDamagedError
 from antiphon.bus.telemetry import Figure
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.store import Change
 from antiphon.compensation.workflow import Phase, Status, Workflow
+
+log = logging.getLogger(__name__)
 
 _KEY = f"{RESERVED}census"
 _UNDOS = {Status.ASKED: "asked", Status.UNDONE: "undone", Status.STUCK: "given_up", Status.SKIPPED: "skipped"}
@@ -27,14 +31,32 @@ class Census:
     def __init__(self, clock_us: Callable[[], int]) -> None:
         self._clock_us = clock_us
         self._standing: dict[int, dict[str, Any]] = {}
+        self._damaged: set[int] = set()
+        """Partitions of which that was said."""
         self._undos = Counter[str]()
 
     def take(self, partition: int, state: State, changes: Iterable[Change]) -> None:
         """Count *changes*: workflows as they were and as they are now, None where they are not kept."""
-        counted = state.mapping(_KEY)
+        counted = self._counted(partition, state)
+        if counted is None:
+            return
         for id, before, after in changes:
             self._count(counted, id, before, after)
         self._standing[partition] = {**counted}
+
+    def _counted(self, partition: int, state: State) -> MutableMapping[str, Any] | None:
+        """Return what is counted so far; None where that is damaged: no workflow has to wait for a number."""
+        try:
+            counted = state.mapping(_KEY)
+            if not _is_count(counted):
+                raise StateDamagedError(_KEY, "something else than numbers of workflows")
+        except StateDamagedError as error:
+            if partition not in self._damaged:
+                self._damaged.add(partition)
+                log.warning("workflows are not counted", extra={"partition": partition, "reason": str(error)})
+            return None
+        self._damaged.discard(partition)
+        return counted
 
     def figures(self, partitions: Collection[int]) -> Iterator[Figure]:
         """Yield what stands on *partitions*, which this process owns now."""
@@ -71,6 +93,16 @@ class Census:
         for effect_id, effect in after.effects.items():
             if effect.status in _UNDOS and effect.status is not _status(before, effect_id):
                 self._undos[_UNDOS[effect.status]] += 1
+
+
+def _is_count(counted: Mapping[str, Any]) -> bool:
+    numbers = all(isinstance(counted.get(phase.value, 0), int) for phase in Phase)
+    since: object = counted.get("since", {})
+    return (
+        numbers
+        and isinstance(since, dict)
+        and all(isinstance(us, int) for us in cast("dict[str, object]", since).values())
+    )
 
 
 def _status(workflow: Workflow | None, id: str) -> Status | None:

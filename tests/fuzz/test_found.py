@@ -24,6 +24,7 @@ from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.coordinator import coordinator
 from antiphon.compensation.examined import examine
 from antiphon.compensation.reading import read_kept
+from antiphon.compensation.workflow import Phase
 from antiphon.replay.bundle import read
 from antiphon.replay.diff import read_report
 from antiphon.replay.errors import BundleError, NoReportError
@@ -307,6 +308,27 @@ async def test_one_workflow_in_the_coordinators_state_that_cannot_be_worked_with
     [letter] = await mesh.records("compensation.dead")
     said = dict(letter.headers)
     assert (said["antiphon_dead_error"], said["antiphon_dead_reason"]) == (b"StateDamagedError", b"permanent")
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"\xff", json.dumps(dict.fromkeys(Phase, "many")).encode(), b'{"since": [1]}'],
+    ids=["the whole", "a number", "times"],
+)
+async def test_damaged_figures_of_the_coordinator_hold_nothing_up(spoilt: bytes) -> None:
+    """How many workflows there are stands in its state too: whatever was said on the partition was set aside for its sake."""
+    mesh = MemoryMesh(1)
+    await mesh.prepare(coordinator())
+    await mesh.bus.publish([Outgoing("compensation.state", b"antiphon:census", spoilt, [], 0)])
+    async with mesh.running(coordinator()):
+        done = activity(correlation_id="good", emitted=[Emitted(id="x", type="a.c", undo=b"to undo it")])
+        await mesh.publisher.publish([done], correlation_id="good")
+
+        async def kept() -> bool:
+            return "good" in await read_kept(mesh.bus, mesh.names, [0])
+
+        await eventually(kept, 30, what="what was said to be kept")
+    assert await mesh.records("compensation.dead") == []
 
 
 async def test_what_a_newer_release_keeps_besides_hides_nothing() -> None:

@@ -103,6 +103,7 @@ ENVELOPE = Envelope(
     budget="1.50 USD",
     tenant="acme",
     replay_of="0199f2c1-0000-7000-8000-000000000009",
+    undoes="0199f2c1-0000-7000-8000-00000000000a",
     key="A-7",
 )
 

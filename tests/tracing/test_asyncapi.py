@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import shutil
 import subprocess
@@ -77,14 +78,19 @@ def parser() -> Path:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("AsyncAPI's parser needs node and npm, and there is none")
-    script = PARSER / "asyncapi.mjs"
-    if not (PARSER / "node_modules/@asyncapi/avro-schema-parser").is_dir():
-        PARSER.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(PARSER)]
-        ran = subprocess.run([*command, *PACKAGES], check=False, capture_output=True, text=True, cwd=PARSER)
-        if ran.returncode != 0:
-            pytest.skip(f"AsyncAPI's parser could not be installed: {ran.stderr.strip()[-200:]}")
-    shutil.copy(HERE / "asyncapi.mjs", script)
+    PARSER.mkdir(parents=True, exist_ok=True)
+    script, whole = PARSER / "asyncapi.mjs", PARSER / "installed"
+    # Another process of the tests may want it too, and half of it is none.
+    with (PARSER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.is_file():
+            shutil.rmtree(PARSER / "node_modules", ignore_errors=True)
+            command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", f"--prefix={PARSER}"]
+            ran = subprocess.run([*command, *PACKAGES], check=False, capture_output=True, text=True, cwd=PARSER)
+            if ran.returncode != 0:
+                pytest.skip(f"AsyncAPI's parser could not be installed: {ran.stderr.strip()[-200:]}")
+            whole.touch()
+        shutil.copy(HERE / "asyncapi.mjs", script)
     return script
 
 

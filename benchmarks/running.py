@@ -72,12 +72,15 @@ class Program:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let it have no processor meanwhile; its group must not miss it."""
-        self._process.tell(signal.SIGSTOP)
+        """Let it and its children have no processor meanwhile; its group must not miss it."""
+        family = self._family()
+        for one in family:
+            one.suspend()
         try:
             yield
         finally:
-            self._process.tell(signal.SIGCONT)
+            for one in family:
+                one.resume()
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

@@ -36,7 +36,7 @@ from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.rows import Reader
 from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.tracer import Tracer
-from arrivals import arrivals, rate
+from arrivals import arrivals
 from feed import ANSWERED, Feed, asked
 from following import followed
 from hops import Answered, Asked
@@ -342,8 +342,13 @@ async def _kept_up(stage: Stage) -> Pair:
     await feed.open()
     with WorkerProcess(stage, names, "answer") as worker:
         await worker.ready()
-        await feed.publish(feed.records(HOPS))
+        records = [*feed.records(HOPS)]
+        with worker.frozen():
+            await feed.publish(records)
+        began_s = time.time()
         times = await arrivals(stage.bootstrap, names.topic(ANSWERED), HOPS, alive=worker.alive)
+    # All of it: a busy worker commits in bursts, and between marks they would count for more than they are.
+    hops_a_second = HOPS / (times[-1] - began_s)
     stage.say("seeing: a tracer")
     bus = KafkaBus(KafkaConfig(bootstrap_servers=stage.bootstrap))
     database = Sqlite(None, writes=True)
@@ -356,7 +361,7 @@ async def _kept_up(stage: Stage) -> Pair:
         database.close()
         await bus.close()
     assert tracer.counts.deliveries == HOPS, tracer.counts  # noqa: S101 - or nothing was measured
-    return HOPS / seconds, rate(times)
+    return HOPS / seconds, hops_a_second
 
 
 EXPERIMENT = Experiment((WRITE, SIZE, TRACE, LONG_CHAIN, COMMAND, FAILED, FOLLOW, KEEPS_UP), once)

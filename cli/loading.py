@@ -69,6 +69,15 @@ def load(target: str) -> Loaded:
     )
 
 
+def agent_at(target: str) -> Agent:
+    """Return the one agent at *target*; raises `UsageError` where there are more, or none."""
+    agents = [agent for agent in load(target).agents if isinstance(agent, Agent)]
+    if len(agents) != 1:
+        names = ", ".join(agent.name for agent in agents)
+        raise UsageError(f"expected one agent at {target!r}, got {names or 'none'}", f"try: {target}:NAME")
+    return agents[0]
+
+
 def module_of(place: str) -> ModuleType:
     """Import the module that *place* names, `MOD` or `FILE.py`; raises `UsageError` where that fails."""
     return _import(place)

@@ -44,6 +44,18 @@ from tickets import TicketOpened, TicketTriaged
 async def triage(ticket: TicketOpened) -> TicketTriaged | TicketOpened:
     return ticket
 """
+SAGA = """
+from antiphon import Saga, Step
+from tickets import TicketOpened, TicketTriaged
+
+class Asked(TicketTriaged):
+    pass
+
+def ask(ticket: TicketOpened) -> Asked:
+    return Asked(n=ticket.n)
+
+triage = Saga("triage", starts=TicketOpened, steps=[Step("ask", action=ask, done=TicketTriaged)])
+"""
 V2 = "triage=./desk_v2.py:triage"
 
 
@@ -53,6 +65,7 @@ def desk(folder: Path) -> Path:
     (folder / "desk.py").write_text(AGENTS.format(version="1"))
     (folder / "desk_v2.py").write_text(AGENTS.format(version="2"))
     (folder / "desk_more.py").write_text(MORE)
+    (folder / "desk_saga.py").write_text(SAGA)
     return folder
 
 
@@ -85,6 +98,13 @@ A_PERCENTAGE = "a percentage from 0% to 100% with at most two decimals, such as 
         (
             ["--canary", "triage=./desk_v2.py", "--share", "10%"],
             ["error: expected one agent at './desk_v2.py', got triage, look", "try: ./desk_v2.py:NAME"],
+        ),
+        (
+            ["--canary", "triage=./desk_saga.py:triage", "--share", "10%"],
+            [
+                "error: expected an agent at './desk_saga.py:triage', got the saga 'triage'",
+                "a saga has its versions beside it: previous=",
+            ],
         ),
         (
             ["--canary", V2, "--canary", V2, "--share", "10%"],

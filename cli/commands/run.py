@@ -215,7 +215,8 @@ def _state(settings: Settings) -> StateSettings:
 def _metrics(consumers: Sequence[Consumer]) -> Metrics:
     from antiphon.agents.metrics import Metrics  # noqa: PLC0415 - 0.1 s, for those only who ask for the endpoint
 
-    return Metrics(consumer.name for consumer in consumers)
+    canaries = {consumer.name: consumer.canary.version for consumer in consumers if consumer.canary is not None}
+    return Metrics((consumer.name for consumer in consumers), canaries=canaries)
 
 
 def _endpoint(worker: Worker, metrics: Metrics, settings: Settings, supervisor: Order | None) -> Endpoint:

@@ -21,7 +21,7 @@ from antiphon.agents.errors import (
 from antiphon.agents.joins import Join
 from antiphon.agents.signature import Signature, read_signature
 from antiphon.agents.threads import Threads
-from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
+from antiphon.bus.consumer import STATE_EXPIRES_S, UNSAID, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.lock import ANSWERED, WANTED, LockWanted, lock_answered
 from antiphon.bus.middleware.lineage import lineage
@@ -51,7 +51,7 @@ class Agent:
         self,
         name: str,
         *,
-        version: str = "0",
+        version: str = UNSAID,
         concurrency: int = 100,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
@@ -282,7 +282,7 @@ def agent(function: F, /) -> F: ...
 def agent(
     *,
     name: str | None = None,
-    version: str = "0",
+    version: str = UNSAID,
     concurrency: int = 100,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STATE_EXPIRES_S = 30 * 24 * 3600.0
 """Longer than Kafka keeps events unless it is told to (7 days), so no event can come again that state should refuse."""
 
+UNSAID = "0"
+"""The version of an agent that says none."""
+
 Follower: TypeAlias = Callable[[Bus, Names, "Codec"], Awaitable[None]]
 """What a worker runs beside a handler that needs to know more than its events tell; it reads on until cancelled."""
 
@@ -47,7 +50,7 @@ class Consumer:
 
     name: str
     """Name of the agent, of the consumer group, and of its state and dead-letter topics."""
-    version: str = "0"
+    version: str = UNSAID
     hears: Mapping[str, type[Event]]
     """Event type to the class it is read as. The classes name the topics."""
     handler: Handler

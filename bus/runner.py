@@ -33,7 +33,9 @@ from antiphon.schemas.event import Event, seal
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
-# After so many events in a row a runner lets others at the event loop, also where no handler ever waits.
+# After so many events in a row runners let others at the event loop, also where no handler ever waits. All of them
+# together: what a thousand runners each did in a turn would keep commits and heartbeats waiting for minutes. Counted, not
+# timed, so that a simulation takes the same turns again.
 _TURN = 64
 # How many tasks are woken in one turn of the event loop.
 _WAKE = 16
@@ -73,6 +75,8 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._dispatching = False
+        self._turn = 0
+        """Events that were attempted in this turn of the event loop."""
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._stopping = False
         self.running: dict[Job, None] = {}
@@ -109,7 +113,9 @@ class Runner:
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        wanted = min(self._lanes.ready, _WAKE)
+        # Where one runner used up a turn, another one has nothing to add.
+        wanted = min(self._lanes.ready, 1 if self._turn >= _TURN else _WAKE)
+        self._turn = 0
         while wanted and self._resting:
             rest = self._resting.pop()
             if not rest.done():
@@ -164,16 +170,13 @@ class Runner:
             await asyncio.wait(self._tasks)
 
     async def _drain(self) -> None:
-        turns = 0
         lanes = self._lanes
         task = asyncio.current_task()
         while True:
-            while lanes.ready:
-                lane = lanes.take()
-                await self._attempt(lane, task)
-                turns += 1
-                if turns % _TURN == 0:
-                    await asyncio.sleep(0)
+            while lanes.ready and self._turn < _TURN:
+                self._turn += 1
+                await self._attempt(lanes.take(), task)
+            self.wake()
             rest = asyncio.get_running_loop().create_future()
             self._resting.append(rest)
             await rest

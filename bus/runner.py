@@ -114,7 +114,7 @@ class Runner:
     def _dispatch(self) -> None:
         self._dispatching = False
         # Where one runner used up a turn, another one has nothing to add.
-        wanted = min(self._lanes.ready, 1 if self._turn >= _TURN else _WAKE)
+        wanted = min(len(self._lanes.ready), 1 if self._turn >= _TURN else _WAKE)
         self._turn = 0
         while wanted and self._resting:
             rest = self._resting.pop()
@@ -185,7 +185,8 @@ class Runner:
 
     async def _attempt(self, lane: LaneQueue[Job], task: asyncio.Task[None] | None) -> None:
         """Handle the lane's first job once, in *task*: finished, or held back for a retry."""
-        job = lane.jobs[0]
+        job = lane.first
+        assert job is not None  # noqa: S101 - a lane that is ready has one
         job.runner = task
         job.started_us = now_us()
         job.began_ns = monotonic_ns()
@@ -213,7 +214,7 @@ class Runner:
 
     def _again(self, lane: LaneQueue[Job]) -> None:
         # A partition that is being given up starts nothing more, retries included.
-        if lane.jobs and lane.jobs[0].owned.closing:
+        if lane.first is not None and lane.first.owned.closing:
             self.drop_queued(lambda job: job.owned.closing)
         self._lanes.release(lane)
         self.wake()
@@ -243,7 +244,7 @@ class Runner:
             return None
         if not job.owned.state.complete:
             await self._fetch(job, event)
-        if self._marks and is_marked(job.owned.state.value(job.state_key), job.envelope.id):
+        if self._marks and (kept := job.owned.state.value(job.state_key)) and is_marked(kept, job.envelope.id):
             undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
             self._settle(job, None, Outcome.SKIPPED, error=undone)
             return None
@@ -274,7 +275,9 @@ class Runner:
                 await insisting(self.claims.keep, large)
             if job.envelope.undoes is not None and self._marks:
                 mark(delivery.state.mapping(job.state_key), job.envelope.undoes, job.started_us)
-            changed = self.claims.fitting(delivery.state.changed())
+            changed = delivery.state.changed()
+            if changed:
+                self.claims.fitting(changed)
         except (PermanentError, EncodeError) as error:
             self._set_aside(job, delivery, error, "permanent")
         except asyncio.CancelledError as error:
@@ -375,7 +378,8 @@ class Runner:
         if job.abandoned:
             return
         state = job.owned.state
-        changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
+        if changed or state.size or not state.complete:
+            changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
         written = state.store(changed, workflow=job.envelope.key is None, by=job.envelope.id) if changed else ()
         self._committer.add(
             self._outbox.attempt(

@@ -180,7 +180,9 @@ async def test_what_was_written_through_a_registry_is_the_same_under_another_nam
         await mesh.publish(NumberHeard(number=1))
         await mesh.eventually(NumberSaid, count=1)
     found, added = await recorded(mesh), more
-    numbers = {fingerprint(schema_of(event_class)): header_of(number) for number, event_class in NUMBERED.items()}
+    numbers: dict[Reference, bytes] = {
+        fingerprint(schema_of(event_class)): header_of(number) for number, event_class in NUMBERED.items()
+    }
     events = {
         id: dataclasses.replace(record, value=numbers[reference_of(record.value or b"")] + (record.value or b"")[10:])
         for id, record in found.events.items()

@@ -25,13 +25,19 @@ def came_of(recording: Recording, handling: Handling) -> Came | None:
     error = handling.entry.error
     if error is not None:
         return Came([], Raised(error.type, error.message))
+    said = said_of(recording, handling)
+    return None if said is None else Came(said)
+
+
+def said_of(recording: Recording, handling: Handling) -> list[tuple[str, bytes]] | None:
+    """Return the events that *handling* emitted; None where one of them is gone."""
     said: list[tuple[str, bytes]] = []
     for emitted in handling.entry.emitted:
         record = recording.events.get(emitted.id)
         if record is None:
             return None
         said.append((emitted.type, record.value or b""))
-    return Came(said)
+    return said
 
 
 async def differences(

@@ -19,7 +19,7 @@ from antiphon.bus.errors import HandlerTimeoutError
 from antiphon.bus.handler import Handler
 from antiphon.bus.middleware.lineage import unsealed
 from antiphon.replay.attempt import Attempt, Terms, unread
-from antiphon.replay.came import Came, came_of, differences
+from antiphon.replay.came import Came, came_of, differences, said_of
 from antiphon.replay.candidates import check
 from antiphon.replay.compare import Difference, Raised, Rules
 from antiphon.replay.compared import Compared
@@ -78,16 +78,13 @@ class HandlerReplay:
 
     async def _again(self, consumer: Consumer, handling: Handling) -> Compared:  # noqa: C901, PLR0912 - see below
         """Handle it once more. In one piece, as `Runner._handle` is: a call more costs every event."""
-        entry, events = handling.entry, self._recording.events
+        entry = handling.entry
         record = self._recording.event_of(handling)
         if record is None:
             return Compared(handling=handling, skipped="its event is gone from its topic")
-        was: list[tuple[str, bytes | None]] = []
-        for emitted in entry.emitted:
-            kept = events.get(emitted.id)
-            if kept is None:
-                return Compared(handling=handling, skipped="an event that it emitted is gone from its topic")
-            was.append((emitted.type, kept.value))
+        was = said_of(self._recording, handling)
+        if was is None:
+            return Compared(handling=handling, skipped="an event that it emitted is gone from its topic")
         before = self._states.before(handling)
         if self._carried and not before.known:
             before = Before(known=False, value=self._carried.get((handling.agent, handling.state_key)))
@@ -108,8 +105,13 @@ class HandlerReplay:
                 handler, began_ns = asked, perf_counter_ns()
             attempt.event = event
             seal(event, unread(record))
-            current.set(attempt)
-            produced = await (handler(event) if limit_s is None else _in_time(consumer.name, limit_s, handler, event))
+            token = current.set(attempt)
+            try:
+                called = handler(event) if limit_s is None else _in_time(consumer.name, limit_s, handler, event)
+                produced = await called
+            finally:
+                # Whoever runs this has the same context, and may publish: he is no handler.
+                current.reset(token)
             took_us = (perf_counter_ns() - began_ns) // 1_000
             if attempt.results is not None and attempt.refused is not None:
                 raise attempt.refused  # the handler may have caught it

@@ -65,6 +65,7 @@ def kept(said: Mapping[str, Any]) -> Kept:
             forced=workflow.get("forced", False),
             forgetful=workflow.get("forgetful", False),
             ended=workflow.get("ended", False),
+            halted=workflow.get("halted", ""),
         ),
         touched_us=touched_us,
         due_us=due_us,

@@ -259,6 +259,10 @@ class _Attempt:
             self._results = {} if self._effects is Effects.LIVE else recorded
         return self._results
 
+    @property
+    def state_room(self) -> int:
+        return self._claims.limit
+
     def wake_at(self, time_us: int) -> None:
         """Nobody is woken: what was due then is recorded too."""
 

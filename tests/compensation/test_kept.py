@@ -47,6 +47,7 @@ FULL = Workflow(
     forced=True,
     forgetful=True,
     ended=True,
+    halted="too much",
 )
 
 

@@ -81,6 +81,11 @@ class Services(Protocol):
         """Return the results of the side effects of this event that ran already, by name."""
         ...
 
+    @property
+    def state_room(self) -> int:
+        """Bytes that a key of the state and what stands under it may come to together."""
+        ...
+
     def wake_at(self, time_us: int) -> None:
         """Have the handler called again for this delivery's partition when a time has come."""
         ...

@@ -426,5 +426,9 @@ class _Services:
         delivery.effects = durable[REMEMBERED][delivery.envelope.id]
         await self._committer.remember(self._job.owned, records)
 
+    @property
+    def state_room(self) -> int:
+        return self._runner.claims.limit
+
     def wake_at(self, time_us: int) -> None:
         self._runner.on_wake(self._job.owned.tp.partition, time_us)

@@ -12,6 +12,7 @@ BusError
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
 ├── WorkflowFailedError         ... and nobody will: its workflow failed
+├── PublishedInReplayError      a handler would publish by itself while a replay has it handle an event again
 ├── MemberFailedError           a group member that can go on no longer
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
@@ -193,6 +194,19 @@ class WorkflowFailedError(BusError):
         self.reason = reason
         super().__init__(
             f"workflow {correlation_id} failed: {reason}. What it did is being undone: antiphon trace {correlation_id}"
+        )
+
+
+class PublishedInReplayError(BusError):
+    """A handler would publish by itself while a replay has it handle an event again; nothing was published."""
+
+    def __init__(self, agent: str, what: str) -> None:
+        self.agent = agent
+        self.what = what
+        super().__init__(
+            f"expected {agent} to publish nothing of its own while a replay has it handle an event again, got {what}; "
+            "nothing was published. Return events from the handler, or publish in context.once: a replay knows what that "
+            "returned and does not call it"
         )
 
 

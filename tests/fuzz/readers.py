@@ -54,7 +54,7 @@ from antiphon.replay.bundle import write as write_bundle
 from antiphon.replay.diff import of_reports, read_report
 from antiphon.replay.errors import BundleError, NoReportError
 from antiphon.replay.letter import letter_of
-from antiphon.replay.recording import Recording, handlings, states_before
+from antiphon.replay.recording import Recording, StatesBefore, handlings
 from antiphon.schemas.codec import Codec, reference_of, to_json
 from antiphon.schemas.compatibility import mismatches
 from antiphon.schemas.condition import Condition
@@ -375,7 +375,7 @@ class World:
         file = self._folder / "spoilt.antiphon"
         file.write_bytes(content)
         recording, schemas = read_bundle(file)
-        states_before(recording.handlings, recording.changes)
+        StatesBefore(recording.handlings, recording.changes)
         recording.gone()
         codec = Codec(schemas)
         await schemas.types()
@@ -451,7 +451,7 @@ class World:
         activity = await decoded(self.codec, Activity, record)
         if activity is not None:
             told = handlings([activity])
-            states_before(told, {})
+            StatesBefore(told, {})
             write_bundle(Recording(handlings=told, events={}, changes={}), {})
 
     async def indexed(self, records: Sequence[Record]) -> None:

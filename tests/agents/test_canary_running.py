@@ -19,6 +19,7 @@ from antiphon.bus.roll import read_agents
 from antiphon.bus.share import Share
 from antiphon.bus.subscriptions import subscriptions
 from antiphon.compensation.coordinator import coordinator
+from antiphon.replay.letters import settling
 from antiphon.schemas.envelope import now_us
 from antiphon.testing.explorer import explore
 from antiphon.testing.mesh import MemoryMesh
@@ -85,7 +86,7 @@ async def test_workflows_of_one_key_count_on_across_versions() -> None:
 
 
 async def test_attempts_stay_with_the_version_and_its_own_retry_policy() -> None:
-    """The old one would try three times, the canary once; a key that is being tried again holds up its own lane alone."""
+    """The old one tries three times, the canary once; a letter that is redriven goes to the version that gave it up."""
     mesh = MemoryMesh()
     old = books("1", retry=RetryPolicy(attempts=3, base_s=0.001))
     new = books("2", retry=RetryPolicy(attempts=1))
@@ -93,16 +94,20 @@ async def test_attempts_stay_with_the_version_and_its_own_retry_policy() -> None
         for workflow in (NEW, OLD):
             await mesh.publisher.publish([Paid(account=workflow, fails=True)], correlation_id=workflow)
 
-        async def ended() -> bool:
-            return [outcome for _, _, _, outcome in await told(mesh, "books")].count("dead_lettered") == 2
+        async def given_up(times: int) -> bool:
+            return [outcome for _, _, _, outcome in await told(mesh, "books")].count("dead_lettered") == times
 
-        await eventually(ended, 10, what="both to be set aside")
-    assert sorted(await told(mesh, "books")) == [
+        await eventually(lambda: given_up(2), 10, what="both to be set aside")
+        async with settling(mesh.bus, mesh.names, "books") as settle:
+            await settle.redrive([*settle.letters.values()], actor="ada@desk")
+        await eventually(lambda: given_up(4), 10, what="both to be set aside again")
+    attempts = [
         (OLD, "1", 1, "retried"),
         (OLD, "1", 2, "retried"),
         (OLD, "1", 3, "dead_lettered"),
         (NEW, "2", 1, "dead_lettered"),
     ]
+    assert sorted(await told(mesh, "books")) == sorted(2 * attempts)
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 
@@ -12,6 +13,7 @@ from antiphon.bus.activity import Activity
 from antiphon.bus.canary import beside
 from antiphon.bus.consumer import Consumer, Guarantee
 from antiphon.bus.contracts import of_consumers, of_workers, read_schemas
+from antiphon.bus.delivery import current
 from antiphon.bus.errors import BreaksReadersError
 from antiphon.bus.gate import gate
 from antiphon.bus.names import ACTIVITY
@@ -85,6 +87,38 @@ async def test_workflows_of_one_key_count_on_across_versions() -> None:
     assert {*versions.values()} == {"1", "2"}
 
 
+class Memo(Event, type="paid", key="account"):
+    account: str
+    fails: bool = False
+    memo: str = "none"
+
+
+class Kept(Event, type="booked", key="account"):
+    account: str
+    count: int
+    by: str
+    memo: str = ""
+
+
+async def test_each_version_reads_and_writes_the_classes_that_it_knows() -> None:
+    """A field more, on either side: what the one knows nothing of the other has."""
+    mesh, new = MemoryMesh(), Agent("books", version="2")
+
+    @new.on(Memo)
+    async def pay(paid: Memo) -> Kept:
+        return Kept(account=paid.account, count=1, by="2", memo=f"memo: {paid.memo}")
+
+    await mesh.codec.announce({Booked, Kept})
+    async with mesh.running(beside(books("1"), new.consumer(), HALF)):
+        for workflow in (NEW, OLD):
+            await mesh.publisher.publish([Memo(account=workflow, memo="rent")], correlation_id=workflow)
+        kept = await mesh.eventually(Kept, count=2)
+    assert sorted(kept, key=lambda one: one.by) == [
+        Kept(account=OLD, count=1, by="1"),
+        Kept(account=NEW, count=1, by="2", memo="memo: rent"),
+    ]
+
+
 async def test_attempts_stay_with_the_version_and_its_own_retry_policy() -> None:
     """The old one tries three times, the canary once; a letter that is redriven goes to the version that gave it up."""
     mesh = MemoryMesh()
@@ -108,6 +142,34 @@ async def test_attempts_stay_with_the_version_and_its_own_retry_policy() -> None
         (NEW, "2", 1, "dead_lettered"),
     ]
     assert sorted(await told(mesh, "books")) == sorted(2 * attempts)
+
+
+async def test_the_time_out_is_that_of_the_version() -> None:
+    """The canary may take a moment, and the old one as long as it likes; each is told which it is."""
+    mesh, hears = MemoryMesh(), list[tuple[str, str]]()
+
+    def slow(version: str, timeout: float | None) -> Consumer:
+        agent = Agent("books", version=version, timeout=timeout, retry=RetryPolicy(attempts=1))
+
+        @agent.on(Paid)
+        async def pay(paid: Paid) -> Booked:
+            hears.append((version, current.get().version))
+            if version == "2":
+                await asyncio.Event().wait()
+            return Booked(account=paid.account, count=0, by=version)
+
+        return agent.consumer()
+
+    async with mesh.running(beside(slow("1", None), slow("2", 0.01), HALF)):
+        for workflow in (NEW, OLD):
+            await mesh.publisher.publish([Paid(account=workflow)], correlation_id=workflow)
+
+        async def over() -> bool:
+            return len(await told(mesh, "books")) == 2
+
+        await eventually(over, 10, what="both to be over")
+    assert sorted(await told(mesh, "books")) == [(OLD, "1", 1, "completed"), (NEW, "2", 1, "dead_lettered")]
+    assert sorted(hears) == [("1", "1"), ("2", "2")]
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
@@ -269,12 +331,14 @@ class Dated(Event, type="weighed"):
 
 
 async def test_the_gate_asks_the_canary_too() -> None:
-    """It reads what others write: a change that it could not read breaks the agent, by its version."""
+    """It reads what others write: a deployment is told of a field that it could not do without, and a publication is refused."""
     mesh = MemoryMesh()
     async with mesh.running(beside(scales("1"), scales("2", weighed=Dated), Share(10)), heartbeat_s=0.05):
         workers = await read_agents(mesh.bus, mesh.names, mesh.codec)
         schemas = await read_schemas(mesh.bus, mesh.names)
         live = of_workers(known := subscriptions(workers, now_us=now_us()), schemas)
+        with pytest.raises(BreaksReadersError, match="day"):
+            await mesh.publisher.publish([Weighed(grams=1)])
     [seen] = workers
     assert seen.canary is not None
     assert (seen.version, seen.canary.version, seen.canary.share) == ("1", "2", 10)
@@ -302,7 +366,8 @@ async def test_a_canary_that_says_what_others_cannot_read_does_not_start() -> No
     async with mesh.running(post, heartbeat_s=0.05):
         worker = mesh.worker(beside(scales("1"), scales("2", stamped=Text), Share(1)))
         with pytest.raises(BreaksReadersError, match="cents"):
-            await worker.run()
+            async with asyncio.timeout(10):
+                await worker.run()
 
 
 # Under everything that can go wrong.

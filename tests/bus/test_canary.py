@@ -28,6 +28,12 @@ def test_a_larger_share_has_all_of_a_smaller_one(id: str, one: Share, other: Sha
     assert (Share(0).takes(id), Share(WHOLE).takes(id)) == (False, True)
 
 
+@given(st.text())
+def test_a_workflow_is_in_every_share_above_its_place(id: str) -> None:
+    """And in none up to it."""
+    assert (Share(place(id)).takes(id), Share(place(id) + 1).takes(id)) == (False, True)
+
+
 @given(SHARES)
 def test_a_share_is_read_as_it_is_written(share: Share) -> None:
     """`antiphon config` shows what a worker goes by."""

@@ -18,7 +18,7 @@ from antiphon.bus.names import SCHEMAS, Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing
 from antiphon.bus.roll import between
-from antiphon.bus.schema_digest import DIGEST_LENGTH, class_digest
+from antiphon.bus.schema_digest import DIGEST_LENGTH, class_digest, digest_of
 from antiphon.bus.subscriptions import Subscriptions
 from antiphon.schemas.avro import schema_of
 from antiphon.schemas.compatibility import Reader
@@ -107,7 +107,8 @@ async def read_schemas(bus: Bus, names: Names) -> dict[str, AvroSchema]:
             schema: object = orjson.loads(record.value)
         except ValueError:
             continue
-        if isinstance(schema, dict):
+        # Whoever may write there may write anything under any name.
+        if isinstance(schema, dict) and digest_of(cast("AvroSchema", schema)) == key:
             found[key] = cast("AvroSchema", schema)
     return found
 

@@ -81,6 +81,11 @@ class Services(Protocol):
         """Return the results of the side effects of this event that ran already, by name."""
         ...
 
+    @property
+    def state_room(self) -> int:
+        """Bytes that a key of the state and what stands under it may come to together."""
+        ...
+
     def wake_at(self, time_us: int) -> None:
         """Have the handler called again for this delivery's partition when a time has come."""
         ...
@@ -105,7 +110,7 @@ class Delivery:
     """What the other events of a join had left to spend; set by dispatch."""
     spent_before: tuple[Usage, ...] = ()
     """What earlier attempts at the same event reported to have spent, as far as this worker knows of them."""
-    usage: list[Usage] = dataclasses.field(default_factory=list[Usage])
+    usage: list[Usage] = dataclasses.field(default_factory=list)  # pyright: ignore[reportUnknownVariableType] - `list[Usage]` takes ten times as long to call
     confidence: float | None = None
     effects: dict[str, Any] | None = None
     """Results of side effects that ran for this event, by name; None where it was not asked for any."""

@@ -445,8 +445,12 @@ class Engine:
         log.log(level, what, extra=extra)
 
     def _accept(self, records: Collection[Record]) -> None:
+        topic, partition, owned = "", -1, None
         for record in records:
-            owned = self._owned.get(TopicPartition(record.topic, record.partition))
+            # They come by partition, a few hundred at a time.
+            if record.partition != partition or record.topic != topic:
+                topic, partition = record.topic, record.partition
+                owned = self._owned.get(TopicPartition(topic, partition))
             # A record of a partition that is not owned any more was on its way
             # when that was lost; its new owner gets it too.
             if owned is None or owned.closing or not owned.progress.take(record.offset, in_full(record)):

@@ -40,7 +40,7 @@ class SagaIntervened(Event, type="antiphon.saga.intervened", topic=SAGAS):
 
 
 class SagaParked(Event, type="antiphon.saga.parked", topic=SAGAS):
-    """An undo was given up, and what led to its event waits for a person: `antiphon saga show`."""
+    """An undo was given up, or a workflow halted, and waits for a person: `antiphon saga show`."""
 
     agent: str
     event_id: str

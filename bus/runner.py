@@ -33,7 +33,9 @@ from antiphon.schemas.event import Event, seal
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
-# After so many events in a row a runner lets others at the event loop, also where no handler ever waits.
+# After so many events in a row runners let others at the event loop, also where no handler ever waits. All of them
+# together: what a thousand runners each did in a turn would keep commits and heartbeats waiting for minutes. Counted, not
+# timed, so that a simulation takes the same turns again.
 _TURN = 64
 # How many tasks are woken in one turn of the event loop.
 _WAKE = 16
@@ -73,6 +75,8 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._dispatching = False
+        self._turn = 0
+        """Events that were attempted in this turn of the event loop."""
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._stopping = False
         self.running: dict[Job, None] = {}
@@ -109,7 +113,9 @@ class Runner:
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        wanted = min(self._lanes.ready, _WAKE)
+        # Where one runner used up a turn, another one has nothing to add.
+        wanted = min(len(self._lanes.ready), 1 if self._turn >= _TURN else _WAKE)
+        self._turn = 0
         while wanted and self._resting:
             rest = self._resting.pop()
             if not rest.done():
@@ -164,16 +170,13 @@ class Runner:
             await asyncio.wait(self._tasks)
 
     async def _drain(self) -> None:
-        turns = 0
         lanes = self._lanes
         task = asyncio.current_task()
         while True:
-            while lanes.ready:
-                lane = lanes.take()
-                await self._attempt(lane, task)
-                turns += 1
-                if turns % _TURN == 0:
-                    await asyncio.sleep(0)
+            while lanes.ready and self._turn < _TURN:
+                self._turn += 1
+                await self._attempt(lanes.take(), task)
+            self.wake()
             rest = asyncio.get_running_loop().create_future()
             self._resting.append(rest)
             await rest
@@ -182,7 +185,8 @@ class Runner:
 
     async def _attempt(self, lane: LaneQueue[Job], task: asyncio.Task[None] | None) -> None:
         """Handle the lane's first job once, in *task*: finished, or held back for a retry."""
-        job = lane.jobs[0]
+        job = lane.first
+        assert job is not None  # noqa: S101 - a lane that is ready has one
         job.runner = task
         job.started_us = now_us()
         job.began_ns = monotonic_ns()
@@ -210,7 +214,7 @@ class Runner:
 
     def _again(self, lane: LaneQueue[Job]) -> None:
         # A partition that is being given up starts nothing more, retries included.
-        if lane.jobs and lane.jobs[0].owned.closing:
+        if lane.first is not None and lane.first.owned.closing:
             self.drop_queued(lambda job: job.owned.closing)
         self._lanes.release(lane)
         self.wake()
@@ -240,7 +244,7 @@ class Runner:
             return None
         if not job.owned.state.complete:
             await self._fetch(job, event)
-        if self._marks and is_marked(job.owned.state.value(job.state_key), job.envelope.id):
+        if self._marks and (kept := job.owned.state.value(job.state_key)) and is_marked(kept, job.envelope.id):
             undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
             self._settle(job, None, Outcome.SKIPPED, error=undone)
             return None
@@ -271,7 +275,9 @@ class Runner:
                 await insisting(self.claims.keep, large)
             if job.envelope.undoes is not None and self._marks:
                 mark(delivery.state.mapping(job.state_key), job.envelope.undoes, job.started_us)
-            changed = self.claims.fitting(delivery.state.changed())
+            changed = delivery.state.changed()
+            if changed:
+                self.claims.fitting(changed)
         except (PermanentError, EncodeError) as error:
             self._set_aside(job, delivery, error, "permanent")
         except asyncio.CancelledError as error:
@@ -372,7 +378,8 @@ class Runner:
         if job.abandoned:
             return
         state = job.owned.state
-        changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
+        if changed or state.size or not state.complete:
+            changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
         written = state.store(changed, workflow=job.envelope.key is None, by=job.envelope.id) if changed else ()
         self._committer.add(
             self._outbox.attempt(
@@ -418,6 +425,10 @@ class _Services:
         records = state.store(changed, workflow=self._job.envelope.key is None, by=delivery.envelope.id)
         delivery.effects = durable[REMEMBERED][delivery.envelope.id]
         await self._committer.remember(self._job.owned, records)
+
+    @property
+    def state_room(self) -> int:
+        return self._runner.claims.limit
 
     def wake_at(self, time_us: int) -> None:
         self._runner.on_wake(self._job.owned.tp.partition, time_us)

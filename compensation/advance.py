@@ -54,6 +54,8 @@ def advance(workflow: Workflow, fact: Fact, mesh: Mesh, *, past_stuck: bool = Fa
     what led to its effect stays as it is until a person decides.
     """
     said: list[Command] = []
+    if workflow.halted:
+        return workflow, said
     if fact.delivery.event_type == UndoRequested.__event__.type:
         workflow, said = _answered(workflow, fact, mesh)
     else:
@@ -75,6 +77,9 @@ def intervene(
         if effect.status is Status.STUCK and said.event_id in (None, effect_id)
     }
     why = f"{said.actor}: {said.reason}"
+    was_halted = bool(workflow.halted)
+    if said.act in (Act.RETRY, Act.FORCE):
+        workflow = workflow._replace(halted="")
     match said.act:
         case Act.CANCEL if (
             workflow.events and not workflow.ended and (workflow.failure is None or workflow.failure.scope)
@@ -86,7 +91,7 @@ def intervene(
                 workflow = workflow.with_effect(effect_id, again)
         case Act.SKIP:
             workflow = _skipped(workflow, stuck, f"skipped by {why}")
-        case Act.FORCE if failures(workflow) and not workflow.ended:
+        case Act.FORCE if (failures(workflow) or was_halted) and not workflow.ended:
             workflow = _skipped(workflow, stuck, f"forced by {why}")._replace(forced=True)
         case Act.EXTEND if workflow.failure is None and not workflow.ended:
             workflow = extended(workflow, said.until_us)
@@ -108,6 +113,8 @@ def overdue(workflow: Workflow, id: str, mesh: Mesh, *, past_stuck: bool = False
 def proceed(workflow: Workflow, mesh: Mesh, *, past_stuck: bool = False) -> tuple[Workflow, list[Command]]:
     """Ask for what can be undone now; let go of what nobody will need."""
     undos: list[Command] = []
+    if workflow.halted:
+        return workflow, undos
     reasons = condemned(workflow)
     for id in ready(workflow, reasons, mesh, past_stuck=past_stuck):
         effect = workflow.effects[id]

@@ -30,6 +30,7 @@ from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.census import Census
 from antiphon.compensation.keeper import keeping
+from antiphon.compensation.kept import Kept
 from antiphon.compensation.locks import PREFIX
 from antiphon.compensation.roster import Roster
 from antiphon.compensation.store import Workflows
@@ -106,7 +107,7 @@ def _handler(
 ) -> Handler:
     async def coordinate(event: Event) -> Sequence[Event]:
         mesh, at_us, here = await known(), clock_us(), current.get()
-        workflows = Workflows(here.state, now_us=at_us, linger_us=linger_us)
+        workflows = Workflows(here.state, now_us=at_us, linger_us=linger_us, room=here.services.state_room)
         turn = _Turn(workflows, at_us)
         match event:
             case Activity(agent=agent, failing=failing, deliveries=deliveries) if agent != COORDINATOR:
@@ -131,7 +132,7 @@ def _handler(
             census.take(here.record.partition, here.state, changes)
         if (next_us := workflows.next_us) is not None:
             here.wake_at(next_us)
-        return turn.said
+        return turn.said()
 
     return coordinate
 
@@ -140,7 +141,7 @@ class _Turn:
     """What follows from one event in the workflows that it is about."""
 
     def __init__(self, workflows: Workflows, at_us: int) -> None:
-        self.said: list[Event] = []
+        self._said: list[tuple[str, Event]] = []
         self._workflows = workflows
         self._at_us = at_us
         self._damaged: StateDamagedError | None = None
@@ -158,7 +159,7 @@ class _Turn:
             log.error("a workflow's state cannot be read; nothing follows in it", exc_info=error)
             return
         self._workflows[id] = after
-        self.said += events
+        self._said += [(id, event) for event in events]
         self._followed = True
 
     @contextlib.contextmanager
@@ -169,6 +170,12 @@ class _Turn:
             # Is that its state's fault?
             self._workflows.examine(id)
             raise
+
+    def said(self) -> list[Event]:
+        """Return what is said of the workflows, once they are stored: of one that halted instead, that alone."""
+        halted = self._workflows.halted
+        told = [_halted(self._workflows[id].halted, id, before, self._at_us) for id, before in halted.items()]
+        return [*(event for id, event in self._said if id not in halted), *told]
 
     def refuse_if_nothing_follows(self) -> None:
         """Raise where the state of all the workflows is damaged: the event can be redriven once that is mended."""
@@ -272,6 +279,21 @@ def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
             time_us=time_us,
             correlation_id=correlation_id,
             parent_id=request,
+        )
+    )
+
+
+def _halted(problem: str, id: str, before: Kept, time_us: int) -> Event:
+    root = before.workflow.events.get(id)
+    said = SagaParked(agent=COORDINATOR, event_id=id, event_type=root.type if root else "", problem=problem)
+    return said.sealed(
+        Envelope(
+            id=caused_id(id, f"{COORDINATOR}/halted/{before.touched_us}", 0),
+            type=SagaParked.__event__.type,
+            source=_SOURCE,
+            time_us=time_us,
+            correlation_id=id,
+            parent_id=id,
         )
     )
 

@@ -24,6 +24,8 @@ from antiphon.compensation.locks import Lock
 from antiphon.compensation.workflow import Phase
 
 _LOCK = f"{RESERVED}lock/"
+_BESIDES = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
+"""What a newer release keeps besides is no damage."""
 
 
 class _Part(BaseModel):
@@ -105,9 +107,10 @@ def examine(kept: Mapping[str, Any], key: str, *, saga: bool = False, cause: Bas
     except TypeError as error:
         raise StateDamagedError(key, f"JSON that nests too deep ({error})") from cause
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise StateDamagedError(key, f"something else in {place or 'it'}: {first['msg']}") from cause
+        wrong = [one for one in error.errors(include_url=False, include_input=False) if one["type"] not in _BESIDES]
+        if wrong:
+            place = ".".join(map(str, wrong[0]["loc"]))
+            raise StateDamagedError(key, f"something else in {place or 'it'}: {wrong[0]['msg']}") from cause
     kind = _kind(key, saga=saga)
     # A list of the same parts would do for a tuple, and is not how it is written.
     if any(not isinstance(part, dict) for part in _objects(kind, kept)):

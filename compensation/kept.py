@@ -40,7 +40,7 @@ class Kept(NamedTuple):
 
 
 def kept(said: Mapping[str, Any]) -> Kept:
-    """Read what `Kept.written` wrote; nothing from nothing.
+    """Read what `Kept.written` wrote; nothing from nothing. What a newer release says besides is passed over.
 
     What else stands there is not looked for, as this is done at every delivery: see `examined`.
     """
@@ -55,21 +55,55 @@ def kept(said: Mapping[str, Any]) -> Kept:
         raise TypeError(message)
     return Kept(
         workflow=Workflow(
-            failure=None if failure is None else Failure(**failure),
-            scopes={id: Failure(**failure) for id, failure in workflow.get("scopes", _NONE).items()},
+            failure=None if failure is None else _failure(failure),
+            scopes={id: _failure(failure) for id, failure in workflow.get("scopes", _NONE).items()},
             events={id: _node(node) for id, node in workflow.get("events", _NONE).items()},
             effects={id: _effect(effect) for id, effect in workflow.get("effects", _NONE).items()},
-            wants={id: Want(**want) for id, want in workflow.get("wants", _NONE).items()},
+            wants={
+                id: Want(want["entity"], want.get("withdrawn", False))
+                for id, want in workflow.get("wants", _NONE).items()
+            },
             began_us=workflow.get("began_us"),
             deadline_us=deadline_us,
             forced=workflow.get("forced", False),
             forgetful=workflow.get("forgetful", False),
             ended=workflow.get("ended", False),
+            halted=workflow.get("halted", ""),
         ),
         touched_us=touched_us,
         due_us=due_us,
     )
 
+
+def carry(before: Mapping[str, Any], written: dict[str, Any]) -> None:
+    """Put into what is *written* what a newer release had said *before* besides, wherever there is still a place for it."""
+    if not before:
+        return
+    was, now = before["workflow"], written["workflow"]
+    _carry(before, written, _KEPT)
+    _carry(was, now, _WORKFLOW)
+    if now.get("failure") and was.get("failure"):
+        _carry(was["failure"], now["failure"], _FAILURE)
+    for name, fields in _PARTS:
+        parts = was.get(name)
+        if parts:
+            for id, part in now.get(name, _NONE).items():
+                if id in parts:
+                    _carry(parts[id], part, fields)
+
+
+def _carry(before: Mapping[str, Any], written: dict[str, Any], known: frozenset[str]) -> None:
+    if not before.keys() <= known:
+        written.update((name, value) for name, value in before.items() if name not in known)
+
+
+_KEPT, _WORKFLOW, _FAILURE = frozenset(Kept._fields), frozenset(Workflow._fields), frozenset(Failure._fields)
+_PARTS = (
+    ("scopes", _FAILURE),
+    ("events", frozenset(Node._fields)),
+    ("wants", frozenset(Want._fields)),
+    ("effects", frozenset(Effect._fields)),
+)
 
 _NOT_KEPT = Kept()
 _STATUSES = {status.value: status for status in Status}
@@ -92,7 +126,6 @@ def _node(said: Mapping[str, Any]) -> Node:
     parents, done = tuple(said.get("parents", ())), tuple(said.get("done", ()))
     if len(said) == 1 + ("parents" in said) + ("done" in said):
         return Node(said["type"], parents, done)
-    # What a newer release says besides is passed over.
     return Node(
         said["type"],
         parents,
@@ -107,7 +140,23 @@ def _node(said: Mapping[str, Any]) -> Node:
     )
 
 
+def _failure(said: Mapping[str, Any]) -> Failure:
+    return Failure(said["event_id"], said["reason"], said.get("scope"), said.get("saga", ""))
+
+
 def _effect(said: Mapping[str, Any]) -> Effect:
-    if "status" in said or "via" in said:
-        said = {**said, "status": _STATUSES[said.get("status", "done")], "via": tuple(said.get("via", ()))}
-    return Effect(**said)
+    if len(said) == 3 + ("key" in said):
+        return Effect(said["agent"], said["type"], said["value"], said.get("key"))
+    return Effect(
+        said["agent"],
+        said["type"],
+        said["value"],
+        said.get("key"),
+        said.get("late", False),
+        _STATUSES[said.get("status", "done")],
+        said.get("attempts", 0),
+        said.get("before", 0),
+        said.get("problem", ""),
+        tuple(said.get("via", ())),
+        said.get("again", 0),
+    )

@@ -120,5 +120,13 @@ def read(kept: Mapping[str, Any]) -> Lock:
     """Return a lock as it is kept."""
     if not kept:
         return Lock()
-    waiting = tuple(Request(**one) for one in kept["waiting"])
+    waiting = tuple(_request(one) for one in kept["waiting"])
     return Lock(kept["holder"], kept["since_us"], tuple(kept["requests"]), waiting)
+
+
+def _request(said: Mapping[str, Any]) -> Request:
+    """Return one that waits as it is kept. What a newer release says besides is passed over."""
+    request = Request(*map(said.__getitem__, Request._fields))
+    return request._replace(
+        inherited={name: request.inherited[name] for name in _INHERITED if name in request.inherited}
+    )

@@ -142,13 +142,18 @@ def document(id: str, seen: Seen, mesh: Mesh, locks: Mapping[str, Lock]) -> dict
             for agent in mesh.hearers(node.type, None)
             if agent not in node.done
         ],
-        "reason": workflow.failure.reason
-        if workflow.failure
-        else next((run["reason"] for _, run in seen.runs if run["reason"]), None),
+        "reason": _reason(seen),
         "runs": [_run(name, run) for name, run in seen.runs],
         "deadline": None if workflow.deadline_us is None else format_time(workflow.deadline_us),
         "locks": [*_locks(id, locks)],
     }
+
+
+def _reason(seen: Seen) -> str | None:
+    """Return why it waits for a person, or is undone."""
+    failure = seen.kept.failure
+    reasons = [seen.kept.halted, failure.reason if failure else "", *(run["reason"] for _, run in seen.runs)]
+    return next((reason for reason in reasons if reason), None)
 
 
 def _locks(id: str, locks: Mapping[str, Lock]) -> Iterator[dict[str, Any]]:

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from antiphon.bus.claim import LIMIT
 from antiphon.bus.consumer import STATE_EXPIRES_S
 from antiphon.bus.delivery import State
 from antiphon.bus.state import StateDamagedError
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.examined import examine, workable
-from antiphon.compensation.kept import NOTHING, Kept, kept
+from antiphon.compensation.kept import NOTHING, Kept, carry, kept
+from antiphon.compensation.outgrown import REASON_ROOM, halted, size_of
 from antiphon.compensation.scopes import condemned, unsettled
 from antiphon.compensation.workflow import Workflow
 
@@ -38,8 +40,9 @@ class Change(NamedTuple):
 class Workflows:
     """The workflows that one delivery touches: each is read once, and written once where it changed."""
 
-    def __init__(self, state: State, *, now_us: int, linger_us: int) -> None:
+    def __init__(self, state: State, *, now_us: int, linger_us: int, room: int = LIMIT) -> None:
         self._state = state
+        self._room = room
         self._now_us = now_us
         self._linger_us = linger_us
         self._agenda = Agenda(state)
@@ -47,6 +50,8 @@ class Workflows:
         self._now: dict[str, Workflow] = {}
         self._looked_at: set[str] = set()
         self._asked = False
+        self.halted: dict[str, Kept] = {}
+        """Those that `store` found to have outgrown a record, as they were before; nothing that follows from more is to be said."""
 
     def __getitem__(self, id: str) -> Workflow:
         if id not in self._now:
@@ -93,36 +98,61 @@ class Workflows:
         """
         keep_us = self._linger_us if before.workflow.ended else max(self._linger_us, ABANDONED_US)
         return (
-            not unsettled(before.workflow, condemned(before.workflow)) and before.touched_us + keep_us <= self._now_us
+            not before.workflow.halted
+            and not unsettled(before.workflow, condemned(before.workflow))
+            and before.touched_us + keep_us <= self._now_us
         )
 
     def store(self) -> Iterator[Change]:
         """Write what changed, and note when to look again; yield the workflows that changed, as they were and as they are."""
         for id, workflow in self._now.items():
             before = self._read[id]
-            changed = workflow is not before.workflow and workflow != before.workflow
             was = before.workflow if before.touched_us else None
             if workflow == NOTHING:
                 if before.touched_us:
                     self._state.mapping(id).clear()
                     yield Change(id, was, None)
-            elif changed or id in self._looked_at:
-                self._write(
-                    id, before._replace(workflow=workflow, touched_us=self._now_us if changed else before.touched_us)
-                )
-                if changed:
-                    yield Change(id, was, workflow)
+                continue
+            changed = workflow is not before.workflow and workflow != before.workflow
+            if changed or id in self._looked_at:
+                touched_us = self._now_us if changed else before.touched_us
+                now = before._replace(workflow=workflow, touched_us=touched_us)
+                size = self._write(id, now, but=REASON_ROOM if changed else 0)
+                after = self._halt(id, size) if size else workflow if changed else before.workflow
+                if after is not before.workflow:
+                    yield Change(id, was, after)
 
-    def _write(self, id: str, now: Kept) -> None:
+    def _halt(self, id: str, size: int) -> Workflow:
+        """Note that there is too much to note of a workflow; where there is no room for that either, it stays as it is."""
+        before = self._read[id]
+        if before.workflow.halted:
+            return before.workflow
+        self.halted[id] = before
+        workflow = halted(before.workflow, size, self._room)
+        log.error("a workflow outgrew a record and halts", extra={"correlation_id": id, "reason": workflow.halted})
+        self[id] = workflow
+        too_large = self._write(id, before._replace(workflow=workflow, touched_us=self._now_us))
+        return before.workflow if too_large else workflow
+
+    def _write(self, id: str, now: Kept, *, but: int = 0) -> int:
+        """Write it where it takes no more than there is room for, *but* some bytes; else return how much it would take."""
         wanted_us = self._wanted_us(now)
         # An entry that comes up too early is put off then; only an earlier time needs an entry of its own now.
+        due_us = None
         if id in self._looked_at or not now.due_us or wanted_us < now.due_us:
             due_us = max(wanted_us, self._now_us + 1)
-            self._agenda.add(id, due_us, now_us=self._now_us)
             now = now._replace(due_us=due_us)
+        written = now.written()
         mapping = self._state.mapping(id)
+        carry(mapping, written)
+        size = size_of(id, written)
+        if size > self._room - but:
+            return size
+        if due_us is not None:
+            self._agenda.add(id, due_us, now_us=self._now_us)
         mapping.clear()
-        mapping.update(now.written())
+        mapping.update(written)
+        return 0
 
     def _wanted_us(self, now: Kept) -> int:
         workflow = now.workflow

@@ -24,7 +24,7 @@ class Phase(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     PARKED = "parked"
-    """An undo was given up. What led to its effect waits for a person; nothing is claimed undone that is not."""
+    """An undo was given up, or it halted. What led to its effect waits for a person; nothing is claimed undone that is not."""
 
 
 class Status(StrEnum):
@@ -131,10 +131,12 @@ class Workflow(NamedTuple):
     """It has had more events than are kept."""
     ended: bool = False
     """Nothing is outstanding. What is kept is what a late event would need."""
+    halted: str = ""
+    """Why nothing more is noted of it, nor done in it, until an operator says so; the rest is as it was then."""
 
     @property
     def phase(self) -> Phase:
-        if any(effect.status is Status.STUCK for effect in self.effects.values()):
+        if self.halted or any(effect.status is Status.STUCK for effect in self.effects.values()):
             return Phase.PARKED
         if self.failure is None:
             return Phase.COMPLETED if self.ended else Phase.RUNNING

@@ -137,6 +137,10 @@ class Attempt(Delivery):
             self.results = {} if self.terms.effects is Effects.LIVE else recorded
         return self.results
 
+    @property
+    def state_room(self) -> int:
+        return self.terms.claims.limit
+
     def wake_at(self, time_us: int) -> None:
         """Nobody is woken: what was due then is recorded too."""
 

@@ -93,5 +93,9 @@ class _Told:
     def remembered(self, delivery: Delivery) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         return self._results
 
+    @property
+    def state_room(self) -> int:
+        return self._services.state_room
+
     def wake_at(self, time_us: int) -> None:
         self._services.wake_at(time_us)

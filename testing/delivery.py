@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeVar
 
+from antiphon.bus.claim import LIMIT
 from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Delivery, Services, State, current
 from antiphon.bus.record import Record
@@ -56,6 +57,7 @@ class MemoryServices:
         """What side effects returned, by event id and name."""
         self.woken_at_us: list[int] = []
         """The times that `Delivery.wake_at` was given."""
+        self.state_room = LIMIT
 
     async def decode(self, event_class: type[E], value: bytes) -> E:
         return event_class.model_validate_json(value)

@@ -185,6 +185,11 @@ async def _decide(
                 f"expected {expected} to {act.value}, got one that is {seen.phase.value}",
                 f"antiphon saga show {workflow} shows it",
             )
+        if act is Act.SKIP and kept.halted:
+            raise AnswerIsNoError(
+                f"expected an undo that was given up to skip, got a workflow that halted: {kept.halted}",
+                f"antiphon saga show {workflow} shows it",
+            )
         until_us = _later(workflow, kept, by=by, until=until) if act is Act.EXTEND else None
         said = SagaIntervened(act=act, actor=actor(), reason=reason, event_id=_stuck(kept, event), until_us=until_us)
         publisher = Publisher(cluster.bus, cluster.codec(), cluster.names, source="/cli/saga")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
+import orjson
+import pytest
+
+from antiphon.bus.contracts import read_schemas
 from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.names import Names
 from antiphon.bus.record import Outgoing, TopicPartition
+from antiphon.bus.schema_digest import digest_of
 from antiphon.bus.schema_topic import TopicStore
 from antiphon.schemas.avro import fingerprint, schema_of
 from antiphon.schemas.codec import Codec
@@ -22,6 +29,12 @@ class Second(Event, type="thing.seen"):
 
     a: int
     b: str = ""
+
+
+class Other(Event, type="other.seen"):
+    """Another type."""
+
+    b: int
 
 
 def store(bus: MemoryBus) -> TopicStore:
@@ -72,3 +85,39 @@ async def test_a_record_that_is_no_schema_harms_nobody() -> None:
         await bus.publish([Outgoing("antiphon.schemas", key, value, [])])
     assert await store(bus).types() == ["thing.seen"]
     assert TopicPartition("antiphon.schemas", 0) in await bus.bounds(["antiphon.schemas"])
+
+
+async def test_a_schema_under_anothers_name_is_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever wrote it last: what stands there under its own name counts, and of any number one is told of."""
+    bus = MemoryBus()
+    right, wrong = schema_of(First), schema_of(Second)
+    await store(bus).publish("thing.seen", right)
+    reference, other = fingerprint(right), fingerprint(schema_of(Other))
+    nested: dict[str, object] = {}
+    for _ in range(100):
+        nested = {"type": "array", "items": nested}
+    liars: list[tuple[bytes, object]] = [
+        (reference, wrong),
+        (reference, {}),
+        (other, wrong),
+        (other, {"type": "record"}),
+        (other, nested),
+    ]
+    await bus.publish([Outgoing("antiphon.schemas", key.hex().encode(), orjson.dumps(one), []) for key, one in liars])
+
+    reader = store(bus)
+    with caplog.at_level(logging.WARNING):
+        found = await reader.fetch(reference), await reader.fetch(other), await reader.latest("thing.seen")
+    assert (*found, await reader.types()) == (right, None, right, ["thing.seen"])
+    [told] = [record for record in caplog.records if "is not the one that its key names" in record.message]
+    assert told.__dict__["key"] == reference.hex()
+
+
+async def test_what_a_key_names_in_full_is_not_believed_either() -> None:
+    """Beside fingerprints stand digests of all that a schema says."""
+    bus = MemoryBus()
+    right, wrong = schema_of(First), schema_of(Second)
+    await store(bus).publish("thing.seen", right)
+    keys = [(digest_of(right), right), (digest_of(wrong), right)]
+    await bus.publish([Outgoing("antiphon.schemas", key.encode(), orjson.dumps(one), []) for key, one in keys])
+    assert await read_schemas(bus, Names()) == {digest_of(right): right}

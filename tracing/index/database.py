@@ -15,10 +15,10 @@ from antiphon.tracing.index.errors import (
     IndexBusyError,
     IndexDamagedError,
     IndexFileError,
-    IndexFullError,
     IndexVersionError,
     NoIndexError,
 )
+from antiphon.tracing.index.sqlite_error import meaning_of
 from antiphon.tracing.index.tables import FORMS, VERSION
 
 Row: TypeAlias = tuple[Any, ...]
@@ -238,23 +238,11 @@ class Sqlite:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._meaning(error) from error
+            raise meaning_of(error, self.name) from error
         except OSError as error:
             raise IndexFileError(
                 self.name, error.strerror or str(error), "see to the folder, or name another file"
             ) from error
-
-    def _meaning(self, error: sqlite3.Error) -> IndexFileError:
-        # Extended codes have the primary one in their lowest byte.
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return IndexBusyError(self.name, "another program has it locked")
-            case sqlite3.SQLITE_FULL:
-                return IndexFullError(self.name, str(error))
-            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
-                return IndexFileError(self.name, str(error), "see to its folder: that it is there, and writable")
-            case _:
-                return IndexDamagedError(self.name, str(error))
 
 
 @contextlib.contextmanager

@@ -48,8 +48,9 @@ class IndexVersionError(IndexFileError):
 class IndexDamagedError(IndexFileError):
     """Its file is not as it was written."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason, "antiphon tracer rebuild makes it again from the topics; nothing is lost")
+    def __init__(self, path: str, reason: str, remedy: str | None = None) -> None:
+        remedy = remedy or "antiphon tracer rebuild makes it again from the topics; nothing is lost"
+        super().__init__(path, reason, remedy)
 
 
 class IndexBusyError(IndexFileError):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.tracing.index.database import Row, together
-from antiphon.tracing.index.errors import IndexBusyError, IndexFileError, IndexFullError
+from antiphon.tracing.index.errors import IndexFileError
+from antiphon.tracing.index.sqlite_error import meaning_of
 from antiphon.tracing.otlp.ledger import FORMS
 
 _APPLICATION = 0x61706F74  # "apot"
 _VERSION = max(FORMS)
+_DAMAGED = "move it away: what was exported before may be again"
 
 
 class LedgerFile:
@@ -80,16 +82,6 @@ class LedgerFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._meaning(error) from error
+            raise meaning_of(error, self._name, damaged=_DAMAGED) from error
         except OSError as error:
             raise IndexFileError(self._name, error.strerror or str(error), "see to the folder") from error
-
-    def _meaning(self, error: sqlite3.Error) -> IndexFileError:
-        # Extended codes have the primary one in their lowest byte.
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return IndexBusyError(self._name, "another program has it locked")
-            case sqlite3.SQLITE_FULL:
-                return IndexFullError(self._name, str(error))
-            case _:
-                return IndexFileError(self._name, str(error), "move it away: what was exported before may be again")

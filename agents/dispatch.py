@@ -96,7 +96,7 @@ def undone(agent: str, undos: Mapping[str, tuple[type[Event], Call]]) -> Handler
     return requested
 
 
-def holding(agent: str, field: str, call: Call) -> Handler:
+def holding(field: str, call: Call) -> Handler:
     """Make the route of an event that is handled once its workflow holds what *field* names; None there: nothing to hold."""
 
     async def arrived(event: Event) -> Sequence[Event]:
@@ -106,7 +106,7 @@ def holding(agent: str, field: str, call: Call) -> Handler:
         delivery = current.get()
         wanted = LockWanted(
             entity=f"{field}/{entity}",
-            agent=agent,
+            agent=delivery.agent,
             event_id=delivery.envelope.id,
             event_type=event.__event__.type,
             event_key=delivery.envelope.key,

@@ -20,6 +20,7 @@ BusError
 ├── ClusterRefusedError         the cluster will not do what an operator asks for (kafka.cluster)
 ├── ClaimStoreError             the store of large values does not answer
 ├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
+├── CanaryError                 another version that cannot stand in for a share of an agent's workflows
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
@@ -51,6 +52,7 @@ from collections.abc import Collection, Sequence
 from antiphon.bus.right import Right
 from antiphon.schemas.errors import EncodeError, IncompatibleSchemaError, SchemaError
 
+_CANARY_REMEDY = "Have it agree in that; or deploy it as a whole, which a rolling deployment does worker by worker"
 _SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
 
 
@@ -236,6 +238,17 @@ class OffsetsGoneError(BusError):
             "Find out what was lost; then start it with ANTIPHON_ON_MISSING_OFFSETS=earliest, which goes on with the "
             "first event that is there, or =latest, which goes on with what comes from now on."
         )
+
+
+class CanaryError(BusError):
+    """Another version cannot stand in for an agent in a share of its workflows: it is none of it, or more than one."""
+
+    def __init__(self, agent: str, version: str, differences: Sequence[str]) -> None:
+        self.agent = agent
+        self.version = version
+        self.differences = tuple(differences)
+        lines = [f"the canary {version} of {agent!r} cannot have a share of its workflows:", *differences]
+        super().__init__("\n".join([*lines, _CANARY_REMEDY]))
 
 
 class SettingsError(BusError):

@@ -17,6 +17,7 @@ from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError, UndoneBeforeError
 from antiphon.bus.guard import MAX_HOPS, over_limit
+from antiphon.bus.handler import Handler
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.kept_log import KeptLog
 from antiphon.bus.lanes import LaneQueue, Lanes
@@ -253,7 +254,7 @@ class Runner:
             event=event,
             envelope=job.envelope,
             agent=self._consumer.name,
-            version=self._consumer.version,
+            version=job.by.version,
             attempt=job.attempt,
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
@@ -263,11 +264,11 @@ class Runner:
         )
         current.set(delivery)
         try:
-            if self._consumer.timeout_s is None:
-                produced = await self._consumer.handler(event)
+            if job.by.timeout_s is None:
+                produced = await job.by.handler(event)
             else:
-                produced = await self._in_time(event, self._consumer.timeout_s)
-            if self._consumer.emits is None:
+                produced = await self._in_time(job.by.handler, event, job.by.timeout_s)
+            if job.by.emits is None:
                 await self.announce(produced)
             outgoing, emitted, large = self._outbox.encode(produced)
             if large:
@@ -297,11 +298,11 @@ class Runner:
         also = () if self._consumer.reads is None else self._consumer.reads(event)
         await job.owned.state.fetch([job.state_key, *also])
 
-    async def _in_time(self, event: Event, limit_s: float) -> Sequence[Event]:
+    async def _in_time(self, handler: Handler, event: Event, limit_s: float) -> Sequence[Event]:
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                return await self._consumer.handler(event)
+                return await handler(event)
         except TimeoutError as error:
             if limit.expired():
                 raise HandlerTimeoutError(self._consumer.name, limit_s) from error
@@ -336,7 +337,7 @@ class Runner:
     # What an attempt comes to.
 
     def _failed(self, job: Job, delivery: Delivery, error: BaseException) -> float | None:
-        policy = self._consumer.retry
+        policy = job.by.retry
         if policy.gives_up(job.attempt, error):
             self._set_aside(job, delivery, error, "exhausted")
             return None

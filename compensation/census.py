@@ -55,7 +55,7 @@ class Census:
                 self._move(partition, state, counted, id, self._clock_us() if now is Phase.PARKED else None)
         if is_news:
             self._look(partition, state, counted)
-        if counted.keys() == {"moved_us"}:
+        if {*counted} == {"moved_us"}:
             counted.clear()  # nobody is left
         self._standing[partition] = {**counted}
 

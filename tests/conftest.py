@@ -16,9 +16,10 @@ import partners
 import stand_in
 from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.testing.outside import Outside
+from tests.left_behind import own_temporary_files, pytest_runtest_makereport
 from tests.postgres import server, shared
 
-__all__ = ["server", "shared"]
+__all__ = ["own_temporary_files", "pytest_runtest_makereport", "server", "shared"]
 
 
 @pytest.hookimpl(tryfirst=True)

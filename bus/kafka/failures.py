@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from antiphon.bus.errors import BrokerUnreachableError, BusError, MissingRightError, NotLetInError, missing_rights
 from antiphon.bus.kafka.config import KafkaConfig
-from antiphon.bus.kafka.handshake import NOT_LET_IN, Refusal, look, refused_login
+from antiphon.bus.kafka.handshake import NOT_LET_IN, Refusal, look, refused_login, shakes_hands
 from antiphon.bus.kafka.tether import speaks_kafka
 from antiphon.bus.right import Operation, Resource, Right
 
@@ -162,11 +162,10 @@ def _knock(config: KafkaConfig) -> str | None:
 
 
 def _knocks(config: KafkaConfig) -> list[str | None]:
-    plain = not config.identity.transport.is_encrypted
-    return [_knock_at(address.strip(), plain=plain) for address in config.bootstrap_servers.split(",")]
+    return [_knock_at(address.strip(), config) for address in config.bootstrap_servers.split(",")]
 
 
-def _knock_at(address: str, *, plain: bool) -> str | None:
+def _knock_at(address: str, config: KafkaConfig) -> str | None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     host = host.strip("[]")
     if not (host and port.isdigit()):
@@ -177,9 +176,9 @@ def _knock_at(address: str, *, plain: bool) -> str | None:
         return f"host name {host!r} is unknown"
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    if plain and not speaks_kafka(host, int(port)):
-        return "what answers there does not speak Kafka"
-    return None
+    if config.identity.transport.is_encrypted:
+        return None if shakes_hands(host, int(port), config.options) else "what answers there does not speak TLS"
+    return None if speaks_kafka(host, int(port)) else "what answers there does not speak Kafka"
 
 
 def _first_words(error: KafkaError) -> str:

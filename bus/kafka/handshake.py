@@ -64,6 +64,22 @@ def look(address: str, identity: Identity, options: Mapping[str, object], *, gav
         return None
 
 
+def shakes_hands(host: str, port: int, options: Mapping[str, object]) -> bool:
+    """Say whether what answers there speaks TLS, whatever it or the client thinks of the other's certificate. Blocks for seconds."""
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_WAIT_S) as connection,
+            _context(options).wrap_socket(connection, server_hostname=host),
+        ):
+            return True
+    except ssl.SSLCertVerificationError:
+        return True
+    except ssl.SSLError as error:
+        return "ALERT" in str(error.reason)
+    except OSError:
+        return False
+
+
 def refused_login(error: KafkaError, identity: Identity) -> Refusal:
     """Say why a login was refused, by what the client says of it."""
     text = error.str() or ""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
+from certificates import Authority
 
-from antiphon.bus.errors import BrokerUnreachableError
+from antiphon.bus.errors import BrokerUnreachableError, NotLetInError
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.chatter import Once
-from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.config import KafkaConfig, Option, Options
+from antiphon.bus.kafka.failures import is_refused, is_there
 from antiphon.bus.kafka.tether import free_port
 from antiphon.bus.port import Bus, Membership, TopicSpec
 from antiphon.bus.record import Outgoing, TopicPartition
@@ -60,6 +64,42 @@ async def test_something_else_there() -> None:
     assert caught.value.reason == "what answers there does not speak Kafka"
 
 
+TLS = ["SSL", "SASL_SSL"]
+LOGIN: Options = {"sasl.mechanism": "PLAIN", "sasl.username": "ann", "sasl.password": "x"}
+
+
+def _encrypted(port: int, protocol: str, **more: Option) -> KafkaConfig:
+    options: Options = {"security.protocol": protocol, **(LOGIN if "SASL" in protocol else {}), **more}
+    return KafkaConfig(bootstrap_servers=f"127.0.0.1:{port}", options=options, reach_s=0.2)
+
+
+@pytest.mark.parametrize("protocol", TLS)
+async def test_an_address_that_takes_connections_and_says_nothing(protocol: str) -> None:
+    """No broker is there that would shake hands later: it is told once a first answer would have had its time."""
+    with _mute() as port:
+        config = _encrypted(port, protocol)
+        assert (is_there(config), is_refused(config)) == (False, True)
+        bus = KafkaBus(config)
+        with pytest.raises(NotLetInError, match="it speaks no TLS at this address") as caught:
+            await bus.topics()
+        await bus.close()
+    assert caught.value.tried_s < config.settle_s / 2
+
+
+@pytest.mark.parametrize("protocol", TLS)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_broker_that_shakes_hands_is_there(tmp_path: Path, protocol: str, *, known: bool) -> None:
+    """Though it says nothing yet, and whoever has signed its certificate: what is wrong with that is told elsewhere."""
+    authority, other = Authority(tmp_path / "one"), Authority(tmp_path / "two")
+    pair = authority.sign("broker", hosts=["127.0.0.1"])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    trusted = authority if known else other
+    with _mute(context) as port:
+        config = _encrypted(port, protocol, **{"ssl.ca.location": str(trusted.certificate)})
+        assert (is_there(config), is_refused(config)) == (True, not known)
+
+
 async def test_an_address_that_is_none() -> None:
     """Told in the same words."""
     bus = KafkaBus(KafkaConfig(bootstrap_servers="localhost", reach_s=0.2))
@@ -98,6 +138,32 @@ def test_what_the_client_mends_by_itself_is_no_news() -> None:
     """It makes the request again; a fresh broker makes it say so several times."""
     line = "GETPID [w-0#producer-7] Failed to acquire transactional PID: Broker: Coordinator load in progress: retrying"
     assert not Once().filter(logging.makeLogRecord({"msg": line, "name": "antiphon.bus.kafka.librdkafka"}))
+
+
+@contextmanager
+def _mute(context: ssl.SSLContext | None = None) -> Generator[int]:
+    """Take connections, with a *context* shake hands, and say nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as taken:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                    taken.callback(connection.close)
+                    if context is not None:
+                        taken.enter_context(context.wrap_socket(connection, server_side=True))
+                except ssl.SSLError:
+                    continue
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @contextmanager

@@ -48,7 +48,8 @@ async def _bundle(cluster: Cluster, id: str, path: Path) -> None:
     for handling in recording.gone():
         output.remark(f"not in it: {output.inert(handling.entry.event_id)}, which is gone, or may not be shown")
     output.remark(
-        f"{path}: {len(recording.events)} events, {len(recording.handlings)} handlings, {len(content):,} bytes"
+        f"{path}: {output.counted(len(recording.events), 'event')}, "
+        f"{output.counted(len(recording.handlings), 'handling')}, {len(content):,} bytes"
     )
     output.remark(f"next: antiphon replay run {path}")
 

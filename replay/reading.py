@@ -114,7 +114,8 @@ async def _events(bus: Bus, names: Names, codec: Codec, found: Sequence[Handling
         place = TopicPartition(names.topic(entry.topic), entry.partition)
         low, high = spans.get(place, (entry.offset, entry.offset))
         spans[place] = (min(low, entry.offset), max(high, entry.offset))
-        emitted |= {said.id: said.type for said in entry.emitted}
+        for said in entry.emitted:
+            emitted[said.id] = said.type
     handled = {handling.entry.event_id for handling in found}
     bounds = await bus.bounds({place.topic for place in spans})
     inputs = {
@@ -160,7 +161,7 @@ async def _collect(
                 continue  # as good as gone: what stands here is not the event
             if EDITED in said:
                 id = edited_id(names.plain(record.topic).removesuffix(redrive_topic("")), id)
-            events[id] = dataclasses.replace(record, value=value, size=0)
+            events[id] = record if value is record.value else dataclasses.replace(record, value=value, size=0)
 
 
 async def _changes(bus: Bus, names: Names, agent: str, of: Sequence[Handling]) -> list[Change]:

@@ -21,7 +21,7 @@ from antiphon.agents.errors import (
 from antiphon.agents.joins import Join
 from antiphon.agents.signature import Signature, read_signature
 from antiphon.agents.threads import Threads
-from antiphon.bus.consumer import STATE_EXPIRES_S, Consumer, Guarantee
+from antiphon.bus.consumer import STATE_EXPIRES_S, UNSAID, Consumer, Guarantee
 from antiphon.bus.handler import Handler, Middleware, wrap
 from antiphon.bus.lock import ANSWERED, WANTED, LockWanted, lock_answered
 from antiphon.bus.middleware.lineage import lineage
@@ -51,7 +51,7 @@ class Agent:
         self,
         name: str,
         *,
-        version: str = "0",
+        version: str = UNSAID,
         concurrency: int = 100,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
@@ -72,6 +72,7 @@ class Agent:
         self._functions: dict[str, Callable[..., object]] = {}
         self._joins: set[str] = set()
         self._held: dict[str, tuple[type[Event], Call]] = {}
+        self._holds: dict[str, str] = {}
         self._undos: dict[str, tuple[type[Event], Call]] = {}
         self._emits: set[type[Event]] = set()
         self._leads_to: dict[str, frozenset[str]] = {}
@@ -147,11 +148,11 @@ class Agent:
             raise NoHandlerError(self._place, self.name)
         routes: dict[type[Event], Handler] = {event_class: route for event_class, route, _ in self._heard.values()}
         if self._undos:
-            routes[undo_requested(self.name)] = undone(self.name, self._undos)
+            routes[undo_requested(name)] = undone(name, self._undos)
         hears = {type: event_class for type, (event_class, _, _) in self._heard.items()}
         if self._held:
-            hears[ANSWERED] = lock_answered(self.name)
-            routes[hears[ANSWERED]] = answered(self.name, self._held)
+            hears[ANSWERED] = lock_answered(name)
+            routes[hears[ANSWERED]] = answered(name, self._held)
         return Consumer(
             name=name,
             version=self.version,
@@ -163,6 +164,7 @@ class Agent:
             undoes={type: event_class for type, (event_class, _) in self._undos.items()},
             tells=frozenset({WANTED} if self._held else ()),
             joins=frozenset(self._joins),
+            holds=dict(self._holds),
             concurrency=self._concurrency,
             guarantee=Guarantee(self._guarantee),
             retry=self._retry,
@@ -225,10 +227,11 @@ class Agent:
                 problem = f"expected holds= to name a field of {event_class.__name__}, {fields}; got {field!r}."
                 raise SignatureError(signature.place, signature.name, problem)
         self._held |= {event_class.__event__.type: (event_class, call) for event_class, call in routes.items()}
+        self._holds |= {event_class.__event__.type: field for event_class in routes}
         self._emits.add(LockWanted)
         answers = {said.__event__.type for said in signature.emits}
         self._leads_to[ANSWERED] = self._leads_to.get(ANSWERED, frozenset()) | answers
-        return {event_class: holding(self.name, field, call) for event_class, call in routes.items()}
+        return {event_class: holding(field, call) for event_class, call in routes.items()}
 
     def _join(self, signature: Signature, events: Sequence[type[Event]]) -> Mapping[type[Event], Handler]:
         classes = tuple(part for parts in signature.hears for part in parts)
@@ -279,7 +282,7 @@ def agent(function: F, /) -> F: ...
 def agent(
     *,
     name: str | None = None,
-    version: str = "0",
+    version: str = UNSAID,
     concurrency: int = 100,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,

@@ -31,23 +31,20 @@ _Labels: TypeAlias = tuple[str, ...]
 class Metrics(Telemetry):
     """Counts what the engines of one process tell. `text` may be called from any thread."""
 
-    def __init__(self, agents: Iterable[str]) -> None:
-        """Count for *agents*: what an alarm asks for is there from the start, at zero."""
+    def __init__(self, agents: Iterable[str], *, canaries: Mapping[str, str] | None = None) -> None:
+        """Count for *agents*: what an alarm asks for is there from the start, at zero.
+
+        *canaries* are versions, by agent, whose share of that is counted by itself too.
+        """
         self._agents = {agent: _Tally() for agent in agents}
+        self._canaries = {canary: _Tally() for canary in (canaries or {}).items()}
         self._transactions: defaultdict[_Labels, _Durations] = defaultdict(_Durations)
         self._process = ProcessCollector(registry=None)
 
     def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
-        tally = self._agents[agent]
-        # Apart from the others: the hash of an enumeration's member costs as much as all else here.
-        if outcome is Outcome.COMPLETED:
-            tally.completed += 1
-        else:
-            tally.others[outcome] += 1
-        if delivery is not None:
-            tally.handling.add(job.lasted_us / 1e6)
-            if job.attempt == 1:
-                tally.waiting.add((job.started_us - job.envelope.time_us) / 1e6)
+        self._agents[agent].add(job, delivery, outcome)
+        if self._canaries and (tally := self._canaries.get((agent, job.by.version))) is not None:
+            tally.add(job, delivery, outcome)
 
     def unreadable(self, agent: str) -> None:
         self._agents[agent].others[Outcome.DEAD_LETTERED] += 1
@@ -83,11 +80,24 @@ class Metrics(Telemetry):
         yield _counter("restored_records", "records of state read from the changelog", ("agent",), restored)
         yield _histogram("handler_duration", "from an attempt's start to its end", ("agent",), handling)
         yield _histogram("queue_wait", "from an event's own time to its first attempt", ("agent",), waiting)
+        if self._canaries:
+            yield from self._of_canaries()
         yield _histogram("transaction_duration", "of a commit", ("agent", "outcome"), transactions)
+
+    def _of_canaries(self) -> Iterator[Metric]:
+        outcomes: dict[_Labels, int] = {
+            (*canary, outcome.value): count
+            for canary, tally in self._canaries.items()
+            for outcome, count in tally.outcomes().items()
+        }
+        handling: dict[_Labels, _Durations] = {canary: tally.handling for canary, tally in self._canaries.items()}
+        of_version = ("agent", "version")
+        yield _counter("canary_deliveries", "of deliveries, a canary's", (*of_version, "outcome"), outcomes)
+        yield _histogram("canary_handler_duration", "of handler_duration, a canary's", of_version, handling)
 
 
 class _Tally:
-    """What became of one agent's attempts."""
+    """What became of the attempts of one agent, or of one version of it."""
 
     __slots__ = ("completed", "handling", "jumps", "others", "waiting")
 
@@ -97,6 +107,17 @@ class _Tally:
         self.others = Counter[Outcome]()
         self.handling = _Durations()
         self.waiting = _Durations()
+
+    def add(self, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
+        # Apart from the others: the hash of an enumeration's member costs as much as all else here.
+        if outcome is Outcome.COMPLETED:
+            self.completed += 1
+        else:
+            self.others[outcome] += 1
+        if delivery is not None:
+            self.handling.add(job.lasted_us / 1e6)
+            if job.attempt == 1:
+                self.waiting.add((job.started_us - job.envelope.time_us) / 1e6)
 
     def outcomes(self) -> dict[Outcome, int]:
         return {Outcome.COMPLETED: self.completed, **dict(list(self.others.items()))}

@@ -18,7 +18,7 @@ from antiphon.bus.contracts import tell_schemas
 from antiphon.bus.engine import Engine, EngineSettings
 from antiphon.bus.errors import BusError
 from antiphon.bus.guard import MAX_HOPS, Unreadable
-from antiphon.bus.heartbeat import AgentSeen, InFlight, hears, says
+from antiphon.bus.heartbeat import AgentSeen, InFlight, canary, hears, says
 from antiphon.bus.names import AGENTS, Names
 from antiphon.bus.port import Bus, MissingOffsets
 from antiphon.bus.pressure import Bounds
@@ -193,8 +193,8 @@ class Worker:
     async def _ask_readers(self) -> None:
         """Before anything is on the wire: whether all who read what its agents write can. Raises `BreaksReadersError`."""
         readers = Readers(self._bus, self._names, self._codec, policy=self._unreadable)
-        for consumer in self._consumers:
-            await readers.check(consumer.emits or (), agent=consumer.name)
+        for version in (version for consumer in self._consumers for version in consumer.versions):
+            await readers.check(version.emits or (), agent=version.name)
 
     async def _tell_schemas(self) -> None:
         try:
@@ -213,8 +213,8 @@ class Worker:
 
     def _classes(self) -> set[type[Event]]:
         classes: set[type[Event]] = {Activity, AgentSeen, UndoRequested}
-        for consumer in self._consumers:
-            classes |= {*consumer.hears.values(), *(consumer.emits or ())}
+        for version in (version for consumer in self._consumers for version in consumer.versions):
+            classes |= {*version.hears.values(), *(version.emits or ())}
         return classes
 
     async def _tell_progress(self) -> None:
@@ -290,6 +290,7 @@ class Worker:
             in_flight=engine.in_flight(),
             max_hops=self._max_hops,
             lag=None if lag is None else sum(lag.values()),
+            canary=canary(consumer),
         )
         key = f"{consumer.name}/{self.instance}"
         envelope = Envelope.root(AgentSeen.__event__.type, source=f"/agents/{consumer.name}")

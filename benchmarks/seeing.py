@@ -37,6 +37,7 @@ from antiphon.tracing.index.rows import Reader
 from antiphon.tracing.index.writing import Position, Writer
 from antiphon.tracing.tracer import Tracer
 from arrivals import arrivals
+from bytecode import keeping_in
 from feed import ANSWERED, Feed, asked
 from following import followed
 from hops import Answered, Asked
@@ -215,8 +216,7 @@ def _used_s() -> float:
 
 def _run(folder: Path, *arguments: str) -> None:
     """Run an interpreter that keeps compiled modules from one time to the next, as one does of an installed package."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    environment = keeping_in(folder / "compiled")
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([sys.executable, *arguments], check=True, env=environment, **quiet)
 

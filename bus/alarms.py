@@ -178,7 +178,7 @@ class Alarms:
             return False
         alarm.queued, alarm.ends = True, None
         owner.pending += 1
-        self._runner.add(alarm.number, _look(alarm, owner, self._consumer.name, self._now()))
+        self._runner.add(alarm.number, _look(alarm, owner, self._consumer, self._now()))
         self._runner.wake()
         return True
 
@@ -257,9 +257,9 @@ class Alarms:
         )
 
 
-def _look(alarm: _Alarm, owned: Owned, agent: str, now_us: int) -> Look:
-    envelope = Envelope.root(TimeCame.__event__.type, source=f"/agents/{agent}")
+def _look(alarm: _Alarm, owned: Owned, consumer: Consumer, now_us: int) -> Look:
+    envelope = Envelope.root(TimeCame.__event__.type, source=f"/agents/{consumer.name}")
     envelope.time_us = now_us
     topic, number = owned.tp
     record = Record(topic, number, owned.progress.next, None, None, [], now_us // 1_000)
-    return Look(owned, record, envelope, TimeCame, attempt=alarm.tries + 1, alarm=alarm)
+    return Look(owned, record, envelope, TimeCame, consumer, attempt=alarm.tries + 1, alarm=alarm)

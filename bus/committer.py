@@ -47,7 +47,7 @@ class Committer:
         self._activity_topic = names.topic(ACTIVITY)
         self._source = f"/agents/{consumer.name}"
         failing = sorted(type for type, event_class in consumer.hears.items() if event_class.__event__.fails)
-        self._shared = (consumer.name, consumer.version, instance, failing)
+        self._agent, self._instance, self._failing = consumer.name, instance, failing
         self._finished: list[Finished] = []
         self._remembered: list[Remembered] = []
         self._committing = 0
@@ -136,7 +136,7 @@ class Committer:
     def _batch(self, finished: list[Finished], remembered: list[Remembered]) -> Batch:
         records: list[Outgoing] = []
         touched: dict[TopicPartition, Owned] = {}
-        activity: defaultdict[int, list[bytes]] = defaultdict(list)
+        activity: defaultdict[tuple[int, str], list[bytes]] = defaultdict(list)
         for done in finished:
             records += done.outgoing
             # Where no offset moves, as after an attempt that is made again, it still is what a zombie's commit is refused by.
@@ -145,21 +145,24 @@ class Committer:
                 # Only now: an offset counts as finished once its effects are in this very transaction.
                 done.owned.progress.finish(done.offset)
             if done.activity is not None:
-                activity[done.activity_partition].append(done.activity)
+                activity[done.activity_partition, done.version].append(done.activity)
         for side in remembered:
             records += side.outgoing
             touched[side.owned.tp] = side.owned
-        for partition, deliveries in activity.items():
+        for (partition, version), deliveries in activity.items():
+            # Of one workflow all are in one record's row, in order: it has one version.
             for first in range(0, len(deliveries), _MOST_PER_ACTIVITY_RECORD):
-                records += self._activity(partition, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD])
+                records += self._activity(partition, version, deliveries[first : first + _MOST_PER_ACTIVITY_RECORD])
         offsets: dict[TopicPartition, Committed] = {tp: owned.progress.committed() for tp, owned in touched.items()}
         return Batch(Transaction(records, offsets), frozenset(touched.values()), remembered, len(finished))
 
-    def _activity(self, partition: int, deliveries: list[bytes]) -> list[Outgoing]:
+    def _activity(self, partition: int, version: str, deliveries: list[bytes]) -> list[Outgoing]:
         """Return the activity record of *deliveries*, or several where one would outgrow the limit."""
         envelope = Envelope.root(Activity.__event__.type, source=self._source)
-        value = self._codec.framed(Activity, entry.activity(*self._shared, deliveries))
+        said = entry.activity(self._agent, version, self._instance, self._failing, deliveries)
+        value = self._codec.framed(Activity, said)
         if len(value) > self._limit and len(deliveries) > 1:
             half = len(deliveries) // 2
-            return self._activity(partition, deliveries[:half]) + self._activity(partition, deliveries[half:])
+            first, rest = deliveries[:half], deliveries[half:]
+            return self._activity(partition, version, first) + self._activity(partition, version, rest)
         return [Outgoing(self._activity_topic, None, value, to_headers(envelope), partition=partition)]

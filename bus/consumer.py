@@ -11,6 +11,7 @@ from antiphon.bus.handler import Handler
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
 from antiphon.bus.retry import RetryPolicy
+from antiphon.bus.share import Share
 from antiphon.schemas.event import Event
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 STATE_EXPIRES_S = 30 * 24 * 3600.0
 """Longer than Kafka keeps events unless it is told to (7 days), so no event can come again that state should refuse."""
+
+UNSAID = "0"
+"""The version of an agent that says none."""
 
 Follower: TypeAlias = Callable[[Bus, Names, "Codec"], Awaitable[None]]
 """What a worker runs beside a handler that needs to know more than its events tell; it reads on until cancelled."""
@@ -46,7 +50,7 @@ class Consumer:
 
     name: str
     """Name of the agent, of the consumer group, and of its state and dead-letter topics."""
-    version: str = "0"
+    version: str = UNSAID
     hears: Mapping[str, type[Event]]
     """Event type to the class it is read as. The classes name the topics."""
     handler: Handler
@@ -61,6 +65,8 @@ class Consumer:
     """Event types of its own that the coordinator hears from the activity record, behind all that they follow from."""
     joins: frozenset[str] = frozenset()
     """The event types it hears as part of a join."""
+    holds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """The event types it handles once their workflow holds something, each with the field that names it."""
     starts: frozenset[str] = frozenset()
     """The event types that start a saga of it."""
     asks: frozenset[str] = frozenset()
@@ -85,12 +91,26 @@ class Consumer:
     """What a person wrote to handle each event type, for debuggers."""
     follows: Follower | None = None
     """Runs as long as the worker does. What it raises ends the worker."""
+    canary: Consumer | None = None
+    """Another version of it, which handles *share* of the workflows in its place: see `bus.canary.beside`."""
+    share: Share = dataclasses.field(default_factory=Share)
 
     def __post_init__(self) -> None:
         if self.wakes and self.lane is not Lane.PARTITION:
             # It looks at the whole partition's state: nobody else may be at it.
             message = f"expected lane=Lane.PARTITION of {self.name!r}, as it wakes; got {self.lane}"
             raise ValueError(message)
+
+    @property
+    def versions(self) -> tuple[Consumer, ...]:
+        """It, and its canary where it has one."""
+        return (self,) if self.canary is None else (self, self.canary)
+
+    def version_for(self, correlation_id: str) -> Consumer:
+        """Return the version that handles the events of a workflow: always the same one, as long as the share is."""
+        if self.canary is None or not self.share.takes(correlation_id):
+            return self
+        return self.canary
 
     @property
     def topics(self) -> tuple[str, ...]:

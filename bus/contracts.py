@@ -13,7 +13,7 @@ from typing import cast
 import orjson
 
 from antiphon.bus.consumer import Consumer
-from antiphon.bus.heartbeat import AgentSeen, Named
+from antiphon.bus.heartbeat import Named
 from antiphon.bus.names import SCHEMAS, Names
 from antiphon.bus.port import Bus
 from antiphon.bus.record import Outgoing
@@ -50,7 +50,7 @@ class Contracts:
 
 def of_consumers(consumers: Iterable[Consumer]) -> Contracts:
     """Return what agents read and write, by their code."""
-    known = [*consumers]
+    known = [version for consumer in consumers for version in consumer.versions]
     return Contracts(
         reads=tuple(
             contract for one in known for event_class in one.hears.values() if (contract := _by_class(one, event_class))
@@ -73,24 +73,26 @@ def of_workers(known: Subscriptions, schemas: Mapping[str, AvroSchema]) -> Contr
 
     Those that are up speak for an agent; where none is, the last one that was: it may come back.
     """
-    speaking = [seen for workers in known.agents.values() for seen in workers]
+    speaking = [
+        (seen.agent, *version) for workers in known.agents.values() for seen in workers for version in seen.versions
+    ]
     return Contracts(
-        reads=_told(((seen, part) for seen in speaking for part in seen.hears), schemas),
-        writes=_told(((seen, part) for seen in speaking for part in seen.emits), schemas),
+        reads=_told(((agent, version, part) for agent, version, hears, _ in speaking for part in hears), schemas),
+        writes=_told(((agent, version, part) for agent, version, _, emits in speaking for part in emits), schemas),
     )
 
 
-def _told(parts: Iterable[tuple[AgentSeen, Named]], schemas: Mapping[str, AvroSchema]) -> tuple[Contract, ...]:
+def _told(parts: Iterable[tuple[str, str, Named]], schemas: Mapping[str, AvroSchema]) -> tuple[Contract, ...]:
     # Workers of one version tell the same.
     found = {
-        (seen.agent, seen.version, part.type, part.topic, part.schema_digest): Contract(
-            agent=seen.agent,
-            version=seen.version,
+        (agent, version, part.type, part.topic, part.schema_digest): Contract(
+            agent=agent,
+            version=version,
             type=part.type,
             topic=part.topic,
             schema=schemas.get(part.schema_digest or ""),
         )
-        for seen, part in parts
+        for agent, version, part in parts
         if not part.type.startswith(_OWN)
     }
     return tuple(found.values())

@@ -110,7 +110,7 @@ class Delivery:
     """What the other events of a join had left to spend; set by dispatch."""
     spent_before: tuple[Usage, ...] = ()
     """What earlier attempts at the same event reported to have spent, as far as this worker knows of them."""
-    usage: list[Usage] = dataclasses.field(default_factory=list[Usage])
+    usage: list[Usage] = dataclasses.field(default_factory=list)  # pyright: ignore[reportUnknownVariableType] - `list[Usage]` takes ten times as long to call
     confidence: float | None = None
     effects: dict[str, Any] | None = None
     """Results of side effects that ran for this event, by name; None where it was not asked for any."""

@@ -101,9 +101,8 @@ class Engine:
         self._settings = settings
         self._owned: dict[TopicPartition, Owned] = {}
         self._numbers = Numbers(names.redrive(consumer.name))
-        self._classes = dict(consumer.hears)
-        if consumer.undoes:
-            self._classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
+        self._classes = {one.version: _classes(one) for one in consumer.versions}
+        """By version: what its handler gets of each event type."""
         self._largest = claims.limit + HEADROOM
         self._committer = Committer(
             consumer, names=names, codec=codec, instance=settings.instance, most=settings.batch, limit=claims.limit
@@ -161,7 +160,7 @@ class Engine:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics it reads, as the cluster calls them."""
-        plain = {event_class.__event__.topic for event_class in self._classes.values()}
+        plain = {event_class.__event__.topic for event_class in self._classes[self._consumer.version].values()}
         return tuple(sorted([self._names.redrive(self._consumer.name), *(self._names.topic(topic) for topic in plain)]))
 
     def status(self) -> Status:
@@ -445,8 +444,12 @@ class Engine:
         log.log(level, what, extra=extra)
 
     def _accept(self, records: Collection[Record]) -> None:
+        topic, partition, owned = "", -1, None
         for record in records:
-            owned = self._owned.get(TopicPartition(record.topic, record.partition))
+            # They come by partition, a few hundred at a time.
+            if record.partition != partition or record.topic != topic:
+                topic, partition = record.topic, record.partition
+                owned = self._owned.get(TopicPartition(topic, partition))
             # A record of a partition that is not owned any more was on its way
             # when that was lost; its new owner gets it too.
             if owned is None or owned.closing or not owned.progress.take(record.offset, in_full(record)):
@@ -473,7 +476,8 @@ class Engine:
             self._telemetry.unreadable(self._consumer.name)
             self._committer.add(Finished(owned, record.offset, [letter], None))
             return
-        event_class: type[Event] | None = self._classes.get(envelope.type)
+        by = self._consumer.version_for(envelope.correlation_id)
+        event_class = self._classes[by.version].get(envelope.type)
         if event_class is None:
             # Another type on a topic that several share: not this consumer's business.
             self._committer.add(Finished(owned, record.offset, [], None))
@@ -482,7 +486,7 @@ class Engine:
         # An event without a key still belongs to its workflow's lane and state.
         key = record.key if record.key is not None else envelope.correlation_id.encode()
         lane = record.partition if self._consumer.lane is Lane.PARTITION else (record.partition, key)
-        self._runner.add(lane, Job(owned, record, envelope, event_class))
+        self._runner.add(lane, Job(owned, record, envelope, event_class, by))
 
     def _resume_where_there_is_room(self, owned: Owned) -> None:
         if self._pressure.has_room(owned):
@@ -547,6 +551,14 @@ class Engine:
 
         if self._reopening is None or self._reopening.done():
             self._reopening = asyncio.create_task(reopen(), name=f"{self._consumer.name} letters")
+
+
+def _classes(consumer: Consumer) -> dict[str, type[Event]]:
+    """Return what *consumer* reads events as, requests to undo included."""
+    classes = dict(consumer.hears)
+    if consumer.undoes:
+        classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
+    return classes
 
 
 def _place(record: Record) -> dict[str, object]:

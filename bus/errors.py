@@ -12,6 +12,7 @@ BusError
 ├── CommitError                 a transaction did not become visible, or nobody knows
 ├── AnswerTimeoutError          nobody answered a request in time
 ├── WorkflowFailedError         ... and nobody will: its workflow failed
+├── PublishedInReplayError      a handler would publish by itself while a replay has it handle an event again
 ├── MemberFailedError           a group member that can go on no longer
 ├── OffsetsGoneError            what a group was to read next is not there any more
 ├── NotWrittenError             the broker did not take a record (kafka.publishing)
@@ -19,6 +20,7 @@ BusError
 ├── ClusterRefusedError         the cluster will not do what an operator asks for (kafka.cluster)
 ├── ClaimStoreError             the store of large values does not answer
 ├── EmbeddedBrokerError         the embedded broker could not be started (kafka.embedded)
+├── CanaryError                 another version that cannot stand in for a share of an agent's workflows
 └── SettingsError               a setting that is not what it must be
 
 HandlerTimeoutError             a handler took longer than its agent allows
@@ -50,6 +52,7 @@ from collections.abc import Collection, Sequence
 from antiphon.bus.right import Right
 from antiphon.schemas.errors import EncodeError, IncompatibleSchemaError, SchemaError
 
+_CANARY_REMEDY = "Have it agree in that; or deploy it as a whole, which a rolling deployment does worker by worker"
 _SEE_TO_THE_FOLDER = "See to the folder that ANTIPHON_CLAIMS names: that it is mounted, writable and not full"
 
 
@@ -194,6 +197,19 @@ class WorkflowFailedError(BusError):
         )
 
 
+class PublishedInReplayError(BusError):
+    """A handler would publish by itself while a replay has it handle an event again; nothing was published."""
+
+    def __init__(self, agent: str, what: str) -> None:
+        self.agent = agent
+        self.what = what
+        super().__init__(
+            f"expected {agent} to publish nothing of its own while a replay has it handle an event again, got {what}; "
+            "nothing was published. Return events from the handler, or publish in context.once: a replay knows what that "
+            "returned and does not call it"
+        )
+
+
 class MemberFailedError(BusError):
     """A group member can go on no longer; the process should end and be started again."""
 
@@ -222,6 +238,17 @@ class OffsetsGoneError(BusError):
             "Find out what was lost; then start it with ANTIPHON_ON_MISSING_OFFSETS=earliest, which goes on with the "
             "first event that is there, or =latest, which goes on with what comes from now on."
         )
+
+
+class CanaryError(BusError):
+    """Another version cannot stand in for an agent in a share of its workflows: it is none of it, or more than one."""
+
+    def __init__(self, agent: str, version: str, differences: Sequence[str]) -> None:
+        self.agent = agent
+        self.version = version
+        self.differences = tuple(differences)
+        lines = [f"the canary {version} of {agent!r} cannot have a share of its workflows:", *differences]
+        super().__init__("\n".join([*lines, _CANARY_REMEDY]))
 
 
 class SettingsError(BusError):

@@ -59,6 +59,16 @@ class InFlight(_Part):
     since_us: int
 
 
+class Canary(_Part):
+    """Another version that handles some workflows in the worker's own one's place."""
+
+    version: str
+    share: int
+    """Of how many, in ten-thousandths."""
+    hears: list[Heard] = []
+    emits: list[Said] = []
+
+
 class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     """One worker of one agent, as it was at *time_us*."""
 
@@ -78,6 +88,13 @@ class AgentSeen(Event, type="antiphon.agent.seen", topic=AGENTS):
     """How many agents may lead to an event that it handles; 0: any number. None: the worker is of an older release."""
     lag: int | None = None
     """Events not handled on the partitions that this worker owns; None: not known yet."""
+    canary: Canary | None = None
+
+    @property
+    def versions(self) -> list[tuple[str, list[Heard], list[Said]]]:
+        """What each version that runs there is, hears and may say; the worker's own comes first."""
+        own = (self.version, self.hears, self.emits)
+        return [own] if self.canary is None else [own, (self.canary.version, self.canary.hears, self.canary.emits)]
 
 
 def hears(consumer: Consumer) -> list[Heard]:
@@ -109,3 +126,11 @@ def says(consumer: Consumer) -> list[Said]:
             ((event_class.__event__, event_class) for event_class in consumer.emits or ()), key=lambda d: d[0].type
         )
     ]
+
+
+def canary(consumer: Consumer) -> Canary | None:
+    """Return the canary of *consumer*, as its heartbeats tell it."""
+    other = consumer.canary
+    if other is None:
+        return None
+    return Canary(version=other.version, share=consumer.share.ten_thousandths, hears=hears(other), emits=says(other))

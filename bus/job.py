@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from time import monotonic_ns
 
+from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Usage
 from antiphon.bus.offsets import Progress
 from antiphon.bus.record import Outgoing, Record, TopicPartition
@@ -37,6 +38,8 @@ class Job:
     record: Record
     envelope: Envelope
     event_class: type[Event]
+    by: Consumer
+    """Who handles it: the consumer, or its canary."""
     attempt: int = 1
     runner: asyncio.Task[None] | None = None
     """The task that is handling it now."""
@@ -83,6 +86,8 @@ class Finished:
     activity: bytes | None
     """Its entry in the activity record, written."""
     activity_partition: int = 0
+    version: str = ""
+    """Of the handler, for the activity record."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -16,13 +16,21 @@ J = TypeVar("J")
 
 
 class LaneQueue(Generic[J]):
-    """The jobs of one lane, in order. The first is the one being worked on."""
+    """The jobs of one lane, in order: the one being worked on, and those behind it."""
 
-    __slots__ = ("jobs", "key")
+    __slots__ = ("behind", "first", "key")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: Hashable, first: J) -> None:
         self.key = key
-        self.jobs: deque[J] = deque()
+        self.first: J | None = first
+        """None: nothing is left of it."""
+        self.behind: deque[J] | None = None
+        """None where nothing ever was: most lanes have one job, and an empty deque takes as much memory as all else of it."""
+
+    @property
+    def jobs(self) -> list[J]:
+        """All of them."""
+        return [] if self.first is None else [self.first, *(self.behind or ())]
 
 
 class Lanes(Generic[J]):
@@ -30,38 +38,41 @@ class Lanes(Generic[J]):
 
     def __init__(self) -> None:
         self._lanes: dict[Hashable, LaneQueue[J]] = {}
-        self._ready: deque[LaneQueue[J]] = deque()
+        self.ready: deque[LaneQueue[J]] = deque()
+        """Lanes that could be worked on now; for others to look whether there are any, and how many."""
 
     def __len__(self) -> int:
         """The number of lanes with work."""
         return len(self._lanes)
 
-    @property
-    def ready(self) -> int:
-        """The number of lanes that could be worked on now."""
-        return len(self._ready)
-
     def add(self, key: Hashable, job: J) -> None:
         """Put *job* at the end of its lane."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = LaneQueue(key)
-            self._ready.append(lane)
-        lane.jobs.append(job)
+            lane = self._lanes[key] = LaneQueue(key, job)
+            self.ready.append(lane)
+        elif lane.behind is None:
+            lane.behind = deque((job,))
+        else:
+            lane.behind.append(job)
 
     def take(self) -> LaneQueue[J]:
         """Take a ready lane; nobody else gets it until it is `done` or `release`d."""
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     def done(self, lane: LaneQueue[J]) -> None:
         """The lane's first job is through; the next may start."""
-        lane.jobs.popleft()
-        self.release(lane)
+        if lane.behind:
+            lane.first = lane.behind.popleft()
+            self.ready.append(lane)
+        else:
+            lane.first = None
+            self.release(lane)
 
     def release(self, lane: LaneQueue[J]) -> None:
         """Make a lane that was taken ready again, its first job still first."""
-        if lane.jobs:
-            self._ready.append(lane)
+        if lane.first is not None:
+            self.ready.append(lane)
         elif self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
@@ -75,8 +86,9 @@ class Lanes(Generic[J]):
                     dropped.append(job)
                 else:
                     kept.append(job)
-            lane.jobs = kept
-            if not kept:
+            lane.first = kept.popleft() if kept else None
+            lane.behind = kept
+            if lane.first is None:
                 del self._lanes[key]
-        self._ready = deque(lane for lane in self._ready if lane.jobs)
+        self.ready = deque(lane for lane in self.ready if lane.first is not None)
         return dropped

@@ -15,7 +15,7 @@ from antiphon.bus.failing import reason_in
 from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Bus, TopicSpec
-from antiphon.bus.publisher import Published, Publisher
+from antiphon.bus.publisher import Published, Publisher, refuse_in_replay
 from antiphon.bus.record import TopicPartition
 from antiphon.bus.settings import Settings
 from antiphon.bus.topics import partitions_of_mesh
@@ -38,7 +38,8 @@ class Mesh:
 
     Without arguments it is configured as the command line is: `ANTIPHON_*`,
     `.env`, `[tool.antiphon]` in pyproject.toml. Writes are idempotent and
-    outside any transaction; an event is published when the call returns.
+    outside any transaction; an event is published when the call returns. In a handler that a replay calls,
+    opening one and publishing raise `PublishedInReplayError`: nothing leaves a replay.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Mesh:
         self._topics: set[str] = set()
 
     async def __aenter__(self) -> Self:
+        refuse_in_replay("a Mesh that it opens")
         self._bus = self._given or connect(self._settings)
         self._width = partitions_of_mesh(await self._bus.topics(), self._names, self._settings.partitions)
         self._codec = Codec(self._store or schema_store(self._settings, self._bus, self._names, self._width))
@@ -111,6 +113,7 @@ class Mesh:
         budget: str | None = None,
     ) -> list[Published]:
         """Publish many events at once: far quicker than one by one."""
+        refuse_in_replay(events)
         await self._have_topics({type(event) for event in events})
         return await self._publisher.publish(
             events, correlation_id=correlation_id, key=key, id=id, deadline=deadline, budget=budget
@@ -122,6 +125,7 @@ class Mesh:
         Raises `WorkflowFailedError` once the coordinator, where there is one, says that the workflow failed and no such
         event has come; `AnswerTimeoutError` after *timeout* seconds: the workflow goes on all the same.
         """
+        refuse_in_replay([event])
         wanted = until if isinstance(until, tuple) else (until,)
         await self._have_topics({type(event), *wanted})
         correlation_id = root_id()

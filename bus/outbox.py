@@ -120,7 +120,7 @@ class Outbox:
         if job.record.topic in self._unseen:
             return Finished(job.owned, offset, records, None)
         said = self._entry(job, delivery, outcome, error, emitted or [], changed=changed)
-        return Finished(job.owned, offset, records, said, self._activity_partition(job))
+        return Finished(job.owned, offset, records, said, self._activity_partition(job), job.by.version)
 
     def _activity_partition(self, job: Job) -> int:
         """The workflow's partition. What an agent emitted without a key of its own lies there already."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from antiphon.bus.claims import Claims
+from antiphon.bus.delivery import current
+from antiphon.bus.errors import PublishedInReplayError
 from antiphon.bus.guard import Unreadable
 from antiphon.bus.names import Names
 from antiphon.bus.port import Bus
@@ -29,6 +31,18 @@ class Published:
     topic: str
     partition: int
     offset: int
+
+
+def refuse_in_replay(what: str | Sequence[Event]) -> None:
+    """Raise `PublishedInReplayError` where a handler calls this that handles an event again, or a task or thread of it.
+
+    A replay's fence is the bus that its workers are given. Whoever opens one of
+    his own is outside of it, and is known by the delivery in hand.
+    """
+    delivery = current.get(None)
+    if delivery is not None and delivery.replaying:
+        types = sorted({event.__event__.type for event in what if isinstance(event, Event)})
+        raise PublishedInReplayError(delivery.agent, what if isinstance(what, str) else ", ".join(types))
 
 
 class Publisher:
@@ -67,9 +81,10 @@ class Publisher:
         With an *id* of the caller's own, publishing twice is recognised as once;
         it names one event, so more raise `ValueError`. What is published in a span of OpenTelemetry's belongs to its trace.
         *budget*, such as "1.50 USD", is what may be spent on the way to any event of the workflow.
-        Raises `EncodeError` before anything is written, `TooLargeError` for instance, and `BreaksReadersError` where
+        Raises `PublishedInReplayError` in a handler that a replay calls; `EncodeError` before anything is written, `TooLargeError` for instance, and `BreaksReadersError` where
         agents of the mesh could not read them; `ClaimStoreError` where a large one cannot be kept.
         """
+        refuse_in_replay(events)
         if id is not None and len(events) != 1:
             message = f"expected one event where an id is given, got {len(events)}. Publish each with an id of its own."
             raise ValueError(message)

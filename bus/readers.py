@@ -71,6 +71,7 @@ def _read_otherwise(classes: Collection[type[Event]], workers: Iterable[AgentSee
     return any(
         (part.topic, part.schema_digest) != own[part.type]
         for seen in workers
-        for part in seen.hears
+        for _, hears, _ in seen.versions
+        for part in hears
         if part.type in own and part.schema_digest is not None
     )

@@ -17,6 +17,7 @@ from antiphon.bus.dead_letter import dead_letter
 from antiphon.bus.delivery import Delivery, Outcome, Services, current
 from antiphon.bus.errors import HandlerTimeoutError, PermanentError, UndoneBeforeError
 from antiphon.bus.guard import MAX_HOPS, over_limit
+from antiphon.bus.handler import Handler
 from antiphon.bus.job import Job, Owned
 from antiphon.bus.kept_log import KeptLog
 from antiphon.bus.lanes import LaneQueue, Lanes
@@ -33,7 +34,9 @@ from antiphon.schemas.event import Event, seal
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
-# After so many events in a row a runner lets others at the event loop, also where no handler ever waits.
+# After so many events in a row runners let others at the event loop, also where no handler ever waits. All of them
+# together: what a thousand runners each did in a turn would keep commits and heartbeats waiting for minutes. Counted, not
+# timed, so that a simulation takes the same turns again.
 _TURN = 64
 # How many tasks are woken in one turn of the event loop.
 _WAKE = 16
@@ -73,6 +76,8 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._dispatching = False
+        self._turn = 0
+        """Events that were attempted in this turn of the event loop."""
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._stopping = False
         self.running: dict[Job, None] = {}
@@ -109,7 +114,9 @@ class Runner:
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        wanted = min(self._lanes.ready, _WAKE)
+        # Where one runner used up a turn, another one has nothing to add.
+        wanted = min(len(self._lanes.ready), 1 if self._turn >= _TURN else _WAKE)
+        self._turn = 0
         while wanted and self._resting:
             rest = self._resting.pop()
             if not rest.done():
@@ -164,16 +171,13 @@ class Runner:
             await asyncio.wait(self._tasks)
 
     async def _drain(self) -> None:
-        turns = 0
         lanes = self._lanes
         task = asyncio.current_task()
         while True:
-            while lanes.ready:
-                lane = lanes.take()
-                await self._attempt(lane, task)
-                turns += 1
-                if turns % _TURN == 0:
-                    await asyncio.sleep(0)
+            while lanes.ready and self._turn < _TURN:
+                self._turn += 1
+                await self._attempt(lanes.take(), task)
+            self.wake()
             rest = asyncio.get_running_loop().create_future()
             self._resting.append(rest)
             await rest
@@ -182,7 +186,8 @@ class Runner:
 
     async def _attempt(self, lane: LaneQueue[Job], task: asyncio.Task[None] | None) -> None:
         """Handle the lane's first job once, in *task*: finished, or held back for a retry."""
-        job = lane.jobs[0]
+        job = lane.first
+        assert job is not None  # noqa: S101 - a lane that is ready has one
         job.runner = task
         job.started_us = now_us()
         job.began_ns = monotonic_ns()
@@ -210,7 +215,7 @@ class Runner:
 
     def _again(self, lane: LaneQueue[Job]) -> None:
         # A partition that is being given up starts nothing more, retries included.
-        if lane.jobs and lane.jobs[0].owned.closing:
+        if lane.first is not None and lane.first.owned.closing:
             self.drop_queued(lambda job: job.owned.closing)
         self._lanes.release(lane)
         self.wake()
@@ -240,7 +245,7 @@ class Runner:
             return None
         if not job.owned.state.complete:
             await self._fetch(job, event)
-        if self._marks and is_marked(job.owned.state.value(job.state_key), job.envelope.id):
+        if self._marks and (kept := job.owned.state.value(job.state_key)) and is_marked(kept, job.envelope.id):
             undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
             self._settle(job, None, Outcome.SKIPPED, error=undone)
             return None
@@ -249,7 +254,7 @@ class Runner:
             event=event,
             envelope=job.envelope,
             agent=self._consumer.name,
-            version=self._consumer.version,
+            version=job.by.version,
             attempt=job.attempt,
             state=job.owned.state.view(),
             services=_Services(self, self._committer, job),
@@ -259,11 +264,11 @@ class Runner:
         )
         current.set(delivery)
         try:
-            if self._consumer.timeout_s is None:
-                produced = await self._consumer.handler(event)
+            if job.by.timeout_s is None:
+                produced = await job.by.handler(event)
             else:
-                produced = await self._in_time(event, self._consumer.timeout_s)
-            if self._consumer.emits is None:
+                produced = await self._in_time(job.by.handler, event, job.by.timeout_s)
+            if job.by.emits is None:
                 await self.announce(produced)
             outgoing, emitted, large = self._outbox.encode(produced)
             if large:
@@ -271,7 +276,9 @@ class Runner:
                 await insisting(self.claims.keep, large)
             if job.envelope.undoes is not None and self._marks:
                 mark(delivery.state.mapping(job.state_key), job.envelope.undoes, job.started_us)
-            changed = self.claims.fitting(delivery.state.changed())
+            changed = delivery.state.changed()
+            if changed:
+                self.claims.fitting(changed)
         except (PermanentError, EncodeError) as error:
             self._set_aside(job, delivery, error, "permanent")
         except asyncio.CancelledError as error:
@@ -291,11 +298,11 @@ class Runner:
         also = () if self._consumer.reads is None else self._consumer.reads(event)
         await job.owned.state.fetch([job.state_key, *also])
 
-    async def _in_time(self, event: Event, limit_s: float) -> Sequence[Event]:
+    async def _in_time(self, handler: Handler, event: Event, limit_s: float) -> Sequence[Event]:
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                return await self._consumer.handler(event)
+                return await handler(event)
         except TimeoutError as error:
             if limit.expired():
                 raise HandlerTimeoutError(self._consumer.name, limit_s) from error
@@ -330,7 +337,7 @@ class Runner:
     # What an attempt comes to.
 
     def _failed(self, job: Job, delivery: Delivery, error: BaseException) -> float | None:
-        policy = self._consumer.retry
+        policy = job.by.retry
         if policy.gives_up(job.attempt, error):
             self._set_aside(job, delivery, error, "exhausted")
             return None
@@ -372,7 +379,8 @@ class Runner:
         if job.abandoned:
             return
         state = job.owned.state
-        changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
+        if changed or state.size or not state.complete:
+            changed = state.without_remembered(changed or {}, job.state_key, job.envelope.id)
         written = state.store(changed, workflow=job.envelope.key is None, by=job.envelope.id) if changed else ()
         self._committer.add(
             self._outbox.attempt(

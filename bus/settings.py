@@ -23,6 +23,7 @@ from pydantic_settings import (
     DotEnvSettingsSource,
     EnvSettingsSource,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     PyprojectTomlConfigSettingsSource,
     SettingsConfigDict,
@@ -36,6 +37,7 @@ from antiphon.bus.names import Names, is_legal
 from antiphon.bus.port import MissingOffsets
 from antiphon.bus.secrets import without_login
 from antiphon.bus.security import Security, client_options, likely
+from antiphon.bus.share import Share
 
 _PREFIX = "ANTIPHON_"
 _MIB = 1024 * 1024
@@ -71,6 +73,15 @@ def _folder(path: str | None) -> str | None:
         message = "a path"
         raise ValueError(message)
     return path
+
+
+def _canaries(said: object) -> object:
+    # A shell has no lists.
+    return [one.strip() for one in said.split(",")] if isinstance(said, str) else said
+
+
+def _share(share: str | None) -> str | None:
+    return None if share is None else str(Share.parse(share))
 
 
 def _index(place: str | None) -> str | None:
@@ -133,6 +144,12 @@ class Settings(BaseSettings):
         default=MissingOffsets.EARLIEST, description="where to go on when the events to read next are gone"
     )
     processes: int = Field(default=1, ge=1, le=1_000, description="worker processes that `antiphon run` starts")
+    canary: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_canaries)] = Field(
+        default=(), description="other versions of agents that `antiphon run` runs, for a share of the workflows"
+    )
+    share: Annotated[str | None, AfterValidator(_share)] = Field(
+        default=None, description="how many of the workflows those versions handle, such as 10%"
+    )
     linger: float = Field(
         default=86_400.0,
         ge=0,

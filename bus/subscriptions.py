@@ -98,7 +98,8 @@ def subscriptions(agents: Iterable[AgentSeen], *, now_us: int) -> Subscriptions:
     said: defaultdict[tuple[str, str], frozenset[str]] = defaultdict(frozenset)
     for seen in latest.values():
         workers[seen.agent].append(seen)
-        said[seen.agent, seen.version] |= {emitted.type for emitted in seen.emits}
+        for version, _, emits in seen.versions:
+            said[seen.agent, version] |= {emitted.type for emitted in emits}
     live = frozenset(agent for agent, all in workers.items() if any(is_live(seen, now_us=now_us) for seen in all))
     speaking = {agent: _speaking(all, now_us=now_us) for agent, all in workers.items()}
     heard: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)

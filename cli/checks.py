@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
+from antiphon.bus.canary import shown, uneven
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.cluster import TopicFacts
 from antiphon.bus.subscriptions import is_live
@@ -92,6 +93,32 @@ def clock(workers: Iterable[AgentSeen], *, now_us: int) -> Check:
         Status.OK,
         f"{counted(len(live), 'worker')} agree with this machine" if live else "no worker is up to compare with",
     )
+
+
+UNEVEN_REMEDY = "Until all are alike, a workflow is handled by the one version or the other as its partition moves"
+
+
+def canaries(workers: Iterable[AgentSeen], *, now_us: int) -> Check:
+    """Ask whether the live workers of each agent have the same canary, and the same share of workflows for it."""
+    live = [seen for seen in workers if is_live(seen, now_us=now_us)]
+    if differing := uneven(live):
+        return Check(
+            "canaries",
+            Status.WARNING,
+            "; ".join(f"{agent}: {told(by_canary)}" for agent, by_canary in differing.items()),
+            f"{UNEVEN_REMEDY}\ngive all of them the same ANTIPHON_CANARY and ANTIPHON_SHARE",
+        )
+    shown_of = sorted({f"{seen.agent} {shown(seen)}" for seen in live if seen.canary is not None})
+    return Check("canaries", Status.OK, listed(shown_of) if shown_of else "no agent has a canary")
+
+
+def told(by_canary: Mapping[str, Sequence[str]]) -> str:
+    """Write which workers have which canary.
+
+    >>> told({"2 for 10%": ["w-1", "w-2"], "no canary": ["w-3"]})
+    '2 for 10% (w-1, w-2), no canary (w-3)'
+    """
+    return ", ".join(f"{canary} ({listed(instances)})" for canary, instances in by_canary.items())
 
 
 def plan(wanted: Mapping[str, bool], facts: Mapping[str, TopicFacts], *, may_create: bool) -> Check:

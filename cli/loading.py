@@ -69,6 +69,21 @@ def load(target: str) -> Loaded:
     )
 
 
+def agent_at(target: str) -> Agent:
+    """Return the one agent at *target*; raises `UsageError` where there are more, or none."""
+    found = load(target).agents
+    agents = [agent for agent in found if isinstance(agent, Agent)]
+    if not agents:
+        raise UsageError(
+            f"expected an agent at {target!r}, got the saga {found[0].name!r}",
+            "a saga has its versions beside it: previous=",
+        )
+    if len(agents) > 1:
+        names = ", ".join(agent.name for agent in agents)
+        raise UsageError(f"expected one agent at {target!r}, got {names}", f"try: {target}:NAME")
+    return agents[0]
+
+
 def module_of(place: str) -> ModuleType:
     """Import the module that *place* names, `MOD` or `FILE.py`; raises `UsageError` where that fails."""
     return _import(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.agents.errors import DefinitionError
-from antiphon.bus.errors import BrokerUnreachableError, BusError, NotLetInError, SettingsError
+from antiphon.bus.errors import BrokerUnreachableError, BusError, CanaryError, NotLetInError, SettingsError
 from antiphon.cli.errors import AnswerIsNoError, CommandError, UnreachableError, UsageError
 from antiphon.cli.options import given
 from antiphon.replay.errors import ReplayError
@@ -19,7 +19,14 @@ from antiphon.schemas.errors import (
 def translated(error: Exception) -> CommandError | None:
     """Return *error* as what a command says; None where nobody foresaw it."""
     match error:
-        case SettingsError() | DefinitionError() | UnsupportedTypeError() | EventDefinitionError() | ConditionError():
+        case (
+            CanaryError()
+            | SettingsError()
+            | DefinitionError()
+            | UnsupportedTypeError()
+            | EventDefinitionError()
+            | ConditionError()
+        ):
             return UsageError(*_lines(error))
         case NotLetInError(remedy=remedy):
             return UnreachableError(

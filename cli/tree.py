@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from antiphon.bus.consumer import UNSAID
 from antiphon.bus.guard import GUARD_ERRORS
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.undo import UndoRequested
@@ -124,7 +125,7 @@ class _Drawing:
         if hop is None:
             text = Text(f"… {row.left_out:,} more (all of them: --json)", style="dim")
             return _Line(row, Text(), text, "", Text())
-        who = Text(inert(hop.agent), style="cyan")
+        who = Text(inert(hop.agent), style="cyan").append(_version(hop), "dim")
         took = "" if hop.took_us is None else duration(hop.took_us)
         notes = Text()
         if hop is self.slowest and len(self.path) > 1:
@@ -292,6 +293,12 @@ class _Drawing:
             yield Text.assemble(("warning: ", "yellow"), f"{warning['kind']}: {inert(warning['message'])}")
         if len(warnings) > _WARNINGS_SHOWN:
             yield Text(f"warning: {len(warnings) - _WARNINGS_SHOWN:,} more (all of them: --json)", style="yellow")
+
+
+def _version(hop: Hop) -> str:
+    """Return the version that handled it, where its agent says one."""
+    version = hop.attempts[-1]["version"] if hop.attempts else UNSAID
+    return "" if version == UNSAID else f" {inert(version)}"
 
 
 def _clock(clock: Json) -> str:

@@ -74,6 +74,8 @@ class Choice:
 
     def of(self, handlings: Sequence[Handling], fitting: Collection[tuple[str, str]] | None = None) -> list[Handling]:
         """Return the handlings that are meant, in their order; those in which no handler ran never are."""
+        if self == _EVERYTHING and fitting is None:
+            return [handling for handling in handlings if _was_called(handling.entry)]
         workflows = self.workflows_in(handlings, fitting)
         below = None if self.event is None else _following(self.event, handlings)
         return [
@@ -96,6 +98,9 @@ class Choice:
             and (self.since_us is None or entry.started_us >= self.since_us)
             and (self.until_us is None or entry.started_us < self.until_us)
         )
+
+
+_EVERYTHING = Choice()
 
 
 def _following(event: str, handlings: Iterable[Handling]) -> set[str]:

@@ -13,7 +13,7 @@ from antiphon.bus.record import Outgoing, Record
 from antiphon.bus.redrive import EDITED
 from antiphon.bus.state import WORKFLOW
 from antiphon.replay.ledger import Ledger
-from antiphon.replay.recording import ONGOING, Handling, Recording, States
+from antiphon.replay.recording import ONGOING, Handling, Recording, StatesBefore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def fed(recording: Recording, chosen: Sequence[Handling], consumers: Mapping[str
     return found
 
 
-def seeds(chosen: Sequence[Handling], states: States, names: Names) -> list[Outgoing]:
+def seeds(chosen: Sequence[Handling], states: StatesBefore, names: Names) -> list[Outgoing]:
     """Return the records of the state that stood before the first of each agent's and key's handlings.
 
     Where it is not known, nothing stands there: as in the mode `handler`, the report counts that.
@@ -162,8 +162,8 @@ def seeds(chosen: Sequence[Handling], states: States, names: Names) -> list[Outg
         first.setdefault((handling.agent, handling.state_key), handling)
     found: list[Outgoing] = []
     for (agent, key), handling in first.items():
-        before = states.get(handling.pair)
-        if before is not None and before.value is not None:
+        before = states.before(handling)
+        if before.value is not None:
             headers = WORKFLOW if handling.entry.key is None else ()
             partition = handling.entry.partition
             found.append(Outgoing(names.state(agent), key.encode(), before.value, headers, partition=partition))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from antiphon.bus.activity import Activity, Handled
 from antiphon.bus.delivery import Outcome
@@ -56,8 +56,6 @@ class Before(NamedTuple):
 
 UNKNOWN = Before(known=False)
 _NOTHING = Before(known=True)
-States: TypeAlias = Mapping[tuple[str, str], Before]
-"""By event id and agent."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,44 +117,49 @@ def handlings(activity: Iterable[Activity]) -> list[Handling]:
     return sorted(last.values(), key=lambda one: (one.entry.started_us, one.agent, one.entry.event_id))
 
 
-def states_before(handlings: Sequence[Handling], changes: Mapping[str, Sequence[Change]]) -> States:
-    """Return the state before each of *handlings*, as far as the changes that are there tell.
+class StatesBefore:
+    """The state before each of some handlings, as far as the changes that are there tell.
 
     A compacted topic keeps the last record of a key; what stood before an
     earlier handling may be gone. It is never guessed: where a handling changed
     the state and its record is gone, what follows is unknown until a record tells again.
     """
-    found: dict[tuple[str, str], Before] = {}
-    by_key: defaultdict[tuple[str, str], list[Handling]] = defaultdict(list)
-    with_state = {handling.agent for handling in handlings if handling.entry.changed}
-    with_state |= {agent for agent, written in changes.items() if written}
-    for handling in handlings:
-        if handling.agent in with_state:
-            by_key[handling.agent, handling.state_key].append(handling)
-        else:
-            # Most agents have none, and it is asked of every handling.
-            found[handling.pair] = UNKNOWN if handling.entry.key is not None else _NOTHING
-    kept: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
-    for agent, written in changes.items():
-        for change in written:
-            kept[agent, change.key].append(change)
-    for key, in_order in by_key.items():
-        found |= _before_each(in_order, kept[key])
-    return found
+
+    def __init__(self, handlings: Sequence[Handling], changes: Mapping[str, Sequence[Change]]) -> None:
+        self._with_state = {handling.agent for handling in handlings if handling.entry.changed}
+        self._with_state |= {agent for agent, written in changes.items() if written}
+        self._found: dict[tuple[str, str], Before] = {}
+        by_key: defaultdict[tuple[str, str], list[Handling]] = defaultdict(list)
+        for handling in handlings:
+            if handling.agent in self._with_state:
+                by_key[handling.agent, handling.state_key].append(handling)
+        kept: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
+        for agent, written in changes.items():
+            for change in written:
+                kept[agent, change.key].append(change)
+        for key, in_order in by_key.items():
+            self._found |= _before_each(in_order, kept[key])
+
+    def before(self, handling: Handling) -> Before:
+        """Return the state before *handling*."""
+        if handling.agent in self._with_state:
+            return self._found.get(handling.pair, UNKNOWN)
+        # Most agents have none. A workflow's begins with the workflow; that of a key field may be older than what is recorded.
+        return _NOTHING if handling.entry.key is None else UNKNOWN
 
 
-def unknown_states(handlings: Sequence[Handling], states: States) -> tuple[int, int | None]:
+def unknown_states(handlings: Sequence[Handling], states: StatesBefore) -> tuple[int, int | None]:
     """Return before how many of *handlings* the state is not known, and when those began from which on it is known of all.
 
     The time is None where it is known of all, or of none at the end.
     """
-    unknown = [number for number, one in enumerate(handlings) if not states.get(one.pair, UNKNOWN).known]
+    unknown = [number for number, one in enumerate(handlings) if not states.before(one).known]
     if not unknown or unknown[-1] + 1 == len(handlings):
         return len(unknown), None
     return len(unknown), handlings[unknown[-1] + 1].entry.started_us
 
 
-def _before_each(in_order: Sequence[Handling], changes: Sequence[Change]) -> States:
+def _before_each(in_order: Sequence[Handling], changes: Sequence[Change]) -> dict[tuple[str, str], Before]:
     found: dict[tuple[str, str], Before] = {}
     # State of a workflow's key begins with the workflow; that of a key field may be older than what is recorded.
     after = Before(known=True) if in_order[0].entry.key is None else UNKNOWN

@@ -37,7 +37,7 @@ from antiphon.replay.leftovers import new_id
 from antiphon.replay.ordering import Ordering
 from antiphon.replay.pace import Pace
 from antiphon.replay.reading import read_recording
-from antiphon.replay.recording import UNKNOWN, Handling, Recording, states_before
+from antiphon.replay.recording import Handling, Recording, StatesBefore
 from antiphon.replay.schemas import KeptSchemas
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.store import SchemaStore
@@ -91,7 +91,7 @@ class SandboxReplay:
         self._effects = effects
         self._rules = rules
         self._pace = pace or Pace()
-        self._states = states_before(recording.handlings, recording.changes)
+        self._states = StatesBefore(recording.handlings, recording.changes)
         self._on_progress = on_progress
 
     async def run(self, chosen: Sequence[Handling]) -> list[Compared]:
@@ -185,7 +185,7 @@ class SandboxReplay:
         return Compared(
             handling=handling,
             differences=await differences(self._codec, recorded, got, self._rules),
-            state_known=self._states.get(handling.pair, UNKNOWN).known,
+            state_known=self._states.before(handling).known,
             raised=got.raised,
             traceback="" if entry.error is None else entry.error.traceback,
             duration_us=entry.duration_us,

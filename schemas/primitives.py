@@ -18,7 +18,12 @@ END = b"\0"
 """Behind the last block of an array."""
 
 _double = struct.Struct("<d").pack
-_ONE, _TWO, _THREE = 1 << 7, 1 << 14, 1 << 21
+_ONE, _TWO = 1 << 7, 1 << 14
+
+
+# What most lengths, counts and codes are, and the halves of everything larger: looked up, as a call costs more than its work.
+_SHORT = [bytes((number << 1,)) for number in range(64)]
+_LOW = [bytes((rest & 0x7F | 0x80, rest >> 7 | 0x80)) for rest in range(1 << 14)]
 
 
 def long(number: int) -> bytes:
@@ -27,7 +32,11 @@ def long(number: int) -> bytes:
     >>> long(36), long(-1), long(1_763_805_600_000_123).hex()
     (b'H', b'\\x01', 'f6a1ede3ff8aa206')
     """
-    return _varint(number << 1 if number >= 0 else ~(number << 1))
+    if 0 <= number < 64:  # noqa: PLR2004 - as many as stand in `_SHORT`
+        return _SHORT[number]
+    rest = number << 1 if number >= 0 else ~(number << 1)
+    # Times of one second, and offsets of one partition, have their upper part in common.
+    return _LOW[rest & 0x3FFF] + _upper(rest >> 14) if rest >= _TWO else _varint(rest)
 
 
 def _varint(rest: int) -> bytes:
@@ -35,10 +44,7 @@ def _varint(rest: int) -> bytes:
         return bytes((rest,))
     if rest < _TWO:
         return bytes((rest & 0x7F | 0x80, rest >> 7))
-    if rest < _THREE:
-        return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14))
-    # Times of one second, and offsets of one partition, have their upper part in common.
-    return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80)) + _upper(rest >> 14)
+    return _LOW[rest & 0x3FFF] + _varint(rest >> 14)
 
 
 @lru_cache(maxsize=1_024)
@@ -53,7 +59,9 @@ def blob(content: bytes) -> bytes:
 
 def text(content: str) -> bytes:
     """Write a string: the number of its bytes in UTF-8, then they."""
-    return blob(content.encode())
+    encoded = content.encode()
+    length = len(encoded)
+    return (_SHORT[length] if length < 64 else long(length)) + encoded  # noqa: PLR2004 - as in `long`
 
 
 def double(number: float) -> bytes:

@@ -305,7 +305,8 @@ class _Edge:
             return produced
 
         retry = _Drawn(of=consumer.retry, chance=self._chaos.chance)
-        return dataclasses.replace(consumer, handler=handler, retry=retry)
+        canary = None if consumer.canary is None else self.watched(consumer.canary)
+        return dataclasses.replace(consumer, handler=handler, retry=retry, canary=canary)
 
     async def _pass(self, possible: Iterable[Fault], where: str) -> None:
         for _ in range(self._chaos.chance.randrange(3)):

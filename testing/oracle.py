@@ -238,7 +238,7 @@ class _Fold:
                 )
 
     async def _handle(self, seen: _Seen) -> list[Event]:
-        consumer = self._consumer
+        consumer = self._consumer.version_for(seen.envelope.correlation_id)
         event = self._run.codec.decode(consumer.hears[seen.envelope.type], seen.record.value or b"")
         state = self._states.setdefault(seen.record.partition, MemoryState())
         delivery = delivery_of(

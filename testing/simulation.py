@@ -160,8 +160,9 @@ class Simulation:
             raise SimulationError(run.seed, [str(error) or "the check failed"], run.faults) from error
 
     def _classes(self) -> list[type[Event]]:
-        heard = [event_class for consumer in self._consumers for event_class in consumer.hears.values()]
-        said = [event_class for consumer in self._consumers for event_class in consumer.emits or ()]
+        versions = [version for consumer in self._consumers for version in consumer.versions]
+        heard = [event_class for version in versions for event_class in version.hears.values()]
+        said = [event_class for version in versions for event_class in version.emits or ()]
         return [Activity, *heard, *said]
 
     async def _publish(self, chaos: Chaos, codec: Codec, seed: int) -> None:

@@ -38,10 +38,11 @@ class Says:
 
 
 class Story:
-    """One workflow, told event by event. Times are milliseconds after its start."""
+    """One workflow, told event by event, by agents of *version* unless it says otherwise. Times are milliseconds after its start."""
 
-    def __init__(self, root_id: str = "0199f2c1-0000-7000-8000-000000000000") -> None:
+    def __init__(self, root_id: str = "0199f2c1-0000-7000-8000-000000000000", *, version: str = "1") -> None:
         self.root_id = root_id
+        self.version = version
         self.events: list[SeenEvent] = []
         self.activity: list[Activity] = []
         self.agents: list[AgentSeen] = []
@@ -81,7 +82,7 @@ class Story:
         error: Failure | None = None,
         usage: Sequence[Spent] = (),
         confidence: float | None = None,
-        version: str = "1",
+        version: str | None = None,
         logs: Sequence[Logged] = (),
     ) -> list[SeenEvent]:
         """*agent* is through with *event* (and, in a join, *also* with others), and says what it says."""
@@ -124,7 +125,9 @@ class Story:
             confidence=confidence,
             logs=[*logs],
         )
-        self.activity.append(Activity(agent=agent, version=version, instance=f"{agent}-1", deliveries=[handled]))
+        self.activity.append(
+            Activity(agent=agent, version=version or self.version, instance=f"{agent}-1", deliveries=[handled])
+        )
         self.now_ms = (ended_us - START_US) / 1_000
         return [self.seen(envelope, said.data, topic=said.topic) for envelope, said in zip(made, says, strict=True)]
 
@@ -172,13 +175,13 @@ class Story:
         at_ms: float = 0,
         stopped: bool = False,
         instance: str | None = None,
-        version: str = "1",
+        version: str | None = None,
     ) -> AgentSeen:
         """A worker of *agent* gives a sign of life; it does so every second."""
         failing = {*fails}
         seen = AgentSeen(
             agent=agent,
-            version=version,
+            version=version or self.version,
             instance=instance or f"{agent}-1",
             started_us=START_US,
             time_us=_us(at_ms),

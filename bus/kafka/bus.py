@@ -51,7 +51,7 @@ class KafkaBus:
             self._config,
             membership,
             protocol,
-            rests=self._administration.embedded,
+            embedded=self._administration.embedded,
             bounds=lambda topics: self._administration.bounds(topics, committed=True),
             on_classic=self._administration.note_classic,
         )

@@ -2,7 +2,8 @@
 
 It keeps its data in memory and snapshots it, so it is for trying things out:
 a `kill -9` of it loses what came since the last snapshot, and every record
-takes memory for good. Promises are Kafka's.
+takes memory for good. Promises are Kafka's; of members that are gone it is
+told by whoever runs it (`sessions`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from antiphon.bus.errors import BusError
+from antiphon.bus.kafka.sessions import Sessions
 from antiphon.bus.kafka.tether import Tethered, free_port, is_free, speaks_kafka
 
 _START_S = 10.0
@@ -43,6 +45,7 @@ class EmbeddedBroker:
         self._kept = data_dir
         self._directory: Path | None = None
         self._process: Tethered | None = None
+        self._sessions: Sessions | None = None
         self._port = 0
 
     @property
@@ -84,6 +87,8 @@ class EmbeddedBroker:
             for attempt in range(1, _TRIES + 1):
                 self._port = self._wanted_port or free_port(self._host)
                 if self._launch(program, self._directory):
+                    self._sessions = Sessions(self._host, self._port)
+                    self._sessions.start()
                     return
                 if self._wanted_port is not None or attempt == _TRIES:
                     raise EmbeddedBrokerError(f"it said: {_last_words(self._directory)}", "Is it another's data?")
@@ -109,6 +114,9 @@ class EmbeddedBroker:
         return False
 
     def _stop(self) -> None:
+        if self._sessions is not None:
+            self._sessions.close()
+            self._sessions = None
         if self._process is not None:
             self._process.stop()
             self._process = None

@@ -40,7 +40,7 @@ class KafkaMember:
         membership: Membership,
         protocol: GroupProtocol,
         *,
-        rests: bool = False,
+        embedded: bool = False,
         bounds: Bounds,
         on_classic: Callable[[], None] = lambda: None,
         make: MakeProducer = make_producer,
@@ -53,7 +53,7 @@ class KafkaMember:
         self._left_behind = 0
         self._committing = self._commits()
         self._committing.fenced.add_done_callback(self._fail)
-        self._polling = Polling(config, membership, protocol, ownership, self._is_fenced, on_classic, rests=rests)
+        self._polling = Polling(config, membership, protocol, ownership, self._is_fenced, on_classic, embedded=embedded)
         self._committing.start()
         self._polling.start()
 

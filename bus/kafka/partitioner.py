@@ -18,7 +18,7 @@ from antiphon.bus import partition
 
 def _found() -> Callable[[bytes, int], int]:
     try:
-        native = ctypes.CDLL(cimpl.__file__).rd_kafka_msg_partitioner_murmur2
+        native = ctypes.PyDLL(cimpl.__file__).rd_kafka_msg_partitioner_murmur2
     except (OSError, AttributeError):  # pragma: no cover - by how the client was built
         return partition.partition_for
     native.argtypes = (

@@ -31,6 +31,7 @@ from antiphon.bus.kafka.lasting import Lasting
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
+from antiphon.bus.kafka.sessions import resident
 from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked
 from antiphon.bus.record import Committed, Record, TopicPartition, in_words, size_of
 from antiphon.bus.right import Operation, Resource
@@ -62,7 +63,7 @@ class Polling(threading.Thread):
         ready: Callable[[], bool],
         on_classic: Callable[[], None],
         *,
-        rests: bool,
+        embedded: bool,
     ) -> None:
         super().__init__(name=f"antiphon-poll-{membership.group}", daemon=True)
         self.finished: Future[None] = Future()
@@ -74,7 +75,8 @@ class Polling(threading.Thread):
         self._ownership = ownership
         self._ready = ready
         self._on_classic = on_classic
-        self._rest = Rest() if rests else None
+        self._embedded = embedded
+        self._rest = Rest() if embedded else None
         self._look_s = _LOOK_S if membership.exactly_once else _LOOK_AT_LEAST_ONCE_S
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
@@ -200,6 +202,8 @@ class Polling(threading.Thread):
 
     def _subscribed(self, protocol: GroupProtocol) -> Consumer:
         options = {**member_consumer(self._config, self._membership, protocol), "error_cb": self._on_error}
+        if self._embedded:
+            options["client.id"] = resident(self._membership.instance)
         consumer = Consumer(options, logger=library)
         consumer.subscribe(
             [*self._membership.topics], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost

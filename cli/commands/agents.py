@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from antiphon.bus.canary import uneven
 from antiphon.bus.connect import kafka_config
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.cluster import ClusterAdministration
 from antiphon.bus.names import AGENTS
 from antiphon.bus.offsets import Progress
 from antiphon.bus.record import Outgoing, TopicPartition
+from antiphon.bus.share import WHOLE
 from antiphon.bus.subscriptions import is_live
 from antiphon.bus.undo import UndoRequested
 from antiphon.cli import output
+from antiphon.cli.checks import UNEVEN_REMEDY, told
 from antiphon.cli.cluster import Cluster, opened
 from antiphon.cli.errors import NO, UsageError, did_you_mean
 from antiphon.cli.group import Command, Group
@@ -184,6 +187,8 @@ async def _once(*, all: bool) -> None:
         output.document(document(workers, at_us=now_us(), all=all))
     elif workers:
         output.show(_drawn(workers, all=all))
+        for agent, by_canary in _uneven(workers).items():
+            output.remark(output.inert(f"{agent}: its workers differ: {told(by_canary)}. {UNEVEN_REMEDY}"))
     else:
         output.remark("no agent was ever seen; start one: antiphon run MODULE")
 
@@ -218,6 +223,11 @@ def document(workers: Sequence[AgentSeen], *, at_us: int, all: bool) -> list[dic
     return [_agent(agent, some, at_us=at_us, all=all) for agent, some in by_agent.items()]
 
 
+def _uneven(workers: Sequence[AgentSeen]) -> Mapping[str, Mapping[str, list[str]]]:
+    now = now_us()
+    return uneven(seen for seen in workers if is_live(seen, now_us=now))
+
+
 def _agent(agent: str, workers: Sequence[AgentSeen], *, at_us: int, all: bool) -> dict[str, Any]:
     newest = max(workers, key=lambda one: (is_live(one, now_us=at_us), one.time_us))
     shown = [one for one in workers if all or is_live(one, now_us=at_us)]
@@ -232,6 +242,9 @@ def _agent(agent: str, workers: Sequence[AgentSeen], *, at_us: int, all: bool) -
             {
                 "instance": one.instance,
                 "version": one.version,
+                "canary": None
+                if one.canary is None
+                else {"version": one.canary.version, "share": one.canary.share / WHOLE},
                 "state": "stopped" if one.stopped else "up" if is_live(one, now_us=at_us) else "silent",
                 "age_s": _since_s(one.time_us, at_us),
                 "capacity": one.capacity,
@@ -263,7 +276,7 @@ def _rows(agent: dict[str, Any]) -> Iterator[Sequence[Cell]]:
         states = {"up": Text("up", "green"), "stopped": Text("stopped", "dim"), "silent": Text("silent", "bold yellow")}
         yield (
             agent["agent"],
-            one["version"],
+            _versions(one),
             one["instance"],
             states[one["state"]],
             f"{duration(round(one['age_s'] * 1_000_000))} ago",
@@ -271,6 +284,11 @@ def _rows(agent: dict[str, Any]) -> Iterator[Sequence[Cell]]:
             "?" if one["lag"] is None else f"{one['lag']:,}",
             _work(one["in_flight"]),
         )
+
+
+def _versions(one: dict[str, Any]) -> str:
+    canary = one["canary"]
+    return one["version"] if canary is None else f"{one['version']}, {canary['version']} for {canary['share'] * 100:g}%"
 
 
 def _work(in_flight: Sequence[dict[str, Any]]) -> Text:

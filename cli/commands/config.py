@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from antiphon.bus import settings
 from antiphon.cli import output
 from antiphon.cli.options import given
@@ -32,9 +34,11 @@ def config() -> None:
 
 def _text(value: object) -> str:
     match value:
-        case None | "":
+        case None | "" | ():
             return "-"
         case True | False:
             return str(value).lower()
+        case tuple():
+            return output.inert(", ".join(map(str, cast("tuple[object, ...]", value))))
         case _:
             return output.inert(str(value))

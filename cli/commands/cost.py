@@ -17,7 +17,9 @@ from antiphon.tracing.index.spending import By
 
 def cost(
     *,
-    by: Annotated[By, typer.Option(help="Added up by workflow, agent, model or day.", metavar="WHAT")] = By.AGENT,
+    by: Annotated[
+        By, typer.Option(help="Added up by workflow, agent, version, model or day.", metavar="WHAT")
+    ] = By.AGENT,
     since: Annotated[str | None, typer.Option(help="Only calls since: 1d ago, or an ISO time.", metavar="WHEN")] = None,
     replays: Annotated[bool, typer.Option("--replays", help="Those of live replays too.")] = False,
     source: Source = From.AUTO,

@@ -24,6 +24,7 @@ from antiphon.cli.checks import (
     Check,
     Status,
     broker_version,
+    canaries,
     clock,
     headroom,
     plan,
@@ -90,6 +91,7 @@ async def _checks() -> AsyncIterator[Check]:
                 yield check
             yield clock(workers, now_us=now_us())
             yield _agents(workers)
+            yield canaries(workers, now_us=now_us())
             yield _compensation(workers)
     except BrokerUnreachableError as error:
         remedy = (

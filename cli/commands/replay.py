@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from antiphon.agents import interpreter
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
 from antiphon.cli.asking import progress
@@ -184,7 +185,7 @@ def _speed(text: str) -> float:
 
 
 async def _plan(filter: Filter, mode: Mode) -> None:
-    async with recorded(filter) as source:
+    async with interpreter.settled(), recorded(filter) as source:
         document = planned(source.recording, source.chosen)
         live = await planned_for_real(source) if mode is Mode.LIVE else None
         left = await _leftovers(source) if mode is Mode.SANDBOX else []
@@ -210,7 +211,7 @@ async def _leftovers(source: Source) -> list[str]:
 
 
 async def _run(filter: Filter, order: Order) -> Report:
-    async with recorded(filter) as source:
+    async with interpreter.settled(), recorded(filter) as source:
         run = consumers(filter.agents, sorted({handling.agent for handling in source.chosen}))
         with contextlib.redirect_stdout(sys.stderr):
             if order.mode is Mode.HANDLER:
@@ -275,7 +276,7 @@ async def _in_sandbox(source: Source, order: Order, run: Sequence[Consumer], clu
 
 
 async def _live(filter: Filter, order: Order) -> None:
-    async with recorded(filter) as source:
+    async with interpreter.settled(), recorded(filter) as source:
         document = await planned_for_real(source)
         show_live(document)
         if not order.yes:

@@ -27,6 +27,7 @@ from antiphon.bus.state import Memory
 from antiphon.bus.states import StateSettings
 from antiphon.bus.telemetry import SILENT
 from antiphon.cli import logs, output
+from antiphon.cli.canaries import with_canaries
 from antiphon.cli.cluster import opened
 from antiphon.cli.errors import INTERRUPTED, NO
 from antiphon.cli.loading import load_agents
@@ -75,6 +76,15 @@ def run(  # noqa: PLR0913 - an option each
         str | None,
         typer.Option(help="Folder for copies of state: a restart of --instance restores what is new.", metavar="DIR"),
     ] = None,
+    canary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another version of an agent, for --share of the workflows; may be repeated.", metavar="NAME=WHERE"
+        ),
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(help="How many workflows the canaries handle, such as 10%.", metavar="PERCENT")
+    ] = None,
     with_coordinator: Annotated[
         bool, typer.Option("--with-coordinator", help="Run the coordinator of undoing in this worker too.")
     ] = False,
@@ -91,6 +101,7 @@ def run(  # noqa: PLR0913 - an option each
       antiphon run support --metrics-port 9464
       antiphon run support --processes 4
       antiphon run support --instance support-1 --state-dir /var/lib/antiphon
+      antiphon run support:triage --canary triage=./triage_v2.py:triage --share 10%
       antiphon run compensation
       antiphon run support --with-coordinator
     """
@@ -105,6 +116,8 @@ def run(  # noqa: PLR0913 - an option each
         "metrics_host": metrics_host,
         "processes": processes,
         "state_dir": state_dir,
+        "canary": canary or None,
+        "share": share,
     }
     settings = load(given().settings() | {name: value for name, value in flags.items() if value is not None})
     tags = {"instance": settings.instance} if supervisor is not None and settings.instance else {}
@@ -115,6 +128,7 @@ def run(  # noqa: PLR0913 - an option each
         raise typer.Exit(asyncio.run(supervise_all(sys.argv[1:], settings, settings.instance or new_instance())))
     named = [*targets, COORDINATOR] if with_coordinator else targets
     consumers = [_with_options(consumer, settings, guarantee) for consumer in _consumers(named, settings)]
+    consumers = with_canaries(consumers, settings.canary, settings.share)
     raise typer.Exit(asyncio.run(_run(consumers, settings, supervisor)))
 
 
@@ -201,7 +215,8 @@ def _state(settings: Settings) -> StateSettings:
 def _metrics(consumers: Sequence[Consumer]) -> Metrics:
     from antiphon.agents.metrics import Metrics  # noqa: PLC0415 - 0.1 s, for those only who ask for the endpoint
 
-    return Metrics(consumer.name for consumer in consumers)
+    canaries = {consumer.name: consumer.canary.version for consumer in consumers if consumer.canary is not None}
+    return Metrics((consumer.name for consumer in consumers), canaries=canaries)
 
 
 def _endpoint(worker: Worker, metrics: Metrics, settings: Settings, supervisor: Order | None) -> Endpoint:
@@ -267,6 +282,8 @@ def _facts(consumer: Consumer, worker: Worker, settings: Settings) -> dict[str, 
         "guarantee": consumer.guarantee.value,
         "concurrency": consumer.concurrency,
     }
+    if consumer.canary is not None:
+        facts["canary"] = f"{consumer.canary.version} for {consumer.share} of the workflows"
     if settings.metrics_port:
         facts["metrics"] = f"{settings.metrics_host}:{settings.metrics_port}"
     if consumer.undoes:

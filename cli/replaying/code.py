@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.agents.agent import Agent
+from antiphon.agents.candidates import Wanted
 from antiphon.bus.consumer import Consumer
 from antiphon.cli import output
 from antiphon.cli.errors import CommandError, UsageError, did_you_mean
-from antiphon.cli.loading import agents_in, load, module_of
-from antiphon.replay.candidates import Wanted
+from antiphon.cli.loading import agent_at, agents_in, module_of
 from antiphon.replay.compare import Judge
 
 
@@ -23,11 +23,7 @@ def name_at(one: Wanted) -> str:
 
 def _at(target: str) -> Agent:
     with contextlib.redirect_stdout(sys.stderr):
-        agents = [agent for agent in load(target).agents if isinstance(agent, Agent)]
-    if len(agents) != 1:
-        names = ", ".join(agent.name for agent in agents)
-        raise UsageError(f"expected one agent at {target!r}, got {names or 'none'}", f"try: {target}:NAME")
-    return agents[0]
+        return agent_at(target)
 
 
 def consumers(agents: Sequence[Wanted], needed: Iterable[str]) -> list[Consumer]:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from antiphon.agents.candidates import wanted
 from antiphon.cli.replaying.code import judge_at
 from antiphon.cli.replaying.source import Filter
-from antiphon.replay.candidates import wanted
 from antiphon.replay.compare import Rules
 
 

@@ -10,7 +10,7 @@ from antiphon.cli import output
 from antiphon.cli.options import given
 from antiphon.replay.diff import BundleDiff
 from antiphon.replay.live import Again, Republished
-from antiphon.replay.recording import Handling, Recording, states_before, unknown_states
+from antiphon.replay.recording import Handling, Recording, StatesBefore, unknown_states
 from antiphon.replay.report import Report, lines
 from antiphon.schemas.envelope import format_time
 from antiphon.tracing.document import total
@@ -22,7 +22,7 @@ def planned(recording: Recording, chosen: Sequence[Handling]) -> dict[str, Any]:
     """Return the plan as JSON says it, its keys in the promised order."""
     started = [handling.entry.started_us for handling in chosen]
     gone = {handling.pair for handling in recording.gone()}
-    unknown, known_from_us = unknown_states(chosen, states_before(recording.handlings, recording.changes))
+    unknown, known_from_us = unknown_states(chosen, StatesBefore(recording.handlings, recording.changes))
     return {
         "handlings": len(chosen),
         "workflows": len({handling.entry.correlation_id for handling in chosen}),

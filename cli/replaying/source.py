@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import AsyncGenerator, Sequence
 
+from antiphon.agents.candidates import Wanted
 from antiphon.bus.claims import Claims
 from antiphon.cli import output
 from antiphon.cli.cluster import Cluster, opened
@@ -14,7 +15,6 @@ from antiphon.cli.errors import AnswerIsNoError, UsageError
 from antiphon.cli.replaying.code import name_at
 from antiphon.cli.when import moment_ms
 from antiphon.replay.bundle import SUFFIX, read
-from antiphon.replay.candidates import Wanted
 from antiphon.replay.choice import Choice, Span
 from antiphon.replay.reading import fitting, read_recording
 from antiphon.replay.recording import Handling, Recording

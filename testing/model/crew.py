@@ -30,13 +30,19 @@ _HOP_US = 1_000
 
 
 class NotModelledError(TypeError):
-    """Something is to be played that goes by a clock of its own."""
+    """Something is to be played that goes by a clock of its own, or that is two versions at once."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"expected agents, which act on events alone, and sagas, whose time is played, got {name!r}, a consumer that acts when "
-            "a time has come by a clock of its own. Give a Saga itself, not its consumer(); run others on antiphon.testing.mesh.MemoryMesh."
+    def __init__(self, name: str, *, canary: bool = False) -> None:
+        expected = "agents, which act on events alone, and sagas, whose time is played"
+        got, remedy = (
+            ("a consumer with a canary", "Explore each version by itself; antiphon.testing.simulation runs both")
+            if canary
+            else (
+                "a consumer that acts when a time has come by a clock of its own",
+                "Give a Saga itself, not its consumer(); run others on antiphon.testing.mesh.MemoryMesh",
+            )
         )
+        super().__init__(f"expected {expected}, got {name!r}, {got}. {remedy}.")
 
 
 class Ran(NamedTuple):
@@ -76,8 +82,8 @@ class Crew:
         sagas = [agent for agent in given if isinstance(agent, Saga)]
         acting = consumers_of(agent for agent in given if not isinstance(agent, Saga))
         for consumer in acting:
-            if consumer.wakes:
-                raise NotModelledError(consumer.name)
+            if consumer.wakes or consumer.canary is not None:
+                raise NotModelledError(consumer.name, canary=consumer.canary is not None)
         conducting = [orchestrator(saga, clock_us=lambda: self._now_us) for saga in sagas]
         self.sagas = {saga.name: saga for saga in sagas}
         self.seen = [_seen(consumer) for consumer in (*acting, *conducting)]

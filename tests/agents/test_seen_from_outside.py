@@ -23,6 +23,8 @@ from antiphon import Agent, Event, PermanentError, RetryPolicy
 from antiphon.agents.health import Endpoint
 from antiphon.agents.metrics import Metrics
 from antiphon.agents.worker import Worker
+from antiphon.bus.canary import beside
+from antiphon.bus.consumer import Consumer
 from antiphon.bus.delivery import Outcome
 from antiphon.bus.errors import CommitError, SettingsError
 from antiphon.bus.heartbeat import AgentSeen
@@ -30,6 +32,7 @@ from antiphon.bus.memory.bus import MemoryBus
 from antiphon.bus.memory.member import MemoryMember
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Outgoing
+from antiphon.bus.share import WHOLE, Share
 from antiphon.bus.telemetry import SILENT
 from antiphon.compensation.coordinator import coordinator
 from antiphon.testing.mesh import MemoryMesh
@@ -228,22 +231,28 @@ async def played(mesh: MemoryMesh, endpoint: Endpoint) -> None:
 
 
 @contextlib.asynccontextmanager
-async def picky() -> AsyncGenerator[tuple[MemoryMesh, Endpoint]]:
-    """Run an agent that does 1, does 2 at the second attempt, and never does 3."""
-    agent, tried = Agent("picky", retry=RetryPolicy(base_s=0.001)), set[int]()
+async def picky(*, canary: Share | None = None) -> AsyncGenerator[tuple[MemoryMesh, Endpoint]]:
+    """Run an agent that does 1, does 2 at the second attempt, and never does 3; with *canary*, two versions of it."""
+    tried = set[int]()
 
-    @agent.on(Asked)
-    async def answer(asked: Asked) -> Answered:
-        if asked.n == 3:
-            raise PermanentError
-        if asked.n == 2 and not tried:
-            tried.add(2)
-            raise ConnectionError
-        return Answered(n=asked.n)
+    def version(name: str) -> Consumer:
+        agent = Agent("picky", version=name, retry=RetryPolicy(base_s=0.001))
 
-    mesh, metrics = MemoryMesh(partitions=2), Metrics(["picky"])
+        @agent.on(Asked)
+        async def answer(asked: Asked) -> Answered:
+            if asked.n == 3:
+                raise PermanentError
+            if asked.n == 2 and not tried:
+                tried.add(2)
+                raise ConnectionError
+            return Answered(n=asked.n)
+
+        return agent.consumer()
+
+    mesh, metrics = MemoryMesh(partitions=2), Metrics(["picky"], canaries={} if canary is None else {"picky": "2"})
+    consumer = version("1") if canary is None else beside(version("1"), version("2"), canary)
     async with (
-        mesh.running(agent.consumer(), telemetry=metrics, heartbeat_s=0.05) as worker,
+        mesh.running(consumer, telemetry=metrics, heartbeat_s=0.05) as worker,
         answering(worker, metrics) as endpoint,
     ):
         yield mesh, endpoint
@@ -272,6 +281,23 @@ async def test_figures_say_what_became_of_events() -> None:
         {"picky": 4},
         {"picky": 0},
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "counted", "handled"),
+    [
+        (Share(0), {"picky completed 2": 0}, 0),
+        (Share(WHOLE), {"picky completed 2": 2, "picky retried 2": 1, "picky dead_lettered 2": 1}, 4),
+    ],
+)
+async def test_a_canary_is_counted_by_itself_too(share: Share, counted: dict[str, float], handled: int) -> None:
+    """What it did, or that it did nothing; the agent's figures have that in them. A record that is no event is nobody's."""
+    async with picky(canary=share) as (mesh, endpoint):
+        await played(mesh, endpoint)
+        found = await figures(endpoint)
+    assert found["antiphon_deliveries_total"] == {"picky completed": 2, "picky dead_lettered": 2, "picky retried": 1}
+    assert found["antiphon_canary_deliveries_total"] == counted
+    assert found["antiphon_canary_handler_duration_seconds_count"] == {"picky 2": handled}
 
 
 async def test_a_stop_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -334,7 +360,7 @@ async def test_lag_is_what_is_not_handled() -> None:
 
 async def test_the_table_lists_what_is_exported() -> None:
     """Name, kind and labels of every family, and nothing else."""
-    async with picky() as (mesh, endpoint):
+    async with picky(canary=Share(5_000)) as (mesh, endpoint):
         await played(mesh, endpoint)
         _, text = await get(endpoint, "/metrics")
     conducting, metrics = MemoryMesh(), Metrics(["compensation"])

@@ -50,6 +50,8 @@ def test_each_source_wins_over_the_next(antiphon: Antiphon, folder: Path, monkey
         "claims": (None, "default"),
         "claim_threshold": (900_000, "default"),
         "processes": (1, "default"),
+        "canary": ([], "default"),
+        "share": (None, "default"),
         "linger": (86_400.0, "default"),
         "index": (None, "default"),
         "state_dir": (None, "default"),

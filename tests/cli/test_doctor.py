@@ -147,6 +147,7 @@ EVERY = {
     "rights",
     "clock",
     "agents",
+    "canaries",
     "compensation",
 }
 

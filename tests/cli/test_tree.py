@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from antiphon.bus.activity import Failure, Logged, Spent
+from antiphon.bus.consumer import UNSAID
 from antiphon.cli.hops import Json
 from antiphon.cli.tree import render, users_line
 from antiphon.schemas.envelope import Envelope
@@ -48,7 +49,7 @@ def golden(text: str) -> str:
 
 
 def intake() -> Story:
-    story = Story()
+    story = Story(version=UNSAID)
     submitted = story.published("package.submitted", {"name": "certifi", "version": "2026.1.4"})
     [read] = story.handled("reader", submitted, Says("package.read", {"name": "certifi"}), at_ms=2, took_ms=31)
     [reserved] = story.handled("catalogue", read, Says("package.reserved", undo=True), at_ms=35, took_ms=12)
@@ -71,7 +72,7 @@ def intake() -> Story:
 
 
 def ticket(*outcomes: str) -> Story:
-    story = Story()
+    story = Story(version=UNSAID)
     story.works("answer", hears=["ticket.triaged"])
     opened = story.published("ticket.opened", {"ticket_id": "T-7"})
     [triaged] = story.handled(
@@ -95,6 +96,20 @@ def test_a_compensated_workflow() -> None:
           └─ policy      package.refused ✗  weak copyleft       4 ms  (also needed package.reserved)
              └─ reporter heard it                             0.2 ms
     slowest: licence, 88 ms of 136 ms on the critical path.  undone: 1 of 1.
+    """)
+
+
+def test_the_version_that_handled_it() -> None:
+    """Where an agent says one: a workflow's own, by which a canary's workflows are told from the others."""
+    story = Story(version=UNSAID)
+    opened = story.published("ticket.opened")
+    [triaged] = story.handled("triage", opened, Says("ticket.triaged"), at_ms=2, took_ms=31, version="2")
+    story.handled("answer", triaged, at_ms=40, took_ms=2)
+    assert screen(story) == golden("""
+    ticket.opened                  completed  ·  42 ms  ·  2 events, 2 agents
+    └─ triage 2  ticket.triaged     31 ms  ▓▓▓▓▓▓▓▓
+       └─ answer heard it            2 ms
+    slowest: triage, 31 ms of 42 ms on the critical path.
     """)
 
 
@@ -157,7 +172,7 @@ def test_nobody_is_there() -> None:
 
 def test_an_undo_that_failed() -> None:
     """Shown at the event that stays as it is, with the error."""
-    story = Story()
+    story = Story(version=UNSAID)
     story.works("compensation")
     placed = story.published("order.placed", {"order": 7})
     [reserved] = story.handled("stock", placed, Says("stock.reserved", undo=True))
@@ -182,7 +197,7 @@ def test_an_undo_that_failed() -> None:
 
 def test_an_undo_on_its_way() -> None:
     """Asked for, and not done."""
-    story = Story()
+    story = Story(version=UNSAID)
     placed = story.published("order.placed", {"order": 7})
     [reserved] = story.handled("stock", placed, Says("stock.reserved", undo=True))
     [declined] = story.handled("card", placed, Says("card.declined", fails=True))
@@ -198,7 +213,7 @@ def test_an_undo_on_its_way() -> None:
 
 def test_what_came_of_an_undo() -> None:
     """It hangs from the event that was undone; an undo that said nothing is told as such."""
-    story = Story()
+    story = Story(version=UNSAID)
     placed = story.published("order.placed", {"order": 7})
     [reserved] = story.handled("stock", placed, Says("stock.reserved", undo=True))
     [charged] = story.handled("card", placed, Says("card.charged", undo=True), at_ms=2)
@@ -218,7 +233,7 @@ def test_what_came_of_an_undo() -> None:
 
 def test_gaps_later_roots_and_money() -> None:
     """What was not seen is named; what came from outside later stands by itself; costs are summed."""
-    story = Story()
+    story = Story(version=UNSAID)
     asked = story.published("review.requested", {"id": "R-1"})
     spent = [Spent(model="m", cost=0.25), Spent(model="m", cost=0.5)]
     [gone] = story.handled("draft", asked, Says("review.drafted"), usage=spent)
@@ -244,7 +259,7 @@ def test_gaps_later_roots_and_money() -> None:
 
 def test_where_models_took_the_time() -> None:
     """Of each hop; and of the critical path, beside queues and handlers. Of a call whose times nobody told nothing is said."""
-    story = Story()
+    story = Story(version=UNSAID)
     asked = story.published("question.asked", {"id": "Q-1"})
     calls = [Spent(model="m", started_us=START_US + at_ms * 1_000, duration_us=900_000) for at_ms in (100, 600)]
     [drafted] = story.handled("writer", asked, Says("answer.drafted"), at_ms=50, took_ms=2_000, usage=calls)
@@ -260,7 +275,7 @@ def test_where_models_took_the_time() -> None:
 
 def test_a_live_replay_says_so() -> None:
     """And of what it is one."""
-    story = Story()
+    story = Story(version=UNSAID)
     story.seen(
         Envelope(id=ROOT, type="a.b", source="/replays", time_us=START_US, correlation_id=ROOT, replay_of="then\x1b")
     )
@@ -272,7 +287,7 @@ def test_a_live_replay_says_so() -> None:
 
 def test_what_events_say_cannot_steer_the_terminal() -> None:
     """Escape sequences are shown, not sent; markup is text; a line break does not break the tree."""
-    story = Story()
+    story = Story(version=UNSAID)
     evil = "\x1b[31m[bold]\u202eevil\r\n[/bold]\x9b"
     opened = story.published(f"a{evil}", {"name": evil})
     error = Failure(type=evil, message=evil, traceback=f'File "/x/{evil}.py", line 3')
@@ -289,7 +304,7 @@ def test_what_events_say_cannot_steer_the_terminal() -> None:
 
 def test_what_was_logged_stands_below_who_logged_it() -> None:
     """The newest lines; all of them with the payloads."""
-    story = Story()
+    story = Story(version=UNSAID)
     lines = [
         Logged(time_us=START_US + n * 1_000, level="warning" if n else "info", message=f"line {n}", fields='{"n": [1]}')
         for n in range(12)
@@ -307,7 +322,7 @@ def test_what_was_logged_stands_below_who_logged_it() -> None:
 
 def test_clocks_that_are_off_are_named_and_put_right() -> None:
     """Nothing takes minutes that did not; who is fast or slow stands below."""
-    story = Story()
+    story = Story(version=UNSAID)
     wanted = story.published("card.wanted")
     [charged] = story.handled("bank", wanted, Says("card.charged"), at_ms=-180_000, took_ms=40)
     story.handled("shipping", charged, Says("card.shipped"), at_ms=50, took_ms=10)
@@ -327,7 +342,7 @@ def test_colour_only_where_it_is_wanted() -> None:
 
 def test_wide_characters_keep_their_columns() -> None:
     """Columns are counted in cells, not in characters."""
-    story = Story()
+    story = Story(version=UNSAID)
     opened = story.published("票.开", {"name": "猫"})
     story.handled("犬", opened, Says("票.好"), took_ms=7)
     story.handled("dog", opened, Says("ticket.good"), took_ms=7)
@@ -368,7 +383,7 @@ def test_ten_thousand_events(*, wide: bool) -> None:
 
 def test_what_failed_is_drawn_before_what_did_not() -> None:
     """Leaving out must not hide the one event that matters."""
-    story = Story()
+    story = Story(version=UNSAID)
     root = story.published("batch.read")
     items = story.handled("split", root, *[Says("item.found", {"n": n}) for n in range(50)])
     story.handled("check", items[41], outcome="dead_lettered")
@@ -389,7 +404,7 @@ def test_what_failed_is_drawn_before_what_did_not() -> None:
 
 def test_a_circle_is_drawn_once() -> None:
     """Each event has one place, whatever its causes say."""
-    story = Story()
+    story = Story(version=UNSAID)
     root = story.published("a.done")
     for id, parent in (("x", "y"), ("y", "x"), ("own", "own")):
         story.seen(dataclasses.replace(root.envelope, id=id, type=f"{id}.done", parent_id=parent))

@@ -17,7 +17,7 @@ from antiphon.replay.bundle import read as read_bundle
 from antiphon.replay.bundle import write as write_bundle
 from antiphon.replay.diff import of_reports, read_report
 from antiphon.replay.errors import BundleError, NoReportError
-from antiphon.replay.recording import Recording, handlings, states_before
+from antiphon.replay.recording import Recording, StatesBefore, handlings
 from antiphon.schemas.codec import Codec
 from antiphon.schemas.errors import SchemaError
 from antiphon.tracing.records import event_in
@@ -71,7 +71,7 @@ class Files:
         file = self._ground.folder / "spoilt.antiphon"
         file.write_bytes(content)
         recording, schemas = read_bundle(file)
-        states_before(recording.handlings, recording.changes)
+        StatesBefore(recording.handlings, recording.changes)
         recording.gone()
         codec = Codec(schemas)
         await schemas.types()

@@ -20,7 +20,7 @@ from antiphon.compensation.advance import advance
 from antiphon.compensation.kept import Kept, kept
 from antiphon.compensation.workflow import Fact, Workflow
 from antiphon.replay.bundle import write as write_bundle
-from antiphon.replay.recording import Recording, handlings, states_before
+from antiphon.replay.recording import Recording, StatesBefore, handlings
 from antiphon.tracing.delivered import deliveries_of
 from antiphon.tracing.index.database import Sqlite
 from antiphon.tracing.index.rows import Holds, Source
@@ -108,7 +108,7 @@ class Telling:
         activity = await decoded(self._ground.codec, Activity, record)
         if activity is not None:
             told = handlings([activity])
-            states_before(told, {})
+            StatesBefore(told, {})
             write_bundle(Recording(handlings=told, events={}, changes={}), {})
 
     async def indexed(self, records: Sequence[Record]) -> None:

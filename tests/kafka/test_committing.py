@@ -104,7 +104,7 @@ async def joined(address: str, clients: Clients, *topics: str, give_up_s: float 
     """Be a member that is soon out of patience."""
     config = KafkaConfig(bootstrap_servers=address, reach_s=0.2, give_up_s=give_up_s)
     membership = Membership(group=fresh("group"), topics=topics[:1], instance="one", transaction_timeout_s=1.0)
-    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, rests=True, bounds=lambda _: {}, make=clients)
+    member = KafkaMember(config, membership, GroupProtocol.CLASSIC, embedded=True, bounds=lambda _: {}, make=clients)
     try:
         async with Reading(member) as reading:
             await reading.owns([TopicPartition(topics[0], 0)])

@@ -40,6 +40,7 @@ ALL: dict[str, Any] = {
         "certificate": {"secret": "triage-tls"},
         "password": {"secret": "triage", "key": "password"},
     },
+    "canary": {"where": "triage=/app/triage_v2.py:triage,answer=support2:answer", "share": "0.5%"},
     "env": {"INTAKE_POLICY": "/app/policy.toml"},
     "networkPolicy": {"egress": [{"ports": [{"port": 443}]}], "brokers": {"to": [{"podSelector": {}}]}},
 }
@@ -187,6 +188,8 @@ def test_its_variables_are_settings(helm: str, charts: Path, tmp_path: Path) -> 
     assert security == {"mechanism", "user", "ca", "certificate", "key", "password_file"}
     assert security <= {*Security.model_fields}
     assert {name for name in ours if not name.startswith("security_")} <= {*Settings.model_fields}
+    canaries = ("triage=/app/triage_v2.py:triage,answer=support2:answer", "0.5%")
+    assert (said["ANTIPHON_CANARY"], said["ANTIPHON_SHARE"]) == canaries
 
 
 def test_its_words_are_ours() -> None:
@@ -208,6 +211,10 @@ def test_its_words_are_ours() -> None:
         ({"env": {"DATABASE_PASSWORD": "hunter2"}}, "DATABASE_PASSWORD"),
         ({"security": {"mechanism": "GSSAPI"}}, "mechanism"),
         ({"security": {"mechanism": "PLAIN"}}, "expected security.user to be set"),
+        ({"canary": {"where": "triage=./v2.py:triage"}}, "expected canary.share to be set"),
+        ({"canary": {"where": "./v2.py:triage", "share": "10%"}}, "where"),
+        ({"canary": {"where": "triage=./v2.py:triage", "share": "10"}}, "share"),
+        ({"canary": {"where": "triage=./v2.py:triage", "share": "101%"}}, "share"),
         ({"keda": {"enabled": True}}, "expected keda.topics to name what the agent hears"),
     ],
     ids=str,

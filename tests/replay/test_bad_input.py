@@ -20,7 +20,7 @@ from antiphon.replay.compare import Kind
 from antiphon.replay.errors import BundleError
 from antiphon.replay.handler import HandlerReplay
 from antiphon.replay.letters import read_letters, settling
-from antiphon.replay.recording import states_before, unknown_states
+from antiphon.replay.recording import StatesBefore, unknown_states
 from antiphon.replay.report import Report, lines
 from antiphon.schemas.codec import Codec
 from antiphon.testing.mesh import MemoryMesh
@@ -112,10 +112,10 @@ async def test_state_that_is_gone_is_said_with_when_it_is_there_again(mesh: Memo
     found = await recorded(mesh)
     own = [one for one in found.handlings if one.agent == "payer"]
     compacted = dataclasses.replace(found, changes={**found.changes, "payer": found.changes["payer"][-1:]})
-    states = states_before(compacted.handlings, compacted.changes)
+    states = StatesBefore(compacted.handlings, compacted.changes)
     report = Report(await again(mesh, payer.consumer(), recording=compacted))
 
-    assert unknown_states(own, states_before(found.handlings, found.changes)) == (0, None)
+    assert unknown_states(own, StatesBefore(found.handlings, found.changes)) == (0, None)
     assert unknown_states(own, states) == (1, own[2].entry.started_us)
     assert (report.document()["state_unknown"], report.differs) == (1, False)
 

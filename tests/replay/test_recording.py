@@ -5,7 +5,7 @@ from __future__ import annotations
 from antiphon.bus.activity import Activity, Emitted, Failure, Handled
 from antiphon.bus.undo import UndoRequested
 from antiphon.replay.choice import Choice
-from antiphon.replay.recording import UNKNOWN, Before, Change, Handling, handlings, states_before
+from antiphon.replay.recording import UNKNOWN, Before, Change, Handling, StatesBefore, handlings
 
 
 def entry(event: str, *, at: int, workflow: str = "w", outcome: str = "completed", **more: object) -> Handled:
@@ -25,8 +25,8 @@ def handled(*entries: Handled, agent: str = "stock") -> list[Handling]:
 
 
 def before(found: list[Handling], *changes: Change) -> list[Before]:
-    states = states_before(found, {"stock": changes})
-    return [states[handling.pair] for handling in found]
+    states = StatesBefore(found, {"stock": changes})
+    return [states.before(handling) for handling in found]
 
 
 def test_a_handling_is_what_it_ended_as() -> None:

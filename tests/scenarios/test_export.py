@@ -145,13 +145,18 @@ async def test_killed_again_and_again_it_sends_every_span(embedded: str, namespa
         assert (b"me@example.org" in bodies, MASK.encode() in bodies) == (False, True)
 
 
-@pytest.mark.kafka
-async def test_of_two_that_share_an_index_one_sends(kafka: str, namespace: str, shared: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [pytest.param("kafka", marks=pytest.mark.kafka), pytest.param("embedded", marks=pytest.mark.embedded)]
+)
+async def test_of_two_that_share_an_index_one_sends(
+    kind: str, request: pytest.FixtureRequest, namespace: str, shared: str
+) -> None:
     """Each span once, whoever read what it stands for; when one of the two is killed the other sends the rest."""
-    names, bus = Names(namespace), KafkaBus(KafkaConfig(bootstrap_servers=kafka))
+    broker: str = request.getfixturevalue(kind)
+    names, bus = Names(namespace), KafkaBus(KafkaConfig(bootstrap_servers=broker))
     mesh = MemoryMesh(4, bus=bus, names=names, store=TopicStore(bus, names, partitions=4))
     ids: set[str] = set()
-    with by_http() as collector, tracer(shared, collector, kafka, namespace):
+    with by_http() as collector, tracer(shared, collector, broker, namespace):
 
         async def opened(count: int) -> None:
             published = await mesh.publisher.publish([TicketOpened(n=n) for n in range(count)])
@@ -160,7 +165,7 @@ async def test_of_two_that_share_an_index_one_sends(kafka: str, namespace: str, 
 
         try:
             async with mesh.running(triage, answer):
-                with tracer(shared, collector, kafka, namespace):
+                with tracer(shared, collector, broker, namespace):
                     await opened(TICKETS)
                     times = Counter(span.span_id for _, span in collector.spans())
                     assert {*times.values()} == {1}

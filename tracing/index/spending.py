@@ -1,4 +1,4 @@
-"""What model calls cost, from an index: each call once, added up by workflow, agent, model or day."""
+"""What model calls cost, from an index: each call once, added up by workflow, agent, its version, model or day."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class By(StrEnum):
 
     WORKFLOW = "workflow"
     AGENT = "agent"
+    VERSION = "version"
     MODEL = "model"
     DAY = "day"
 
@@ -29,7 +30,7 @@ class Spending:
     """What some calls cost together, in one currency."""
 
     of: str
-    """The workflow's id, the agent, the model, or the day (`2026-11-22`, UTC)."""
+    """The workflow's id, the agent, the agent with its version, the model, or the day (`2026-11-22`, UTC)."""
     calls: int
     input_tokens: int
     output_tokens: int
@@ -41,7 +42,13 @@ class Spending:
         return {by.value: self.of, **{name: value for name, value in dataclasses.asdict(self).items() if name != "of"}}
 
 
-_COLUMN = {By.WORKFLOW: "workflow", By.AGENT: "agent", By.MODEL: "model", By.DAY: "started_us / 86400000000"}
+_COLUMN = {
+    By.WORKFLOW: "workflow",
+    By.AGENT: "agent",
+    By.VERSION: "agent || '/' || version",
+    By.MODEL: "model",
+    By.DAY: "started_us / 86400000000",
+}
 
 
 def spending(
@@ -83,6 +90,8 @@ def _name(by: By, group: Any, names: Mapping[int, str]) -> str:
     match by:
         case By.WORKFLOW:
             return id_of(group)
+        case By.VERSION:
+            return " ".join(names[int(number)] for number in group.split("/"))
         case By.DAY:
             return datetime.fromtimestamp(group * 86_400, UTC).date().isoformat()
         case _:

@@ -1,0 +1,102 @@
+"""Members of the embedded broker whose process is gone: what they had goes to others, what they left open is over."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from antiphon.bus.kafka.bus import KafkaBus
+from antiphon.bus.kafka.config import KafkaConfig
+from antiphon.bus.kafka.sessions import Seat, Vacated, is_running, resident, vacated
+from antiphon.bus.record import TopicPartition
+from antiphon.testing.conformance.world import everything, fresh, membership, new_topic, numbered, values
+from antiphon.testing.reading import Reading
+from antiphon.testing.waiting import eventually
+
+_MEMBER = """\
+import sys, time
+
+from confluent_kafka import Consumer, Producer
+
+from antiphon.bus.kafka.sessions import resident
+
+address, group, topic, out = sys.argv[1:]
+consumer = Consumer({"bootstrap.servers": address, "group.id": group, "client.id": resident("first")})
+consumer.subscribe([topic])
+while not consumer.assignment():
+    consumer.poll(0.1)
+producer = Producer({"bootstrap.servers": address, "transactional.id": f"{group}/first"})
+producer.init_transactions()
+producer.begin_transaction()
+producer.produce(out, b"never", partition=0)
+producer.flush()
+print("in the middle of a transaction", flush=True)
+while True:
+    consumer.poll(0.1)
+"""
+
+
+def a_member_is_killed(*arguments: str) -> None:
+    """Have a process of its own be a member, with a transaction open, and end without a word."""
+    with subprocess.Popen([sys.executable, "-c", _MEMBER, *arguments], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.kill()
+    assert said == b"in the middle of a transaction\n"
+
+
+@pytest.mark.embedded
+async def test_what_a_killed_member_had_goes_to_the_next(embedded: str) -> None:
+    """Its partitions, though nobody told its group; and readers pass by what it left open."""
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded))
+    topic, out, group = await new_topic(bus, "orders", 2), await new_topic(bus, "shipped"), fresh("group")
+    a_member_is_killed(embedded, group, topic, out)
+    await bus.publish(numbered(out, 1))
+    async with Reading(await bus.join(membership(group, topic))) as reading:
+        await reading.owns([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+
+        async def read() -> list[bytes | None]:
+            return values(await everything(bus, out))
+
+        await eventually(read, what="what stands behind the open transaction to be read")
+        assert await read() == [b"0"]
+    await bus.close()
+
+
+@pytest.mark.embedded
+async def test_those_who_live_go_on_with_all(embedded: str) -> None:
+    """Also where nobody joins any more."""
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded))
+    topic, out, group = await new_topic(bus, "orders", 2), await new_topic(bus, "shipped"), fresh("group")
+    both = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+    async with Reading(await bus.join(membership(group, topic))) as reading:
+        await reading.owns(both)
+        await asyncio.to_thread(a_member_is_killed, embedded, group, topic, out)
+        await reading.owns(both)
+    await bus.close()
+
+
+def test_who_is_gone() -> None:
+    """Whose process ended here. Of a process elsewhere nothing is known, and who has its name now is not fenced."""
+    seats = [
+        Seat("stock", "m1", "w-1@laptop/11"),
+        Seat("stock", "m2", "w-2@laptop/12"),
+        Seat("stock", "m3", "w-2@laptop/13"),
+        Seat("pay", "m4", "a@b/7@laptop/12"),
+        Seat("stock", "m5", "w-5@container/12"),
+        Seat("stock", "m6", "kcat"),
+    ]
+    assert vacated(seats, "laptop", lambda process: process in {11, 13}) == [
+        Vacated("stock", "m2", None),
+        Vacated("pay", "m4", "pay/a@b/7"),
+    ]
+
+
+def test_this_process_is_there() -> None:
+    """What a member calls itself says so."""
+    seat = Seat("stock", "m1", resident("w-1"))
+    place = seat.client.removeprefix("w-1@").rpartition("/")[0]
+    assert vacated([seat], place, is_running) == []

@@ -20,7 +20,7 @@ _KEPT = "antiphon-*.log"
 def own_temporary_files(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have a test, and the processes that it starts, put temporary files where pytest clears up.
 
-    Not what several tests share: that was started before. PostgreSQL, as another user, could not enter there.
+    Not PostgreSQL, which as another user could not enter there.
     """
     folder = tmp_path_factory.getbasetemp() / _OURS
     folder.mkdir(exist_ok=True)

@@ -17,6 +17,8 @@ import pytest
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _NOBODY = 65_534
+_PLACE = tempfile.gettempdir()
+"""The machine's own: what a test has besides, another user cannot enter."""
 
 
 def programs() -> Path | None:
@@ -43,7 +45,7 @@ def server() -> Iterator[str]:
         if os.environ.get("ANTIPHON_REQUIRE_POSTGRES"):
             pytest.fail(f"PostgreSQL is required here: {reason}")
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="antiphon-postgres-") as folder, socket.socket() as free:
+    with tempfile.TemporaryDirectory(prefix="antiphon-postgres-", dir=_PLACE) as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         free.close()

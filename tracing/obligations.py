@@ -110,7 +110,9 @@ def _given_up(events: Sequence[SeenEvent], deliveries: Iterable[Delivered], requ
             since_us[delivery.event_id] = max(since_us.get(delivery.event_id, 0), delivery.ended_us)
     for event in events:
         if event.envelope.type == SagaParked.__event__.type:
-            id = event.envelope.parent_id or event.id
+            # One that halted was not asked to undo anything.
+            halted = _field(event, "agent") == COORDINATOR
+            id = event.id if halted else event.envelope.parent_id or event.id
             since_us[id] = max(since_us.get(id, 0), event.envelope.time_us)
             effects[id] = _field(event, "event_id")
     return {id for id, us in since_us.items() if not _decided(events, effects.get(id), us)}

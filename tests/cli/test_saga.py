@@ -267,3 +267,42 @@ async def post(asked: SendTickets) -> TicketsSent:
         raise PermanentError("the office is closed")
     return TicketsSent(to=asked.to)
 """
+
+
+CLIMB = """\
+from antiphon import Agent, Event
+
+
+class CampPitched(Event):
+    height: int
+    ballast: str
+
+
+climber = Agent("climber")
+
+
+@climber.on(CampPitched)
+async def climb(pitched: CampPitched) -> CampPitched | None:
+    return CampPitched(height=pitched.height + 1, ballast=pitched.ballast) if pitched.height < 9 else None
+
+
+@climber.undoes(CampPitched)
+async def descend(pitched: CampPitched) -> None:
+    pass
+"""
+
+
+def test_one_that_halted_says_why_and_ends_by_force(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no undo to skip; what is known of it is not undone, as nothing failed."""
+    monkeypatch.setenv("ANTIPHON_CLAIM_THRESHOLD", "10000")
+    with served("climb", CLIMB, "--with-coordinator") as antiphon:
+        data = orjson.dumps({"height": 0, "ballast": "x" * 2_000}).decode()
+        id = str(orjson.loads(antiphon("publish", "camp.pitched", "--data", data, "--json").out)["correlation_id"])
+        until(lambda: listed(antiphon("saga", "list", "--json")).get(id, {}).get("state") == "parked")
+        assert "because: expected at most 10000 bytes to note of it, got " in antiphon("saga", "show", id).out
+        assert antiphon("trace", id, "--json").out.count('"parked"') == 1
+        code, _, err = antiphon("saga", "skip", id, "--reason", "whatever")
+        assert (code, err.partition(":")[0]) == (1, "error")
+        assert "expected an undo that was given up to skip, got a workflow that halted" in err
+        assert antiphon("saga", "force", id, "--reason", "nothing to undo").code == 0
+        until(lambda: listed(antiphon("saga", "list", "--all", "--json")).get(id, {}).get("state") == "completed")

@@ -8,7 +8,9 @@ Train and hotel can undo what they did. Card cannot: the saga asks it to.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from ordering import Shop
 from voyage import (
@@ -31,6 +33,8 @@ from antiphon import Agent, Event, RetryPolicy
 from antiphon.bus.consumer import Consumer
 from antiphon.compensation.definition import Step
 from antiphon.compensation.orchestrator import Saga
+from antiphon.compensation.workflow import Phase
+from antiphon.testing.waiting import eventually
 
 _ONCE = RetryPolicy(attempts=1)
 
@@ -135,3 +139,37 @@ class Agency(Shop):
             await self.act("-card", "A")
 
         return agent
+
+
+# What steps ask for, of sagas that tests make.
+
+
+def charge(planned: VoyagePlanned, reserved: TrainReserved) -> ChargeCard:
+    return ChargeCard(seat=reserved.seat, room=None)
+
+
+def charge_alone(planned: VoyagePlanned) -> ChargeCard:
+    return ChargeCard(seat="12A", room=None)
+
+
+def hotel_after(planned: VoyagePlanned, charged: CardCharged) -> ReserveHotel:
+    return ReserveHotel(to=planned.to)
+
+
+def last(wanted: TripWanted, paid: VoyagePaid) -> ReserveHotel:
+    return ReserveHotel(to=wanted.to)
+
+
+async def until(agency: Agency, phase: Phase, saga: str = "voyage") -> dict[str, Any]:
+    """Wait until a saga's only run is in *phase*, and return what is kept of it."""
+    found: dict[str, Any] = {}
+
+    async def there() -> bool:
+        for record in await agency.records(f"{saga}.state"):
+            if record.value is not None and not (record.key or b"").startswith(b"antiphon:"):
+                [run] = json.loads(record.value).values()
+                found.update(run)
+        return found.get("phase") == phase.value
+
+    await eventually(there, what=f"{saga} to be {phase.value}")
+    return found

@@ -31,8 +31,9 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "wire"))
 from corpus import newest
+from ground import Reader
 from mutator import Mutator
-from readers import Reader, World, drawn
+from readers import World, drawn
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "soaks.md"
 _NEWEST = "<!-- newest first -->\n"

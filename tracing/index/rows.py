@@ -269,8 +269,9 @@ class Reader:
             agent, version, instance = numbers[found.agent], numbers[found.version], numbers[found.instance]
             topics, last_us = set[bytes](), 0
             for entry in found.entries:
+                parts: Any = entry
                 if isinstance(entry, tuple):
-                    row, topic = self._plain(entry, agent, version, instance)
+                    row, topic = self._plain(parts, agent, version, instance)
                     topics.add(topic[1:])
                     rows.deliveries.append(row)
                 else:

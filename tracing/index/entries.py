@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
+from operator import itemgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _LARGE = 256 * 1024
 _FIRST = 4
 _MOST = 50_000
 _double = Struct("<d")
+_event, _emitted = itemgetter(0), itemgetter(9)
 
 _text = b"(?:%s)" % b"|".join(rb"\x%02x.{%d}" % (2 * length, length) for length in range(64))
 _id = rb"H(.{36})"
@@ -65,6 +67,11 @@ class Found(NamedTuple):
     """Of a plain one a tuple: event's id and type, correlation id, topic, attempt, outcome, start, duration, wait, emitted event's
     id, its type and whether it fails, confidence; each as it stands in the bytes, text behind the byte that says how long it is.
     Of others what fastavro makes of them, text as bytes."""
+
+    def ids(self) -> list[bytes | None]:
+        """Return the ids of handled and emitted events that plain entries tell of."""
+        plain = [entry for entry in self.entries if isinstance(entry, tuple)]
+        return [*map(_event, plain), *map(_emitted, plain)]
 
 
 class _OtherError(Exception):

@@ -147,7 +147,8 @@ class Reader:
         """Return what *records* come to. The same record always gives the same rows."""
         rows = Rows()
         sources = self.sources
-        self._learn_ids(records)
+        # Each event's own, behind its name: of what leads to it the ids are those of others.
+        self._learn_ids([record.headers[1][1] for record in records if len(record.headers) in _LENGTHS])
         for record in records:
             source = sources.get(record.topic)
             if source is None:
@@ -160,9 +161,8 @@ class Reader:
                 self._worker(record, source.no, rows)
         return rows
 
-    def _learn_ids(self, records: Sequence[Record]) -> None:
-        """Have the keys of events' ids together: each id comes once, behind its name."""
-        ids = [record.headers[1][1] for record in records if len(record.headers) in _LENGTHS]
+    def _learn_ids(self, ids: Sequence[bytes | None]) -> None:
+        """Have the keys of *ids* found together, rather than each where it is met."""
         for start in range(0, len(ids), _IDS):
             self._keys.learn([id for id in ids[start : start + _IDS] if id])
 
@@ -267,6 +267,7 @@ class Reader:
             found = self._found(record.value)
             numbers = self._numbered
             agent, version, instance = numbers[found.agent], numbers[found.version], numbers[found.instance]
+            self._learn_ids(found.ids())
             topics, last_us = set[bytes](), 0
             for entry in found.entries:
                 parts: Any = entry

@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
     def ids(self) -> list[bytes | None]:
         """Return the ids of handled and emitted events that plain entries tell of."""
-        plain = [entry for entry in self.entries if isinstance(entry, tuple)]
+        plain = [entry for entry in self.entries if not isinstance(entry, dict)]
         return [*map(_event, plain), *map(_emitted, plain)]
 
 

@@ -6,17 +6,20 @@ deliveries to the record, as records are when they come from Kafka.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from antiphon.agents import interpreter
 from antiphon.bus.activity import Activity, Emitted, Handled
 from antiphon.bus.heartbeat import AgentSeen, Heard
 from antiphon.bus.kafka.bus import KafkaBus
@@ -92,9 +95,25 @@ KEEPS_UP = Figure("seeing", "a tracer on Kafka, hops indexed, against hops of on
 
 async def once(stage: Stage) -> Mapping[Figure, Pair]:
     """Index records out of memory, then ask; and index from Kafka what a worker did."""
-    with tempfile.TemporaryDirectory(dir=stage.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=stage.folder) as folder, _as_a_tracer():
         found = await _indexed(stage, Path(folder))
-    return {**found, FOLLOW: await followed(stage), KEEPS_UP: await _kept_up(stage)}
+    follows = await followed(stage)
+    with _as_a_tracer():
+        return {**found, FOLLOW: follows, KEEPS_UP: await _kept_up(stage)}
+
+
+@contextlib.contextmanager
+def _as_a_tracer() -> Generator[None]:
+    """Have the interpreter look for garbage as seldom as `antiphon tracer run` has it, and afterwards as before."""
+    thresholds, interval_s = gc.get_threshold(), sys.getswitchinterval()
+    gc.collect()
+    interpreter.settle()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval_s)
 
 
 async def _indexed(stage: Stage, folder: Path) -> dict[Figure, Pair]:

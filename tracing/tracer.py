@@ -131,6 +131,8 @@ class Tracer:
         self._known: set[Reference] = set()
         self._reader = Reader(codec, self._sources, writer.numbers, names)
         self._tended_at = 0.0
+        self._stands_since: float | None = None
+        """Since when something is waited for."""
         self._told_us = 0
         self._told: Mapping[TopicPartition, int] = {}
         """How far heartbeats went, and when."""
@@ -319,7 +321,9 @@ class Tracer:
             fetched=fetched,
         )
         rows = reader.rows(records)
-        reached = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        # Plain pairs while it is done for every record: to make named ones takes five times as long.
+        ends = {(record.topic, record.partition): record.offset + 1 for record in records}
+        reached = {TopicPartition(*place): end for place, end in ends.items()}
         await self._patiently(lambda: self._write(rows, self._positions(reached), schemas))
         self._next |= reached
         counts = self.counts
@@ -405,8 +409,17 @@ class Tracer:
         self.counts.behind, self.counts.as_of_us = behind, now_us()
         with contextlib.suppress(IndexBusyError, IndexFullError, IndexAwayError):
             self._writer.note_all({AS_OF: str(self.counts.as_of_us), BEHIND: str(behind), CLUSTER: self._cluster})
+            if self._stands_since is not None:
+                log.info("reading goes on", extra={"after_s": round(time.monotonic() - self._stands_since, 1)})
+                self._stands_since = None
 
     # -- going on -----------------------------------------------------------
+
+    def _wait_for(self, error: Exception, level: int, message: str) -> None:
+        """Say what is waited for: what it is stands in the error's own words, and not in where it was raised."""
+        self.counts.waits += 1
+        self._stands_since = self._stands_since or time.monotonic()
+        log.log(level, message, extra={"reason": str(error)})
 
     async def _patiently(self, act: Callable[[], int | None]) -> int:
         """Do *act*; where the index is full or locked, make room and wait until it is not."""
@@ -415,8 +428,9 @@ class Tracer:
             try:
                 return act() or 0
             except (IndexFullError, IndexBusyError, IndexAwayError) as error:
-                self.counts.waits += 1
-                log.error("the index takes nothing; nothing is lost, and nothing is read until it does", exc_info=error)
+                self._wait_for(
+                    error, logging.ERROR, "the index takes nothing; nothing is lost, and nothing is read until it does"
+                )
                 if isinstance(error, IndexFullError):
                     self._make_room()
             await asyncio.sleep(wait_s)
@@ -435,13 +449,13 @@ class Tracer:
             try:
                 await act()
             except (IndexBusyError, IndexFullError, IndexAwayError) as error:
-                self.counts.waits += 1
-                log.error("the index takes nothing; nothing is lost, and nothing is read until it does", exc_info=error)
+                self._wait_for(
+                    error, logging.ERROR, "the index takes nothing; nothing is lost, and nothing is read until it does"
+                )
             except IndexFileError:
                 raise
             except (BusError, RegistryError) as error:
-                self.counts.waits += 1
-                log.warning("reading is interrupted, and goes on where it was", exc_info=error)
+                self._wait_for(error, logging.WARNING, "reading is interrupted, and goes on where it was")
             else:
                 return
             await asyncio.sleep(wait_s)

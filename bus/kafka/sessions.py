@@ -77,6 +77,7 @@ class Vacated(NamedTuple):
 
     group: str
     member: str
+    instance: str
     transactional_id: str | None
     """Under which to abort what it left open; None where one of its name has begun since, and has done that."""
 
@@ -86,7 +87,7 @@ def vacated(seats: Sequence[Seat], place: str, is_running: Callable[[int], bool]
 
     >>> seats = [Seat("stock", "m1", "w-1@laptop/11"), Seat("stock", "m2", "w-2@laptop/12"), Seat("stock", "m3", "kcat")]
     >>> vacated(seats, "laptop", lambda process: process == 12)
-    [Vacated(group='stock', member='m1', transactional_id='stock/w-1')]
+    [Vacated(group='stock', member='m1', instance='w-1', transactional_id='stock/w-1')]
     """
     told = [(seat, at) for seat in seats if (at := _RESIDENT.fullmatch(seat.client))]
     gone = [(seat, at) for seat, at in told if at["place"] == place and not is_running(int(at["process"]))]
@@ -95,6 +96,7 @@ def vacated(seats: Sequence[Seat], place: str, is_running: Callable[[int], bool]
         Vacated(
             seat.group,
             seat.member,
+            at["instance"],
             None if (seat.group, at["instance"]) in here else f"{transactional_prefix(seat.group)}{at['instance']}",
         )
         for seat, at in gone
@@ -131,7 +133,7 @@ class Sessions(threading.Thread):
             _ask(self._address, _LEAVE_GROUP, _text(left.group) + _text(left.member))
             log.warning(
                 "a member's process is gone; its group goes on without it",
-                extra={"group": left.group, "member": left.member},
+                extra={"group": left.group, "instance": left.instance},
             )
 
 

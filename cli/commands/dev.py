@@ -16,7 +16,7 @@ from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.names import Names
 from antiphon.bus.settings import load
 from antiphon.bus.topics import needed, plan
-from antiphon.cli import output
+from antiphon.cli import logs, output
 from antiphon.cli.options import given
 
 _PARTITIONS = 4
@@ -35,6 +35,8 @@ def dev(
       antiphon dev
       antiphon dev --port 19092 --keep .antiphon
     """
+    # Whose process is gone is said there.
+    logs.configure(verbose=given().verbose)
     asyncio.run(_run(port, keep))
 
 

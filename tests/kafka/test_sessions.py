@@ -90,8 +90,8 @@ def test_who_is_gone() -> None:
         Seat("stock", "m6", "kcat"),
     ]
     assert vacated(seats, "laptop", lambda process: process in {11, 13}) == [
-        Vacated("stock", "m2", None),
-        Vacated("pay", "m4", "pay/a@b/7"),
+        Vacated("stock", "m2", "w-2", None),
+        Vacated("pay", "m4", "a@b/7", "pay/a@b/7"),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from pathlib import Path
 
@@ -114,8 +115,9 @@ async def test_an_index_that_is_damaged_while_it_is_written(tmp_path: Path) -> N
     assert seen(path) == {one.correlation_id: "completed" for one in (*published, *later)}
 
 
-async def test_a_lock_that_comes_and_goes_ends_no_tracer(tmp_path: Path) -> None:
-    """Wherever it meets it: while it reads, while it notes how far it is."""
+async def test_a_lock_that_comes_and_goes_ends_no_tracer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever it meets it: while it reads, while it notes how far it is. The log says why it waits, without a traceback, and when it goes on."""
+    caplog.set_level(logging.INFO, logger="antiphon.tracing.tracer")
     mesh, path = MemoryMesh(), tmp_path / "index"
     async with mesh.running(pack):
         database = Sqlite(path, writes=True, patience_s=0.01)
@@ -131,11 +133,14 @@ async def test_a_lock_that_comes_and_goes_ends_no_tracer(tmp_path: Path) -> None
                 locking.execute("ROLLBACK")
             expected = {one.correlation_id: "completed" for one in published}
             await eventually(lambda: seen(path) == expected, 60, what="all to be read")
+            await eventually(lambda: "reading goes on" in caplog.messages, 30, what="it to say so")
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             database.close()
+    waited = [one for one in caplog.records if "takes nothing" in one.message]
+    assert {("another program has it locked" in vars(one)["reason"], one.exc_info) for one in waited} == {(True, None)}
 
 
 async def test_records_of_others_on_the_meshs_own_topics(tmp_path: Path) -> None:

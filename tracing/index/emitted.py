@@ -31,6 +31,24 @@ def _packed(one: Mapping[str, Any], keys: Mapping[bytes, bytes], numbers: Mappin
     return _EMITTED.pack(len(key), numbers[one["type"]], marks) + key
 
 
+class Heads(dict[bytes, bytes]):
+    """What stands in front of the key of an emitted event whose id is a UUID, by its type behind its length and whether it is a failure."""
+
+    def __init__(self, numbers: Mapping[bytes, int]) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def __missing__(self, made: bytes) -> bytes:
+        head = self[made] = _EMITTED.pack(UUIDS - KEY, self._numbers[made[1:-1]], FAILS if made[-1] else 0)
+        return head
+
+    def packed(self, key: bytes, made: bytes) -> bytes:
+        """Pack the one event of that *key* which was *made*."""
+        if len(key) != UUIDS - KEY:
+            return _EMITTED.pack(len(key), self._numbers[made[1:-1]], FAILS if made[-1] else 0) + key
+        return self[made] + key
+
+
 def emitted_in(packed: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield key, type's number and marks of each event that a row of `deliveries` says was emitted."""
     at = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
+from collections.abc import Sequence
 
 _LENGTH, _BYTES = 36, 16
 _DIGITS = b"0123456789abcdef-"
@@ -36,6 +37,24 @@ def _uuid(id: bytes) -> bytes | None:
 
 class Keys(dict[bytes, bytes]):
     """Ids, as headers have them, with their keys; those asked for lately are kept."""
+
+    def learn(self, ids: Sequence[bytes]) -> None:
+        """Find the keys of many *ids* together, where all are UUIDs; otherwise each is found when it is asked for."""
+        if len(self) + len(ids) > _MOST:
+            self.clear()
+        fresh = [id for id in ids if id not in self]
+        together = b"".join(fresh)
+        digits = together.translate(None, b"-")
+        if (
+            len(together) != _LENGTH * len(fresh)
+            or len(digits) != 2 * _BYTES * len(fresh)
+            or any(together[at::_LENGTH].strip(b"-") for at in (8, 13, 18, 23))
+            or digits.translate(None, _DIGITS)
+        ):
+            return
+        keys = unhexlify(digits)
+        if _TEXT not in keys[::_BYTES]:
+            self.update(zip(fresh, [keys[at : at + _BYTES] for at in range(0, len(keys), _BYTES)], strict=True))
 
     def __missing__(self, id: bytes) -> bytes:
         """Raises `ValueError` where *id* is empty, or no text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -14,25 +14,23 @@ from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.names import Names
 from antiphon.bus.record import Position, Record
 from antiphon.bus.redrive import origin_of
-from antiphon.schemas.codec import Codec, to_json
+from antiphon.schemas.codec import Codec, header_of, to_json
 from antiphon.schemas.envelope import Envelope, from_headers, parse_time, time_within
 from antiphon.schemas.errors import NotAnEventError, SchemaError
 from antiphon.schemas.store import Reference
 from antiphon.tracing.clocks import BROKER, producer_of
 from antiphon.tracing.index.database import Row
-from antiphon.tracing.index.emitted import packed
+from antiphon.tracing.index.emitted import Heads, packed
+from antiphon.tracing.index.entries import Behind, Found, Longs, Moments, found_in, is_ours, real_in
 from antiphon.tracing.index.keys import Keys, key_of
 from antiphon.tracing.index.recurring import Numbered, Numbers, Seconds
 
 NO_VALUE = "the record has no value"
 
-_OF_ROOT = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_correlationid", "content-type")
-_OF_CAUSED = (*_OF_ROOT, "ce_causationid", "ce_hops")
 _of = itemgetter(
     "event_id",
     "event_type",
     "correlation_id",
-    "topic",
     "attempt",
     "outcome",
     "started_us",
@@ -40,13 +38,15 @@ _of = itemgetter(
     "queue_us",
     "emitted",
     "error",
-    "usage",
 )
 
 
 # RFC 3339 as `to_headers` writes it: 2026-11-22T10:00:00.000123Z.
 _MOST_HOPS, _SHORT = 1 << 31, 9
 _SECOND, _OURS, _DOT, _Z = 19, 27, ord("."), ord("Z")
+# Headers of an event that began its workflow, and of one that was caused.
+_ROOT, _CAUSED = 7, 9
+_LENGTHS, _IDS = (_ROOT, _CAUSED), 1_000
 
 
 HOUR_US = 3_600_000_000
@@ -127,18 +127,28 @@ class Reader:
     """By topic, partition and offset: large values that stand elsewhere, or why they cannot be had."""
     _keys: Keys = dataclasses.field(default_factory=Keys)
     _seconds: Seconds = dataclasses.field(default_factory=Seconds)
+    _longs: Longs = dataclasses.field(default_factory=Longs)
+    _moments: Moments = dataclasses.field(default_factory=Moments)
+    _ours: dict[Reference, bool] = dataclasses.field(default_factory=dict[Reference, bool])
+    """Whether a schema is that of this release's activity."""
     _as_it_is: bool = dataclasses.field(init=False)
     _numbered: Numbered = dataclasses.field(init=False)
+    _behind: Behind = dataclasses.field(init=False)
+    _heads: Heads = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # What is looked up for every record, and found out once.
         object.__setattr__(self, "_as_it_is", not self.masked and not self.unknown)
         object.__setattr__(self, "_numbered", Numbered(self.numbers))
+        object.__setattr__(self, "_behind", Behind(self._numbered))
+        object.__setattr__(self, "_heads", Heads(self._numbered))
 
-    def rows(self, records: Iterable[Record]) -> Rows:
+    def rows(self, records: Sequence[Record]) -> Rows:
         """Return what *records* come to. The same record always gives the same rows."""
         rows = Rows()
         sources = self.sources
+        # Each event's own, behind its name: of what leads to it the ids are those of others.
+        self._learn_ids([record.headers[1][1] for record in records if len(record.headers) in _LENGTHS])
         for record in records:
             source = sources.get(record.topic)
             if source is None:
@@ -151,6 +161,11 @@ class Reader:
                 self._worker(record, source.no, rows)
         return rows
 
+    def _learn_ids(self, ids: Sequence[bytes | None]) -> None:
+        """Have the keys of *ids* found together, rather than each where it is met."""
+        for start in range(0, len(ids), _IDS):
+            self._keys.learn([id for id in ids[start : start + _IDS] if id])
+
     def _event(self, record: Record, source: int, rows: Rows) -> None:
         """Read an event's headers, and keep its value.
 
@@ -160,15 +175,27 @@ class Reader:
         headers: Any = record.headers
         key, part, place = record.key, record.partition, record.offset
         try:
-            names, values = zip(*headers, strict=True)
-            if names == _OF_CAUSED:
-                _, id, type, sayer, time, correlation, _, parent, hops = values
-            elif names == _OF_ROOT:
-                _, id, type, sayer, time, correlation, _ = values
-                parent = hops = None
+            # Name by name: tuples of them to compare with would take three times as long.
+            if len(headers) == _CAUSED:
+                (a, _), (b, id), (c, type), (d, sayer), (e, time), (f, correlation), (g, _), (h, parent), (i, hops) = (
+                    headers
+                )
+                if h != "ce_causationid" or i != "ce_hops":
+                    raise ValueError
             else:
-                raise ValueError
-            if key != correlation or not (type and sayer):
+                (a, _), (b, id), (c, type), (d, sayer), (e, time), (f, correlation), (g, _) = headers
+                parent = hops = None
+            if (
+                b != "ce_id"
+                or c != "ce_type"
+                or d != "ce_source"
+                or e != "ce_time"
+                or f != "ce_correlationid"
+                or a != "ce_specversion"
+                or g != "content-type"
+                or key != correlation
+                or not (type and sayer)
+            ):
                 raise ValueError
             keys, numbered = self._keys, self._numbered
             workflow = keys[correlation]
@@ -237,59 +264,28 @@ class Reader:
         if record.value is None:
             return
         try:
-            # Ids are text, and kept as bytes: they need not be text in between.
-            data: dict[str, Any] = self.codec.read_raw(record.value)
-            numbers, keys = self._numbered, self._keys
-            agent, version, instance = numbers[data["agent"]], numbers[data["version"]], numbers[data["instance"]]
+            found = self._found(record.value)
+            numbers = self._numbered
+            agent, version, instance = numbers[found.agent], numbers[found.version], numbers[found.instance]
+            self._learn_ids(found.ids())
             topics, last_us = set[bytes](), 0
-            for handled in data["deliveries"]:
-                event, type, of, topic, attempt, outcome, started_us, duration_us, queue_us, emitted, error, usage = (
-                    _of(handled)
-                )
-                if (abs(started_us) | abs(duration_us) | abs(queue_us)) >> _TIME_BITS:
-                    raise ValueError
-                workflow = keys[of]
-                topics.add(topic)
-                if started_us + duration_us > last_us:  # noqa: PLR1730 - a call for each delivery costs more
-                    last_us = started_us + duration_us
-                logs = handled.get("logs")
-                known_by = (workflow, keys[event], agent, started_us, instance, attempt)
-                rows.deliveries.append(
-                    (
-                        *known_by,
-                        numbers[type],
-                        version,
-                        numbers[outcome],
-                        duration_us,
-                        queue_us,
-                        handled.get("confidence"),
-                        packed(emitted, keys, numbers) if emitted else None,
-                        _told(error, logs) if error is not None or logs else None,
-                    )
-                )
-                for call, spent in enumerate(usage):
-                    if (abs(spent["input_tokens"]) | abs(spent["output_tokens"])) >> _TOKEN_BITS:
-                        raise ValueError
-                    begun_us, lasted_us = spent.get("started_us"), spent.get("duration_us")
-                    if (abs(begun_us or 0) | abs(lasted_us or 0)) >> _TIME_BITS:
-                        raise ValueError
-                    rows.calls.append(
-                        (
-                            *known_by,
-                            call,
-                            version,
-                            numbers[spent["model"]],
-                            spent["input_tokens"],
-                            spent["output_tokens"],
-                            spent["cost"],
-                            spent["currency"].decode(),
-                            begun_us,
-                            lasted_us,
-                        )
-                    )
+            for entry in found.entries:
+                parts: Any = entry
+                if isinstance(entry, tuple):
+                    row, topic = self._plain(parts, agent, version, instance)
+                    topics.add(topic[1:])
+                    rows.deliveries.append(row)
+                else:
+                    topics.add(entry["topic"])
+                    row = self._delivery(entry, agent, version, instance)
+                    rows.deliveries.append(row)
+                    if entry["usage"]:
+                        self._calls(row[:6], version, entry["usage"], rows)
+                if row[3] + row[9] > last_us:  # noqa: PLR1730 - a call for each delivery costs more
+                    last_us = row[3] + row[9]
             rows.topics.update(topic.decode() for topic in topics)
             if record.appended and last_us:
-                worker = producer_of(data["agent"].decode(), data["instance"].decode())
+                worker = producer_of(found.agent.decode(), found.instance.decode())
                 at = (self.numbers[worker], self.numbers[BROKER], last_us // HOUR_US)
                 # The broker counts in milliseconds.
                 gap = time_within(record.timestamp_ms * 1_000) + 999 - last_us
@@ -297,6 +293,85 @@ class Reader:
         except (SchemaError, KeyError, TypeError, AttributeError, ValueError):
             # Whoever wrote that is no worker of this mesh; its neighbours count all the same.
             rows.unreadable += 1
+
+    def _found(self, value: bytes) -> Found:
+        """Return what a record of activity tells: by hand where it is of this release's own schema."""
+        reference, ours = prefix_of(value), self._ours
+        if reference not in ours and self.codec.known(reference) is not None:
+            ours[reference] = is_ours(self.codec, reference)
+        if ours.get(reference) and (found := found_in(value, len(header_of(reference)))) is not None:
+            return found
+        # Ids are text, and kept as bytes: they need not be text in between.
+        data: dict[str, Any] = self.codec.read_raw(value)
+        return Found(data["agent"], data["version"], data["instance"], data["deliveries"])
+
+    def _plain(self, entry: Sequence[Any], agent: int, version: int, instance: int) -> tuple[Row, bytes]:
+        """Return the row of an entry as `entries` finds it, and its topic."""
+        event, type, of, topic, attempt, outcome, started, duration, queue, emitted, made, confidence = entry
+        keys, behind, long = self._keys, self._behind, self._longs
+        row = (
+            keys[of],
+            keys[event],
+            agent,
+            self._moments.of(started),
+            instance,
+            long[attempt],
+            behind[type],
+            version,
+            behind[outcome],
+            long[duration],
+            long[queue],
+            None if confidence is None else real_in(confidence),
+            None if emitted is None else self._heads.packed(keys[emitted], made),
+            None,
+        )
+        return row, topic
+
+    def _delivery(self, handled: Mapping[str, Any], agent: int, version: int, instance: int) -> Row:
+        """Return the row of an entry as fastavro reads it."""
+        numbers, keys = self._numbered, self._keys
+        event, type, of, attempt, outcome, started_us, duration_us, queue_us, emitted, error = _of(handled)
+        if (abs(started_us) | abs(duration_us) | abs(queue_us)) >> _TIME_BITS:
+            raise ValueError
+        logs = handled.get("logs")
+        return (
+            keys[of],
+            keys[event],
+            agent,
+            started_us,
+            instance,
+            attempt,
+            numbers[type],
+            version,
+            numbers[outcome],
+            duration_us,
+            queue_us,
+            handled.get("confidence"),
+            packed(emitted, keys, numbers) if emitted else None,
+            _told(error, logs) if error is not None or logs else None,
+        )
+
+    def _calls(self, known_by: Row, version: int, usage: Iterable[Mapping[str, Any]], rows: Rows) -> None:
+        for call, spent in enumerate(usage):
+            if (abs(spent["input_tokens"]) | abs(spent["output_tokens"])) >> _TOKEN_BITS:
+                raise ValueError
+            begun_us, lasted_us = spent.get("started_us"), spent.get("duration_us")
+            if (abs(begun_us or 0) | abs(lasted_us or 0)) >> _TIME_BITS:
+                raise ValueError
+            rows.calls.append(
+                (
+                    *known_by,
+                    call,
+                    version,
+                    self._numbered[spent["model"]],
+                    spent["input_tokens"],
+                    spent["output_tokens"],
+                    spent["cost"],
+                    spent["currency"].decode(),
+                    begun_us,
+                    lasted_us,
+                )
+            )
 
     def _worker(self, record: Record, source: int, rows: Rows) -> None:
         name = (record.key or b"").decode("utf-8", "replace")

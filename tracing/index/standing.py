@@ -111,7 +111,7 @@ class Judge:
         """Return the row of *workflow*, of which *facts* are all."""
         found = self._plain(workflow, facts)
         # By what can only come to be so: what is noted must not depend on when it was looked at.
-        if workflow[-1] % _ONE_IN == 0 or any(row[_QUEUE] < 0 for row in facts.deliveries):
+        if workflow[-1] % _ONE_IN == 0 or [row for row in facts.deliveries if row[_QUEUE] < 0]:
             self._compare(facts)
         if found is None:
             id, seen, delivered = self._contents(workflow)
@@ -125,20 +125,24 @@ class Judge:
         owed: set[tuple[bytes, int]] = set()
         if not (self._saw(facts.events, events, named, owed) and workflow in events):
             return None
-        agents = {row[2] for row in facts.deliveries}
         if not self._heard(facts.deliveries, events, named, owed) or not named <= events.keys():
             return None
-        times = [row[7] for row in events.values()]
-        for row in events.values():
+        times = [row[7] for row in facts.events]
+        begun_us, last_us = min(times), max(times)
+        for row in facts.events:
             parent = row[8]
             if parent is not None and row[7] < events[parent][7] - TOLERANCE_US:
                 return None
-        times += [row[3] + row[9] for row in facts.deliveries]
+        agents: set[int] = set()
+        for row in facts.deliveries:
+            agents.add(row[2])
+            if row[3] + row[9] > last_us:  # noqa: PLR1730 - a call for each delivery costs more
+                last_us = row[3] + row[9]
         return (
             _RUNNING if owed else _COMPLETED,
             self._names[events[workflow][5]],
-            min(times[: len(events)]),
-            max(times),
+            begun_us,
+            last_us,
             len(events),
             self._listed(agents),
             None,
@@ -154,8 +158,9 @@ class Judge:
         for row in rows:
             _, source, _, _, id, type, _, _, parent, _, more = row
             # One that stands at another place too is looked at more closely.
-            if events.setdefault(id, row) is not row and events[id] != row:
+            if id in events and events[id] != row:
                 return False
+            events[id] = row
             if parent is not None:
                 named.add(parent)
             if more is not None and more.startswith(_CAUSES):

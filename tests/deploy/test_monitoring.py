@@ -119,7 +119,7 @@ def _typed(remedy: str) -> list[tuple[str, str]]:
 
 
 def test_the_dashboard_answers_the_five_questions() -> None:
-    """A row each, and one about the mesh itself; every panel has its own place."""
+    """A row each, one about canaries and one about the mesh itself; every panel has its own place."""
     panels: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
     assert [panel["title"] for panel in panels if panel["type"] == "row"] == [
         "Which agents work now, on what, since when?",
@@ -127,6 +127,7 @@ def test_the_dashboard_answers_the_five_questions() -> None:
         "Where does it fail?",
         "What do model calls cost?",
         "Which agents are unsure?",
+        "Does a canary do worse than what it would replace?",
         "The mesh itself",
     ]
     taken: set[tuple[int, int]] = set()

@@ -233,7 +233,10 @@ async def _say_ready(worker: Worker, supervisor: Order | None, endpoint: Endpoin
     if supervisor is not None:
         supervisor.started(port=None if endpoint is None else endpoint.port)
     await worker.ready.wait()
-    log.info("ready", extra={"instance": worker.instance})
+    # Others of its group have them all, or the group takes its time.
+    without = [status.agent for status in worker.statuses() if not status.partitions]
+    standing_by: dict[str, str] = {"standing_by": f"no partitions so far: {', '.join(without)}"} if without else {}
+    log.info("ready", extra={"instance": worker.instance, **standing_by})
 
 
 def _stop_on_signals(worker: Worker, running: asyncio.Task[int], *, grace_s: float) -> None:

@@ -330,6 +330,26 @@ def test_dev_is_there_until_interrupted(antiphon: Antiphon, folder: Path) -> Non
         process.clean_up()
 
 
+def test_a_worker_that_has_no_partitions_says_so(
+    mesh: Antiphon, support: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ready to take over, and whoever waits for it to handle something knows why it does not."""
+    monkeypatch.setenv("ANTIPHON_PARTITIONS", "1")
+    monkeypatch.setenv("ANTIPHON_SESSION_TIMEOUT", "6")
+    # A group gives its first partition to the first by name.
+    first = Process("run", "support", "--instance", "a", cwd=support.parent)
+    second = None
+    try:
+        first.wait_for("partitions assigned")
+        second = Process("run", "support", "--instance", "b", cwd=support.parent)
+        assert orjson.loads(second.wait_for('"ready"'))["standing_by"] == "no partitions so far: triage"
+        assert "standing_by" not in orjson.loads(first.wait_for('"ready"'))
+    finally:
+        first.clean_up()
+        if second is not None:
+            second.clean_up()
+
+
 def test_reload_starts_again_when_a_file_changes(mesh: Antiphon, support: Path) -> None:
     """Save, and the new code runs."""
     process = Process("run", "support", "--reload", cwd=support.parent)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
 # After so many events in a row runners let others at the event loop, also where no handler ever waits. All of them
-# together: what a thousand runners each did in a turn would keep commits and heartbeats waiting for minutes. Counted, not
+# together: so many of each of a thousand runners would keep commits and heartbeats waiting for seconds. Counted, not
 # timed, so that a simulation takes the same turns again.
 _TURN = 64
 # How many tasks are woken in one turn of the event loop.

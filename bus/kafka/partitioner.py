@@ -18,6 +18,7 @@ from antiphon.bus import partition
 
 def _found() -> Callable[[bytes, int], int]:
     try:
+        # `CDLL` gives the interpreter's lock away meanwhile, and getting it back takes longer than all else of an event.
         native = ctypes.PyDLL(cimpl.__file__).rd_kafka_msg_partitioner_murmur2
     except (OSError, AttributeError):  # pragma: no cover - by how the client was built
         return partition.partition_for

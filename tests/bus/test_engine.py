@@ -85,6 +85,39 @@ async def test_no_more_run_at_once_than_allowed(narrow: World) -> None:
     assert max(most) == 3
 
 
+async def test_handlers_that_wait_for_nothing_leave_others_their_turn(narrow: World) -> None:
+    """A commit, or a heartbeat, waits for a few events, and not for a few of each runner's."""
+    handled, waiting = 0, 0
+    opened = asyncio.Event()
+    in_one_turn: list[int] = []
+
+    async def count(event: Placed) -> list[Event]:
+        nonlocal handled, waiting
+        waiting += 1
+        if not opened.is_set():
+            await opened.wait()
+        handled += 1
+        return [Done(n=event.n)]
+
+    async def take_turns() -> None:
+        before = 0
+        while True:
+            before, since = handled, handled - before
+            in_one_turn.append(since)
+            await asyncio.sleep(0)
+
+    async with narrow.running(consumer(count, concurrency=50)) as worker:
+        await narrow.place(*range(1_000))
+        await eventually(lambda: waiting == 50 and worker.statuses()[0].lanes == 1_000, what="all to be in hand")
+        turns = asyncio.create_task(take_turns())
+        opened.set()
+        await narrow.until_done(*range(1_000))
+        turns.cancel()
+    assert sum(in_one_turn) == 1_000
+    # Those that waited, what is left of one turn's, and the next one's.
+    assert max(in_one_turn) <= 50 + 2 * 64
+
+
 async def test_events_of_one_key_are_handled_in_order(world: World) -> None:
     """The second of a key waits for the first, however long that takes."""
     order: list[int] = []

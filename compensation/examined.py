@@ -115,14 +115,23 @@ def examine(kept: Mapping[str, Any], key: str, *, saga: bool = False, cause: Bas
     # A list of the same parts would do for a tuple, and is not how it is written.
     if any(not isinstance(part, dict) for part in _objects(kind, kept)):
         raise StateDamagedError(key, "a list in the place of an object") from cause
+    astray = _astray(kind, kept)
+    if astray is not None:
+        raise StateDamagedError(key, astray) from cause
+
+
+def _astray(kind: _Kind, kept: Mapping[str, Any]) -> str | None:
+    """Say which parts, each as it is written, do not go together."""
     if kind is _Kind.WORKFLOW:
         workflow = kept["workflow"]
         known = workflow.get("events", {}).keys()
         strange = {*workflow.get("effects", ()), *workflow.get("wants", ())} - known
-        if strange:
-            raise StateDamagedError(
-                key, f"something about events that are none of it ({min(strange)[:80]!r})"
-            ) from cause
+        return f"something about events that are none of it ({min(strange)[:80]!r})" if strange else None
+    if kind is _Kind.RUNS:
+        # What is written of such a one takes the place of another, whose damage would not be seen any more.
+        strange = {id for id, run in kept.items() if run["start"]["id"] != id}
+        return f"a run under another's id ({min(strange)[:80]!r})" if strange else None
+    return None
 
 
 def _objects(kind: _Kind, kept: Mapping[str, Any]) -> Iterator[object]:

@@ -251,21 +251,29 @@ def test_a_report_whose_lists_are_none(part: dict[str, Any], tmp_path: Path) -> 
         read_report(path)
 
 
+RUN: dict[str, Any] = {
+    "version": "1",
+    "phase": "running",
+    "undoing": False,
+    "reason": "",
+    "start": {"id": "s", "type": "move.wanted", "data": {}},
+    "inherited": {},
+    "due": {},
+    "steps": {"van": {"stage": "done"}},
+}
+
+
 def test_a_step_of_a_saga_with_an_answer_that_is_none() -> None:
     """Seed 9, record 858985 of a million: the machine stumbled, and the state was taken for right."""
-    said: dict[str, Any] = {"id": "s", "type": "move.wanted", "data": {}}
-    run: dict[str, Any] = {
-        "version": "1",
-        "phase": "running",
-        "undoing": False,
-        "reason": "",
-        "start": said,
-        "inherited": {},
-        "due": {},
-    }
-    examine({"r": {**run, "steps": {"van": {"stage": "done"}}}}, "w", saga=True)
-    with pytest.raises(StateDamagedError, match=r"r\.steps\.van\.answer"):
-        examine({"r": {**run, "steps": {"van": {"stage": "done", "answer": None}}}}, "w", saga=True)
+    examine({"s": RUN}, "w", saga=True)
+    with pytest.raises(StateDamagedError, match=r"s\.steps\.van\.answer"):
+        examine({"s": {**RUN, "steps": {"van": {"stage": "done", "answer": None}}}}, "w", saga=True)
+
+
+def test_a_run_of_a_saga_under_the_id_of_another() -> None:
+    """Seed 11, record 465904: what was written of it took the place of a damaged one, and what that had led to was nobody's fault."""
+    with pytest.raises(StateDamagedError, match="another's id"):
+        examine({"name": RUN}, "w", saga=True)
 
 
 WORKFLOW = {"workflow": {"events": {"e": {"type": "a.b"}}}, "touched_us": 1, "due_us": 2}

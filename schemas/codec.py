@@ -22,7 +22,6 @@ from pydantic import BaseModel, ValidationError
 
 from antiphon.schemas import binary
 from antiphon.schemas.avro import fingerprint, schema_of
-from antiphon.schemas.direct import direct_writer
 from antiphon.schemas.errors import (
     DecodeError,
     EncodeError,
@@ -38,7 +37,7 @@ from antiphon.schemas.reading import reading_plan
 from antiphon.schemas.redaction import mask_of
 from antiphon.schemas.shape import Record, records, shape_of
 from antiphon.schemas.store import AvroSchema, Framing, Reference, SchemaStore, type_of
-from antiphon.schemas.writing import is_plain, misfit, writing_plan
+from antiphon.schemas.writing import misfit, writing_plan
 
 E = TypeVar("E", bound=Event)
 
@@ -312,31 +311,19 @@ class _Writer:
         self._written, self._limits = written, limits
         self._shape = shape_of(event_class)
         self._plan = writing_plan(self._shape)
-        self._direct = direct_writer(written.parsed) if is_plain(self._plan) else None
         self.header = header_of(reference)
 
     def write(self, event: Event) -> bytes:
-        value = self._written_directly(event) or self._by_schema(event)
-        if len(value) > self._limits.size or len(value) > self._written.guard.scan_above:
-            self._check(value)
-        return value
-
-    def _written_directly(self, event: Event) -> bytes | None:
-        if self._direct is None:
-            return None
-        try:
-            return self.header + self._direct(event.__dict__)
-        except Exception:  # what it is, is said by those who go by the schema
-            return None
-
-    def _by_schema(self, event: Event) -> bytes:
         stream = BytesIO()
         stream.write(self.header)
         try:
             binary.write(stream, self._written.parsed, self._plan(event))
         except Exception as error:
             raise self._refusal(event, error) from error
-        return stream.getvalue()
+        value = stream.getvalue()
+        if len(value) > self._limits.size or len(value) > self._written.guard.scan_above:
+            self._check(value)
+        return value
 
     def _check(self, value: bytes) -> None:
         """What readers would refuse is not written."""

@@ -31,7 +31,6 @@ from antiphon.schemas.shape import (
 
 Convert: TypeAlias = Callable[[Any], Any]
 
-_as_it_stands: Convert = operator.attrgetter("__dict__")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -49,11 +48,6 @@ class MisfitError(ValueError):
 def writing_plan(record: Record) -> Convert:
     """Compile what turns a model of *record*'s class into what fastavro writes."""
     return _Compiler().record(record)
-
-
-def is_plain(plan: Convert) -> bool:
-    """Say whether a model's `__dict__` is what is written, as it stands."""
-    return plan is _as_it_stands
 
 
 class _Compiler:
@@ -112,7 +106,7 @@ class _Compiler:
 
 def _model(plans: Sequence[tuple[str, Convert]]) -> Convert:
     if not plans:
-        return _as_it_stands
+        return operator.attrgetter("__dict__")
 
     def convert(model: Any) -> dict[str, Any]:
         datum = {**model.__dict__}

@@ -24,8 +24,8 @@ from antiphon.bus.intervention import SagaIntervened, SagaParked
 from antiphon.bus.lock import ANSWERED, WANTED, LockFreed, LockWanted
 from antiphon.bus.names import COORDINATOR
 from antiphon.bus.state import StateDamagedError
-from antiphon.bus.undo import UndoRequested, undo_requested
-from antiphon.bus.verdict import SagaFailed, SagaTold, saga_told
+from antiphon.bus.undo import undo_requested
+from antiphon.bus.verdict import SagaFailed, saga_told
 from antiphon.compensation.advance import advance, intervene, overdue, proceed
 from antiphon.compensation.agenda import RESERVED
 from antiphon.compensation.census import Census
@@ -252,17 +252,14 @@ def _request(undo: Undo, correlation_id: str, time_us: int) -> Event:
         reason=undo.failure.reason,
         late=undo.effect.late,
     )
-    return requested.sealed(
-        Envelope(
-            id=undo_id(undo.event_id, undo.effect.again),
-            type=UndoRequested.__event__.type,
-            source=_SOURCE,
-            time_us=time_us,
-            correlation_id=correlation_id,
-            parent_id=undo.failure.event_id,
-            undoes=undo.action,
-            key=undo.effect.key,
-        )
+    return _sealed(
+        requested,
+        id=undo_id(undo.event_id, undo.effect.again),
+        time_us=time_us,
+        correlation_id=correlation_id,
+        parent_id=undo.failure.event_id,
+        undoes=undo.action,
+        key=undo.effect.key,
     )
 
 
@@ -271,30 +268,24 @@ def _parked(park: Park, correlation_id: str, time_us: int) -> Event:
     said = SagaParked(
         agent=park.effect.agent, event_id=park.event_id, event_type=park.effect.type, problem=park.effect.problem
     )
-    return said.sealed(
-        Envelope(
-            id=caused_id(request, COORDINATOR, park.effect.attempts),
-            type=SagaParked.__event__.type,
-            source=_SOURCE,
-            time_us=time_us,
-            correlation_id=correlation_id,
-            parent_id=request,
-        )
+    return _sealed(
+        said,
+        id=caused_id(request, COORDINATOR, park.effect.attempts),
+        time_us=time_us,
+        correlation_id=correlation_id,
+        parent_id=request,
     )
 
 
 def _halted(problem: str, id: str, before: Kept, time_us: int) -> Event:
     root = before.workflow.events.get(id)
     said = SagaParked(agent=COORDINATOR, event_id=id, event_type=root.type if root else "", problem=problem)
-    return said.sealed(
-        Envelope(
-            id=caused_id(id, f"{COORDINATOR}/halted/{before.touched_us}", 0),
-            type=SagaParked.__event__.type,
-            source=_SOURCE,
-            time_us=time_us,
-            correlation_id=id,
-            parent_id=id,
-        )
+    return _sealed(
+        said,
+        id=caused_id(id, f"{COORDINATOR}/halted/{before.touched_us}", 0),
+        time_us=time_us,
+        correlation_id=id,
+        parent_id=id,
     )
 
 
@@ -302,29 +293,48 @@ def _told(tell: Tell, correlation_id: str, time_us: int) -> Event:
     said = saga_told(tell.saga)(
         saga=tell.saga, what=tell.what, about=tell.about, event_id=tell.event_id, reason=tell.reason
     )
-    return said.sealed(
-        Envelope(
-            id=caused_id(tell.about, f"{COORDINATOR}/{tell.what}/{tell.event_id}", 0),
-            type=SagaTold.__event__.type,
-            source=_SOURCE,
-            time_us=time_us,
-            correlation_id=correlation_id,
-            parent_id=tell.event_id,
-        )
+    return _sealed(
+        said,
+        id=caused_id(tell.about, f"{COORDINATOR}/{tell.what}/{tell.event_id}", 0),
+        time_us=time_us,
+        correlation_id=correlation_id,
+        parent_id=tell.event_id,
     )
 
 
 def _freed(free: Free, correlation_id: str, time_us: int) -> Event:
     [first, *_] = free.requests
     said = LockFreed(entity=free.entity, requests=[*free.requests], withdrawn=free.withdrawn)
+    return _sealed(
+        said,
+        id=caused_id(first, f"{COORDINATOR}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
+        time_us=time_us,
+        correlation_id=correlation_id,
+        parent_id=first,
+        key=free.entity,
+    )
+
+
+def _sealed(
+    said: Event,
+    *,
+    id: str,
+    time_us: int,
+    correlation_id: str,
+    parent_id: str,
+    undoes: str | None = None,
+    key: str | None = None,
+) -> Event:
+    """Put what the coordinator says into its envelope; nothing of its cause's is handed on, such as a deadline."""
     return said.sealed(
         Envelope(
-            id=caused_id(first, f"{COORDINATOR}/{'withdrawn' if free.withdrawn else 'freed'}", 0),
-            type=LockFreed.__event__.type,
+            id=id,
+            type=said.__event__.type,
             source=_SOURCE,
             time_us=time_us,
             correlation_id=correlation_id,
-            parent_id=first,
-            key=free.entity,
+            parent_id=parent_id,
+            undoes=undoes,
+            key=key,
         )
     )

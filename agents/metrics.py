@@ -25,6 +25,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # A handler may add two numbers, or wait minutes for a model.
 _BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+_BOUNDS_US = tuple(int(bound_s * 1e6) for bound_s in _BOUNDS_S)
 _Labels: TypeAlias = tuple[str, ...]
 
 
@@ -41,10 +42,10 @@ class Metrics(Telemetry):
         self._transactions: defaultdict[_Labels, _Durations] = defaultdict(_Durations)
         self._process = ProcessCollector(registry=None)
 
-    def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
-        self._agents[agent].add(job, delivery, outcome)
+    def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome, duration_us: int) -> None:
+        self._agents[agent].add(job, delivery, outcome, duration_us)
         if self._canaries and (tally := self._canaries.get((agent, job.by.version))) is not None:
-            tally.add(job, delivery, outcome)
+            tally.add(job, delivery, outcome, duration_us)
 
     def unreadable(self, agent: str) -> None:
         self._agents[agent].others[Outcome.DEAD_LETTERED] += 1
@@ -53,10 +54,10 @@ class Metrics(Telemetry):
         self._agents[agent].jumps += 1
 
     def committed(self, agent: str, duration_s: float) -> None:
-        self._transactions[agent, "committed"].add(duration_s)
+        self._transactions[agent, "committed"].add(int(duration_s * 1e6))
 
     def not_committed(self, agent: str, duration_s: float) -> None:
-        self._transactions[agent, "failed"].add(duration_s)
+        self._transactions[agent, "failed"].add(int(duration_s * 1e6))
 
     def text(self, statuses: Sequence[Status]) -> bytes:
         """Return all figures, and how the agents stand by *statuses*, in Prometheus' text format."""
@@ -108,16 +109,16 @@ class _Tally:
         self.handling = _Durations()
         self.waiting = _Durations()
 
-    def add(self, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
+    def add(self, job: Job, delivery: Delivery | None, outcome: Outcome, duration_us: int) -> None:
         # Apart from the others: the hash of an enumeration's member costs as much as all else here.
         if outcome is Outcome.COMPLETED:
             self.completed += 1
         else:
             self.others[outcome] += 1
         if delivery is not None:
-            self.handling.add(job.lasted_us / 1e6)
+            self.handling.add(duration_us)
             if job.attempt == 1:
-                self.waiting.add((job.started_us - job.envelope.time_us) / 1e6)
+                self.waiting.add(job.started_us - job.envelope.time_us)
 
     def outcomes(self) -> dict[Outcome, int]:
         return {Outcome.COMPLETED: self.completed, **dict(list(self.others.items()))}
@@ -126,17 +127,17 @@ class _Tally:
 class _Durations:
     """How many durations fell between which bounds, and their sum."""
 
-    __slots__ = ("counts", "total_s")
+    __slots__ = ("counts", "total_us")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS_S) + 1)
-        self.total_s = 0.0
+        self.counts = [0] * (len(_BOUNDS_US) + 1)
+        self.total_us = 0
 
-    def add(self, duration_s: float) -> None:
-        if duration_s < 0.0:  # clocks differ, and are set  # noqa: PLR1730 - max() costs three times that
-            duration_s = 0.0
-        self.counts[bisect_left(_BOUNDS_S, duration_s)] += 1
-        self.total_s += duration_s
+    def add(self, duration_us: int) -> None:
+        if duration_us < 0:  # clocks differ, and are set  # noqa: PLR1730 - max() costs three times that
+            duration_us = 0
+        self.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
+        self.total_us += duration_us
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Return for each bound how many were at most that, as Prometheus wants them."""
@@ -206,5 +207,5 @@ def _counter(name: str, meaning: str, labels: Sequence[str], counts: Mapping[_La
 def _histogram(name: str, meaning: str, labels: Sequence[str], found: Mapping[_Labels, _Durations]) -> Metric:
     family = HistogramMetricFamily(f"antiphon_{name}_seconds", meaning, labels=labels)
     for values, durations in found.items():
-        family.add_metric(values, durations.cumulative(), durations.total_s)
+        family.add_metric(values, durations.cumulative(), durations.total_us / 1e6)
     return family

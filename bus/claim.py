@@ -69,7 +69,7 @@ def reference_in(record: Record) -> bytes | None:
 
 def in_full(record: Record) -> int:
     """Return how many bytes *record* takes in memory while it is handled, its value fetched."""
-    size = size_of(record)
+    size = record.size or size_of(record)
     if not record.value and (reference := reference_in(record)) is not None:
         found = _REFERENCE.fullmatch(reference.decode(errors="replace"))
         size += int(found[2]) if found is not None else 0

@@ -103,21 +103,21 @@ class Delivery:
     attempt: int
     state: State
     services: Services
+    started_us: int | None = None
+    """When the attempt began; None where nobody took note."""
+    spent_before: tuple[Usage, ...] = ()
+    """What earlier attempts at the same event reported to have spent, as far as this worker knows of them."""
+    logs: KeptLog | None = None
+    """Takes what is logged meanwhile; None: nobody keeps that."""
     replaying: bool = False
     causes: tuple[str, ...] = ()
     """Ids of the other events that led to this call (a join); set by dispatch."""
     budgets: tuple[str, ...] = ()
     """What the other events of a join had left to spend; set by dispatch."""
-    spent_before: tuple[Usage, ...] = ()
-    """What earlier attempts at the same event reported to have spent, as far as this worker knows of them."""
     usage: list[Usage] = dataclasses.field(default_factory=list)  # pyright: ignore[reportUnknownVariableType] - `list[Usage]` takes ten times as long to call
     confidence: float | None = None
     effects: dict[str, Any] | None = None
     """Results of side effects that ran for this event, by name; None where it was not asked for any."""
-    started_us: int | None = None
-    """When the attempt began; None where nobody took note."""
-    logs: KeptLog | None = None
-    """Takes what is logged meanwhile; None: nobody keeps that."""
 
     @property
     def state_key(self) -> str:

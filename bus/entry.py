@@ -11,18 +11,15 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from antiphon.bus.delivery import Usage
-from antiphon.schemas.primitives import END, NULL, SOME, array, blob, double, long, text
+from antiphon.schemas.primitives import NULL, SOME, array, blob, double, long, text
 
 _NO_VALUES = NULL + NULL
-_NO_USAGE_NO_CONFIDENCE_NO_DEADLINE = END + NULL + NULL
-_NO_EFFECTS_NO_LOGS = (END + b"\0" + END, END + b"\1" + END)
 
 
-def emitted(id: str, type: str, *, fails: bool, undo: bytes | None, told: bytes | None = None) -> bytes:
+def emitted(id: str, type: str, fails: bool, undo: bytes | None = None, told: bytes | None = None) -> bytes:  # noqa: FBT001 - the record's fields
     """Write `activity.Emitted`."""
-    if undo is None and told is None:
-        return text(id) + _emitted(type, fails) + _NO_VALUES
-    return text(id) + _emitted(type, fails) + _value(undo) + _value(told)
+    values = _NO_VALUES if undo is None and told is None else _value(undo) + _value(told)
+    return text(id) + _emitted(type, fails) + values
 
 
 def _value(value: bytes | None) -> bytes:
@@ -39,8 +36,7 @@ def logged(time_us: int, level: str, message: str, fields: str) -> bytes:
     return long(time_us) + text(level) + text(message) + text(fields)
 
 
-def handled(  # noqa: PLR0913 - the record's fields, in its order
-    *,
+def handled(  # noqa: PLR0913, PLR0917 - the record's fields, in its order; by place, which takes half the time
     event_id: str,
     event_type: str,
     correlation_id: str,
@@ -54,16 +50,9 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
     duration_us: int,
     queue_us: int,
     emitted: list[bytes],
-    causes: Sequence[str] = (),
-    error: bytes | None = None,
-    usage: Sequence[Usage] = (),
-    confidence: float | None = None,
-    deadline_us: int | None = None,
-    effects: Mapping[str, bytes] | None = None,
-    changed: bool = False,
-    logs: Sequence[bytes] = (),
+    rest: bytes,
 ) -> bytes:
-    """Write `activity.Handled`; *emitted*, *error* and *logs* are written already."""
+    """Write `activity.Handled`; *emitted* and the *rest* (`rest`, or one of `NO_MORE`) are written already."""
     return b"".join(
         (
             text(event_id),
@@ -77,18 +66,57 @@ def handled(  # noqa: PLR0913 - the record's fields, in its order
             long(duration_us),
             long(queue_us),
             array(emitted),
-            array([text(cause) for cause in causes]) if causes else END,
-            NULL if error is None else SOME + error,
-            _NO_USAGE_NO_CONFIDENCE_NO_DEADLINE
-            if not usage and confidence is None and deadline_us is None
-            else _spent(usage, confidence) + _or_null(deadline_us),
-            _NO_EFFECTS_NO_LOGS[changed]
-            if not effects and not logs
-            else array([text(name) + blob(result) for name, result in (effects or {}).items()])
-            + bytes((changed,))
-            + array([*logs]),
+            rest,
         )
     )
+
+
+def rest(
+    *,
+    causes: Sequence[str] = (),
+    error: bytes | None = None,
+    usage: Sequence[Usage] = (),
+    confidence: float | None = None,
+    deadline_us: int | None = None,
+    effects: Mapping[str, bytes] | None = None,
+    changed: bool = False,
+    logs: Sequence[bytes] = (),
+) -> bytes:
+    """Write the fields of `activity.Handled` from *causes* on; *error* and *logs* are written already."""
+    return b"".join(
+        (
+            array([text(cause) for cause in causes]),
+            NULL if error is None else SOME + error,
+            array([_spent(call) for call in usage]),
+            NULL if confidence is None else SOME + double(confidence),
+            _or_null(deadline_us),
+            array([text(name) + blob(result) for name, result in (effects or {}).items()]),
+            bytes((changed,)),
+            array([*logs]),
+        )
+    )
+
+
+def _spent(call: Usage) -> bytes:
+    return b"".join(
+        (
+            text(call.model),
+            long(call.input_tokens),
+            long(call.output_tokens),
+            double(call.cost),
+            text(call.currency),
+            _or_null(call.started_us),
+            _or_null(call.duration_us),
+        )
+    )
+
+
+def _or_null(number: int | None) -> bytes:
+    return NULL if number is None else SOME + long(number)
+
+
+NO_MORE = (rest(), rest(changed=True))
+"""The rest of a delivery of which there is no more to say than whether it changed the agent's state: of most of them."""
 
 
 def activity(agent: str, version: str, instance: str, failing: Sequence[str], entries: list[bytes]) -> bytes:
@@ -96,28 +124,6 @@ def activity(agent: str, version: str, instance: str, failing: Sequence[str], en
     return b"".join(
         (text(agent), text(version), text(instance), array([text(type) for type in failing]), array(entries))
     )
-
-
-def _spent(usage: Sequence[Usage], confidence: float | None) -> bytes:
-    calls = [
-        b"".join(
-            (
-                text(call.model),
-                long(call.input_tokens),
-                long(call.output_tokens),
-                double(call.cost),
-                text(call.currency),
-                _or_null(call.started_us),
-                _or_null(call.duration_us),
-            )
-        )
-        for call in usage
-    ]
-    return array(calls) + (NULL if confidence is None else SOME + double(confidence))
-
-
-def _or_null(number: int | None) -> bytes:
-    return NULL if number is None else SOME + long(number)
 
 
 # Of these there are few, and each is written for every delivery.

@@ -88,8 +88,7 @@ class Outbox:
                     kept -= len(value)
                 undo = carried if envelope.type in self._consumer.undoes else None
                 told = carried if envelope.type in self._consumer.tells else None
-            fails = event_class.__event__.fails
-            emitted.append(entry.emitted(envelope.id, envelope.type, fails=fails, undo=undo, told=told))
+            emitted.append(entry.emitted(envelope.id, envelope.type, event_class.__event__.fails, undo, told))
         if len(emitted) > _MANY:
             self._check_entry(emitted)
         return records, emitted, large
@@ -115,11 +114,28 @@ class Outbox:
         final: bool = False,
     ) -> Finished:
         """Return what one attempt leaves to be committed."""
-        self._telemetry.attempted(self._consumer.name, job, delivery, outcome)
-        offset = job.record.offset if final else None
-        if job.record.topic in self._unseen:
+        duration_us = job.lasted_us
+        self._telemetry.attempted(self._consumer.name, job, delivery, outcome, duration_us)
+        envelope, record = job.envelope, job.record
+        offset = record.offset if final else None
+        if record.topic in self._unseen:
             return Finished(job.owned, offset, records, None)
-        said = self._entry(job, delivery, outcome, error, emitted or [], changed=changed)
+        said = entry.handled(
+            envelope.id,
+            envelope.type,
+            envelope.correlation_id,
+            envelope.key,
+            self._names.plain(record.topic),
+            record.partition,
+            record.offset,
+            job.attempt,
+            outcome,
+            job.started_us,
+            duration_us,
+            job.started_us - envelope.time_us,
+            emitted or [],
+            _rest(job, delivery, error, changed=changed),
+        )
         return Finished(job.owned, offset, records, said, self._activity_partition(job), job.by.version)
 
     def _activity_partition(self, job: Job) -> int:
@@ -130,46 +146,26 @@ class Outbox:
         # A root may come from a client with a partitioner of its own.
         return self._partition_for(envelope.correlation_id.encode(), self._partitions)
 
-    def _entry(
-        self,
-        job: Job,
-        delivery: Delivery | None,
-        outcome: Outcome,
-        error: BaseException | None,
-        emitted: list[bytes],
-        *,
-        changed: bool,
-    ) -> bytes:
-        envelope, record = job.envelope, job.record
-        return entry.handled(
-            event_id=envelope.id,
-            event_type=envelope.type,
-            correlation_id=envelope.correlation_id,
-            key=envelope.key,
-            topic=self._names.plain(record.topic),
-            partition=record.partition,
-            offset=record.offset,
-            attempt=job.attempt,
-            outcome=outcome.value,
-            started_us=job.started_us,
-            duration_us=job.lasted_us,
-            queue_us=job.started_us - envelope.time_us,
-            emitted=emitted,
-            causes=() if delivery is None else delivery.causes,
-            error=_failure(error),
-            usage=() if delivery is None else delivery.usage,
-            confidence=None if delivery is None else delivery.confidence,
-            deadline_us=envelope.deadline_us,
-            effects=None if delivery is None or not delivery.effects else _told(delivery.effects),
-            changed=changed,
-            logs=() if delivery is None or delivery.logs is None else delivery.logs.lines(),
-        )
 
-
-def _failure(error: BaseException | None) -> bytes | None:
-    if error is None:
-        return None
-    return entry.failure(type(error).__name__, message_of(error), traceback_of(error))
+def _rest(job: Job, delivery: Delivery | None, error: BaseException | None, *, changed: bool) -> bytes:
+    """Write what of an attempt most have none of."""
+    deadline_us = job.envelope.deadline_us
+    failure = None if error is None else entry.failure(type(error).__name__, message_of(error), traceback_of(error))
+    if delivery is None:
+        return entry.rest(error=failure, deadline_us=deadline_us, changed=changed)
+    is_plain = failure is None and deadline_us is None and delivery.confidence is None and delivery.logs is None
+    if is_plain and not (delivery.causes or delivery.usage or delivery.effects):
+        return entry.NO_MORE[changed]
+    return entry.rest(
+        causes=delivery.causes,
+        error=failure,
+        usage=delivery.usage,
+        confidence=delivery.confidence,
+        deadline_us=deadline_us,
+        effects=_told(delivery.effects or {}),
+        changed=changed,
+        logs=() if delivery.logs is None else delivery.logs.lines(),
+    )
 
 
 def _told(effects: Mapping[str, Any]) -> dict[str, bytes]:

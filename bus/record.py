@@ -66,8 +66,11 @@ class Record:
 def size_of(record: Record) -> int:
     """Return how many bytes *record* holds, headers included; their names, of a few bytes, are not counted."""
     if not record.size:
-        headers = sum([len(value) for _, value in record.headers if value])
-        record.size = len(record.value or b"") + len(record.key or b"") + headers
+        size = len(record.value or b"") + len(record.key or b"")
+        for _, value in record.headers:
+            if value:
+                size += len(value)
+        record.size = size
     return record.size
 
 

@@ -21,8 +21,8 @@ class Telemetry:
     committed: where a transaction fails its attempts are made again, and told again.
     """
 
-    def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome) -> None:
-        """An attempt at an event is over. No *delivery*: its handler was not called."""
+    def attempted(self, agent: str, job: Job, delivery: Delivery | None, outcome: Outcome, duration_us: int) -> None:
+        """An attempt at an event is over, after *duration_us*. No *delivery*: its handler was not called."""
 
     def unreadable(self, agent: str) -> None:
         """A record that is no event was set aside."""

@@ -18,12 +18,13 @@ END = b"\0"
 """Behind the last block of an array."""
 
 _double = struct.Struct("<d").pack
-_ONE, _TWO = 1 << 7, 1 << 14
-
-
-# What most lengths, counts and codes are, and the halves of everything larger: looked up, as a call costs more than its work.
-_SHORT = [bytes((number << 1,)) for number in range(64)]
-_LOW = [bytes((rest & 0x7F | 0x80, rest >> 7 | 0x80)) for rest in range(1 << 14)]
+# Looked up, as a call costs more than its work: all varints of one or two bytes, and the first two of longer ones.
+_TWO = 1 << 14
+_SHORT = _TWO >> 1
+_LAST = [bytes((bits,)) for bits in range(1 << 7)]
+_GOES_ON = [bytes((bits | 0x80,)) for bits in range(1 << 7)]
+_VARINTS = _LAST + [first + second for second in _LAST[1:] for first in _GOES_ON]
+_FIRST_TWO = [first + second for second in _GOES_ON for first in _GOES_ON]
 
 
 def long(number: int) -> bytes:
@@ -32,24 +33,17 @@ def long(number: int) -> bytes:
     >>> long(36), long(-1), long(1_763_805_600_000_123).hex()
     (b'H', b'\\x01', 'f6a1ede3ff8aa206')
     """
-    if 0 <= number < 64:  # noqa: PLR2004 - as many as stand in `_SHORT`
-        return _SHORT[number]
     rest = number << 1 if number >= 0 else ~(number << 1)
-    # Times of one second, and offsets of one partition, have their upper part in common.
-    return _LOW[rest & 0x3FFF] + _upper(rest >> 14) if rest >= _TWO else _varint(rest)
-
-
-def _varint(rest: int) -> bytes:
-    if rest < _ONE:
-        return bytes((rest,))
     if rest < _TWO:
-        return bytes((rest & 0x7F | 0x80, rest >> 7))
-    return _LOW[rest & 0x3FFF] + _varint(rest >> 14)
+        return _VARINTS[rest]
+    upper = rest >> 14
+    # Times of one second have their upper part in common.
+    return _FIRST_TWO[rest & 0x3FFF] + (_VARINTS[upper] if upper < _TWO else _varint(upper))
 
 
 @lru_cache(maxsize=1_024)
-def _upper(rest: int) -> bytes:
-    return _varint(rest)
+def _varint(rest: int) -> bytes:
+    return _VARINTS[rest] if rest < _TWO else _FIRST_TWO[rest & 0x3FFF] + _varint(rest >> 14)
 
 
 def blob(content: bytes) -> bytes:
@@ -60,8 +54,7 @@ def blob(content: bytes) -> bytes:
 def text(content: str) -> bytes:
     """Write a string: the number of its bytes in UTF-8, then they."""
     encoded = content.encode()
-    length = len(encoded)
-    return (_SHORT[length] if length < 64 else long(length)) + encoded  # noqa: PLR2004 - as in `long`
+    return _VARINTS[len(encoded) << 1] + encoded if len(encoded) < _SHORT else long(len(encoded)) + encoded
 
 
 def double(number: float) -> bytes:
@@ -75,4 +68,4 @@ def array(items: list[bytes]) -> bytes:
     >>> array([text("a"), text("b")]), array([])
     (b'\\x04\\x02a\\x02b\\x00', b'\\x00')
     """
-    return b"".join((long(len(items)), *items, END)) if items else END
+    return long(len(items)) + b"".join(items) + END if items else END

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 
 from confluent_kafka import cimpl
 
@@ -22,19 +23,14 @@ def _found() -> Callable[[bytes, int], int]:
         native = ctypes.PyDLL(cimpl.__file__).rd_kafka_msg_partitioner_murmur2
     except (OSError, AttributeError):  # pragma: no cover - by how the client was built
         return partition.partition_for
-    native.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_char_p,
-        ctypes.c_size_t,
-        ctypes.c_int32,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-    )
+    # Without `argtypes`, which would be gone through at every call: what is given is a pointer, or an int as C has it, but for
+    # the length, which is a size_t, made once for each.
     native.restype = ctypes.c_int32
+    length = lru_cache(maxsize=1_024)(ctypes.c_size_t)
 
     def partition_for(key: bytes, partitions: int) -> int:
         """Return the partition of *key* in a topic of *partitions*."""
-        found: int = native(None, key, len(key), partitions, None, None)
+        found: int = native(None, key, length(len(key)), partitions, None, None)
         return found
 
     return partition_for

@@ -392,7 +392,7 @@ def test_a_silence_costs_next_to_nothing() -> None:
     def batch_us() -> float:
         began_s = time.perf_counter()
         for _ in range(1_000):
-            SILENT.attempted("a", job, None, Outcome.COMPLETED)
+            SILENT.attempted("a", job, None, Outcome.COMPLETED, 0)
         return (time.perf_counter() - began_s) * 1e3
 
     assert min(batch_us() for _ in range(20)) < 1.0

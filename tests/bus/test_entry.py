@@ -60,7 +60,7 @@ SCHEMA, _ = binary.parse(schema_of(Activity))
 def written(delivery: Handled) -> bytes:
     """Write *delivery* as a worker does."""
     fields: dict[str, Any] = dict(delivery)
-    fields["emitted"] = [entry.emitted(e.id, e.type, fails=e.fails, undo=e.undo, told=e.told) for e in delivery.emitted]
+    fields["emitted"] = [entry.emitted(e.id, e.type, e.fails, e.undo, e.told) for e in delivery.emitted]
     fields["usage"] = [
         Usage(
             model=call.model,
@@ -76,7 +76,9 @@ def written(delivery: Handled) -> bytes:
     fields["logs"] = [entry.logged(line.time_us, line.level, line.message, line.fields) for line in delivery.logs]
     if delivery.error is not None:
         fields["error"] = entry.failure(delivery.error.type, delivery.error.message, delivery.error.traceback)
-    return entry.handled(**fields)
+    more = ("causes", "error", "usage", "confidence", "deadline_us", "effects", "changed", "logs")
+    rest = entry.rest(**{name: fields.pop(name) for name in more})
+    return entry.handled(**fields, rest=rest)
 
 
 @settings(deadline=None)

@@ -40,7 +40,7 @@ _UNDO_REQUESTED = UndoRequested.__event__.type
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(
     r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]"
-    r"|[/\\]antiphon[/\\](agents|bus|compensation|schemas|testing|cli)[/\\]|^<"
+    r"|[/\\]antiphon[/\\](agents|bus|compensation|schemas|testing|cli|replay|tracing)[/\\]|^<"
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from antiphon.cli.output import inert
@@ -31,7 +31,19 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequen
     cells = [[_text(cell) for cell in row] for row in rows]
     lines = [[Text(head, "dim") for head in heads], *cells]
     widths = [max(line[column].cell_len for line in lines) for column in range(len(heads))]
-    return Group(*(_line(line, widths, [head in right for head in heads]) for line in lines))
+    return _Lines([_line(line, widths, [head in right for head in heads]) for line in lines])
+
+
+class _Lines:
+    # A terminal's edge cuts a line off rather than wrapping it, or the columns fall apart; a file has no edge.
+    def __init__(self, lines: Sequence[Text]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            # Visibly: whoever looks shall know that there is more.
+            line.overflow = None if console.soft_wrap else "ellipsis"
+            yield line
 
 
 def state(word: str) -> Text:
@@ -44,7 +56,6 @@ def _text(cell: Cell) -> Text:
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int], right: Sequence[bool]) -> Text:
-    # A terminal's edge cuts a line off rather than wrapping it, or the columns fall apart; a file has no edge.
     line = Text(no_wrap=True)
     for cell, width, at_right in zip(cells, widths, right, strict=True):
         room = " " * (width - cell_len(cell.plain))

@@ -104,6 +104,8 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
     straight = [asked(mesh, *question) for question in questions]
     assert "from the topics" in mesh("workflows").err
     strange = "version 7 handled nothing that was read; versions that did: 2"
+    shown = asked(mesh, "dead", "show", ids["bad one"][:-1])
+    assert (shown["correlation_id"], shown["type"]) == (ids["bad one"], "ticket.triaged")
     assert strange in mesh("workflows", "--agent", "triage", "--version", "7").err
     tracer = Process("tracer", "run", cwd=folder)
     try:

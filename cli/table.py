@@ -31,18 +31,19 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequen
     cells = [[_text(cell) for cell in row] for row in rows]
     lines = [[Text(head, "dim") for head in heads], *cells]
     widths = [max(line[column].cell_len for line in lines) for column in range(len(heads))]
-    return _Lines([_line(line, widths, [head in right for head in heads]) for line in lines])
+    return Lines([_line(line, widths, [head in right for head in heads]) for line in lines])
 
 
-class _Lines:
-    # A terminal's edge cuts a line off rather than wrapping it, or the columns fall apart; a file has no edge.
+class Lines:
+    """Lines of a drawing. A terminal's edge cuts off those that are not to be wrapped, visibly; a file has no edge."""
+
     def __init__(self, lines: Sequence[Text]) -> None:
         self._lines = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._lines:
-            # Visibly: whoever looks shall know that there is more.
-            line.overflow = None if console.soft_wrap else "ellipsis"
+            if line.no_wrap:
+                line.overflow = None if console.soft_wrap else "ellipsis"
             yield line
 
 
@@ -56,7 +57,7 @@ def _text(cell: Cell) -> Text:
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int], right: Sequence[bool]) -> Text:
-    line = Text(no_wrap=True)
+    line = Text(no_wrap=True)  # or the columns fall apart
     for cell, width, at_right in zip(cells, widths, right, strict=True):
         room = " " * (width - cell_len(cell.plain))
         line.append_text(Text(room).append_text(cell) if at_right else cell.copy().append(room))

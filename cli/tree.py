@@ -14,7 +14,7 @@ from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from antiphon.bus.consumer import UNSAID
@@ -24,7 +24,7 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
 from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import counted, inert
-from antiphon.cli.table import STATES
+from antiphon.cli.table import STATES, Lines
 from antiphon.schemas.envelope import parse_time
 from antiphon.tracing.chain import chain_to, in_words
 from antiphon.tracing.document import at_right_times
@@ -73,7 +73,7 @@ def render(
         return _Fitted(
             lambda width: render(document, width=width, payloads=payloads, limit=limit, next_steps=next_steps)
         )
-    return Group(*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps))
+    return Lines([*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps)])
 
 
 def text(document: Json) -> str:

@@ -13,8 +13,8 @@ from antiphon.cli.table import table
 @pytest.mark.parametrize(
     ("terminal", "shown"),
     [
-        (True, ["workflow  state", "order-1   failed", "order-2   complet…"]),
-        (False, ["workflow  state", "order-1   failed", "order-2   completed"]),
+        (True, ["workflow  state", "order-1   failed", "order-2   compens…"]),
+        (False, ["workflow  state", "order-1   failed", "order-2   compensated"]),
     ],
 )
 def test_what_is_cut_off_is_seen_to_be(terminal: bool, shown: list[str]) -> None:
@@ -22,6 +22,6 @@ def test_what_is_cut_off_is_seen_to_be(terminal: bool, shown: list[str]) -> None
     file = io.StringIO()
     console = Console(width=18, file=file, soft_wrap=not terminal, force_terminal=terminal, color_system=None)
 
-    console.print(table(("workflow", "state"), [("order-1", "failed"), ("order-2", "completed")]))
+    console.print(table(("workflow", "state"), [("order-1", "failed"), ("order-2", "compensated")]))
 
     assert file.getvalue().splitlines() == shown

@@ -243,9 +243,10 @@ class Runner:
         except SchemaError as error:
             self._set_aside(job, None, error, "undecodable")
             return None
-        if not job.owned.state.complete:
+        state = job.owned.state
+        if not state.complete:
             await self._fetch(job, event)
-        if self._marks and (kept := job.owned.state.value(job.state_key)) and is_marked(kept, job.envelope.id):
+        if self._marks and state.size and (kept := state.value(job.state_key)) and is_marked(kept, job.envelope.id):
             undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
             self._settle(job, None, Outcome.SKIPPED, error=undone)
             return None
@@ -256,7 +257,7 @@ class Runner:
             self._consumer.name,
             job.by.version,
             job.attempt,
-            job.owned.state.view(),
+            state.view(),
             _Services(self, self._committer, job),
             job.started_us,
             job.spent,

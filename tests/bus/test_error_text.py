@@ -66,7 +66,7 @@ def _fail_to_say() -> None:
 
 
 def _misspell() -> None:
-    getattr(_raised, "nmae")  # noqa: B009 - as if it were spelt out
+    getattr(_raised, "__dooc__")  # noqa: B009 - as if it were spelt out
 
 
 def _for_ever(depth: int = 0) -> None:

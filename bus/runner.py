@@ -24,6 +24,7 @@ from antiphon.bus.lanes import LaneQueue, Lanes
 from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.record import Outgoing
+from antiphon.bus.sampling import Sampler, kind_of
 from antiphon.bus.state import REMEMBERED, dump
 from antiphon.bus.tombstones import is_marked, mark
 from antiphon.schemas.codec import Codec
@@ -78,6 +79,8 @@ class Runner:
         self._dispatching = False
         self._turn = 0
         """Events that were attempted in this turn of the event loop."""
+        self._retries = Sampler()
+        """Says which of the attempts that failed are told of in the log."""
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._stopping = False
         self.running: dict[Job, None] = {}
@@ -345,9 +348,11 @@ class Runner:
         outcome = Outcome.TIMED_OUT if isinstance(error, HandlerTimeoutError) else Outcome.RETRIED
         self._committer.add(self._outbox.attempt(job, delivery, outcome, error=error))
         delay_s = policy.delay_s(job.attempt, self._random)
-        log.warning(
-            "handler failed; will retry", exc_info=error, extra={**delivery.fields(), "delay_s": round(delay_s, 3)}
-        )
+        left_out = self._retries.left_out(kind_of(error))
+        if left_out is not None:
+            told = {"left_out": left_out} if left_out else {}
+            extra = {**delivery.fields(), "delay_s": round(delay_s, 3), **told}
+            log.warning("handler failed; will retry", exc_info=error, extra=extra)
         job.attempt += 1
         job.spent += tuple(delivery.usage)
         return delay_s

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ class Threads:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - start-up time; a loop has loaded it
 
             self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix=self._agent)
-        call = partial(copy_context().run, _plain, function, *arguments)
-        result, error = await loop.run_in_executor(self._pool, call)
+        context = copy_context()
+        result, error = await loop.run_in_executor(self._pool, lambda: context.run(_plain, function, *arguments))
         if error is None:
             return result
         try:

@@ -47,10 +47,14 @@ def test_a_traceback_holds_no_variables(capsys: pytest.CaptureFixture[str]) -> N
     assert "4111" not in json.dumps(line)
 
 
+def _no_color(_: object) -> bool:
+    return False
+
+
 def test_nor_does_one_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the same text there, below its line, and steers nothing."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(logs, "wants_color", lambda _: False)
+    monkeypatch.setattr(logs, "wants_color", _no_color)
     logs.configure(verbose=False)
     _fail()
 

@@ -137,7 +137,7 @@ def test_what_is_read_and_written_back_keeps_all_that_stood_there(shape: str, da
 
 def test_a_lock_that_goes_on_keeps_what_stands_beside_it() -> None:
     """Who still waits has all that was said of it; of who was granted it, and of a lock that is free, nothing is left."""
-    newer = SHAPES["a lock"][0] | {"mood": 1}
+    newer: Json = {**SHAPES["a lock"][0], "mood": 1}
     newer["waiting"] = [one | {"mood": one["id"]} for one in newer["waiting"]]
     [granted] = heard(LockFreed(entity="o", requests=["d"]), envelope("z"), newer, 3)
     assert (granted.request.id, newer["holder"], newer["mood"]) == ("e", "w", 1)

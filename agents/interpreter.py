@@ -8,10 +8,10 @@ import gc
 import sys
 from collections.abc import AsyncGenerator
 
-# An event in hand is some thirty objects, and a worker has thousands in hand, which come and go in waves of a transaction. By
+# An event in hand is some thirty objects, and a worker has ten thousand in hand, which come and go in waves of a transaction. By
 # the interpreter's own measure (700) it would look through them, and through every module, many times a second, and find
 # nothing: events make no cycles. Only what outgrows such waves is looked at at once; handlers' cycles wait for `_SWEEP_S`.
-_YOUNG, _MIDDLE, _OLD = 200_000, 20, 20
+_YOUNG, _MIDDLE, _OLD = 500_000, 20, 20
 _SWEEP_S = 5.0
 # The client takes the interpreter's lock once for each record that it has written, while a transaction ends. Beside handlers that
 # compute it waits for it as long as this each time: by the interpreter's own measure (5 ms) up to seconds a transaction.

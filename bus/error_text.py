@@ -21,6 +21,10 @@ _PLACES = 1_024
 _HEADING = "Traceback (most recent call last):\n"
 _FROM_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_SAY_MORE = (SyntaxError, NameError, AttributeError, ImportError)
+_UNNAMED = ("builtins", "__main__")
+_known: set[str] = set()
+"""Files that were asked for already."""
 
 
 def message_of(error: BaseException) -> str:
@@ -49,9 +53,23 @@ def _origin(error: BaseException) -> tuple[BaseException | None, str]:
 def _alone(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return _group(cast("BaseExceptionGroup[BaseException]", error))
-    said = "".join(traceback.format_exception_only(error))
+    said = _said(error)
     places = _places(error.__traceback__)
     return f"{_HEADING}{_lines(places)}{said}" if places else said
+
+
+def _said(error: BaseException) -> str:
+    """Return the line, or the lines, that the interpreter ends a traceback with."""
+    kind = type(error)
+    # Of most there is no more to say; of the others, what they were looking for, where, or what was noted.
+    if issubclass(kind, _SAY_MORE) or getattr(error, "__notes__", None) is not None:
+        return "".join(traceback.format_exception_only(error))
+    name = kind.__qualname__ if kind.__module__ in _UNNAMED else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception:
+        return "".join(traceback.format_exception_only(error))
+    return f"{name}: {message}\n" if message else f"{name}\n"
 
 
 def _group(error: BaseExceptionGroup[BaseException]) -> str:
@@ -72,8 +90,10 @@ def _places(at: TracebackType | None) -> tuple[tuple[str, int, str], ...]:
     places: list[tuple[str, int, str]] = []
     for frame, line in traceback.walk_tb(at):
         code = frame.f_code
-        # For programs whose files are not files: what is in an archive is found by its module.
-        linecache.lazycache(code.co_filename, frame.f_globals)
+        if code.co_filename not in _known:
+            # For programs whose files are not files: what is in an archive is found by its module.
+            linecache.lazycache(code.co_filename, frame.f_globals)
+            _known.add(code.co_filename)
         places.append((code.co_filename, line, code.co_name))
     return tuple(places)
 

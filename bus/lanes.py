@@ -67,14 +67,14 @@ class Lanes(Generic[J]):
             self.ready.append(lane)
         else:
             lane.first = None
-            self.release(lane)
+            # Unless it was dropped meanwhile, and another one began.
+            if self._lanes.get(lane.key) is lane:
+                del self._lanes[lane.key]
 
     def release(self, lane: LaneQueue[J]) -> None:
         """Make a lane that was taken ready again, its first job still first."""
         if lane.first is not None:
             self.ready.append(lane)
-        elif self._lanes.get(lane.key) is lane:
-            del self._lanes[lane.key]
 
     def drop(self, gone: Callable[[J], bool], *, running: Callable[[J], bool]) -> list[J]:
         """Remove and return the jobs that are *gone*, but for a *running* first one: its worker says `done` later."""

@@ -162,7 +162,7 @@ def _rest(job: Job, delivery: Delivery | None, error: BaseException | None, *, c
         usage=delivery.usage,
         confidence=delivery.confidence,
         deadline_us=deadline_us,
-        effects=_told(delivery.effects or {}),
+        effects=_told(delivery.effects) if delivery.effects else None,
         changed=changed,
         logs=() if delivery.logs is None else delivery.logs.lines(),
     )

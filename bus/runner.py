@@ -24,6 +24,7 @@ from antiphon.bus.lanes import LaneQueue, Lanes
 from antiphon.bus.names import Names
 from antiphon.bus.outbox import Outbox
 from antiphon.bus.record import Outgoing
+from antiphon.bus.sampling import Sampler, kind_of
 from antiphon.bus.state import REMEMBERED, dump
 from antiphon.bus.tombstones import is_marked, mark
 from antiphon.schemas.codec import Codec
@@ -78,6 +79,8 @@ class Runner:
         self._dispatching = False
         self._turn = 0
         """Events that were attempted in this turn of the event loop."""
+        self._retries = Sampler()
+        """Says which of the attempts that failed are told of in the log."""
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._stopping = False
         self.running: dict[Job, None] = {}
@@ -243,9 +246,10 @@ class Runner:
         except SchemaError as error:
             self._set_aside(job, None, error, "undecodable")
             return None
-        if not job.owned.state.complete:
+        state = job.owned.state
+        if not state.complete:
             await self._fetch(job, event)
-        if self._marks and (kept := job.owned.state.value(job.state_key)) and is_marked(kept, job.envelope.id):
+        if self._marks and state.size and (kept := state.value(job.state_key)) and is_marked(kept, job.envelope.id):
             undone = UndoneBeforeError(self._consumer.name, job.envelope.type)
             self._settle(job, None, Outcome.SKIPPED, error=undone)
             return None
@@ -256,7 +260,7 @@ class Runner:
             self._consumer.name,
             job.by.version,
             job.attempt,
-            job.owned.state.view(),
+            state.view(),
             _Services(self, self._committer, job),
             job.started_us,
             job.spent,
@@ -344,9 +348,11 @@ class Runner:
         outcome = Outcome.TIMED_OUT if isinstance(error, HandlerTimeoutError) else Outcome.RETRIED
         self._committer.add(self._outbox.attempt(job, delivery, outcome, error=error))
         delay_s = policy.delay_s(job.attempt, self._random)
-        log.warning(
-            "handler failed; will retry", exc_info=error, extra={**delivery.fields(), "delay_s": round(delay_s, 3)}
-        )
+        left_out = self._retries.left_out(kind_of(error))
+        if left_out is not None:
+            told = {"left_out": left_out} if left_out else {}
+            extra = {**delivery.fields(), "delay_s": round(delay_s, 3), **told}
+            log.warning("handler failed; will retry", exc_info=error, extra=extra)
         job.attempt += 1
         job.spent += tuple(delivery.usage)
         return delay_s

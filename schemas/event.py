@@ -75,12 +75,7 @@ class Event(BaseModel):
 
     def sealed(self, envelope: Envelope) -> Self:
         """Return this event in *envelope*; a copy if it has one already, so nobody's event changes under him."""
-        try:
-            _slot.__get__(self)
-        except AttributeError:
-            event = self
-        else:
-            event = self.model_copy()
+        event = self if envelope_or_none(self) is None else self.model_copy()
         seal(event, envelope)
         return event
 

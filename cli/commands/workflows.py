@@ -35,6 +35,10 @@ def workflows(  # noqa: PLR0913 - an option each
     agent: Annotated[
         str | None, typer.Option(help="Only those that this agent had to do with.", metavar="NAME")
     ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(help="Only where this version handled something: of any agent, or of --agent.", metavar="VERSION"),
+    ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="Only those in which something failed, whatever became of it since.")
     ] = False,
@@ -54,6 +58,7 @@ def workflows(  # noqa: PLR0913 - an option each
 
     Example:
       antiphon workflows --failed --since 1d
+      antiphon workflows --failed --agent triage --version 2.1
       antiphon workflows --where customer.city=Oslo --json
     """
     since_us = None if since is None else moment_ms(since, option="--since") * 1_000
@@ -62,6 +67,7 @@ def workflows(  # noqa: PLR0913 - an option each
         failed=failed,
         type=type,
         agent=agent,
+        version=version,
         since_us=since_us,
         until_us=None if until is None else moment_ms(until, option="--until") * 1_000,
         longer_than_us=None if longer is None else round(seconds(longer, option="--longer") * 1_000_000),
@@ -76,11 +82,14 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
     async with asked(source, place, since_us=wanted.since_us) as index:
         found = [*index.workflows(wanted)]
         took = index.durations(since_us=wanted.since_us) if wanted.slowest_first else []
+        strange = None if found or wanted.version is None else _strange(wanted.version, index.versions(wanted.agent))
     if given().json:
         output.document([one.document() for one in found])
         return
     if not found:
         output.remark("no such workflow")
+        if strange is not None:
+            output.remark(strange)
         return
     heads = ("workflow", "state", "because of", "type", "started", "took", "events", "cost", "agents")
     output.show(table(heads, map(_row, found), right=("took", "events")))
@@ -90,6 +99,14 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
         output.result()
         output.show(table(_TOOK, map(_durations, took), right=_TOOK[1:]))
     _next(found)
+
+
+def _strange(version: str, known: Sequence[str]) -> str | None:
+    """Say which versions there are, where *version* is none of them."""
+    if version in known:
+        return None
+    seen = ", ".join(known) or "none"
+    return output.inert(f"version {version} handled nothing that was read; versions that did: {seen}")
 
 
 def _row(one: Listed) -> Sequence[Cell]:

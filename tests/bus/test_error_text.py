@@ -44,6 +44,31 @@ def _remark() -> None:
     raise error
 
 
+class _SeatError(Exception):
+    """One of a module, as most are."""
+
+
+class _SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("and this one cannot say what it is")
+
+
+def _name() -> None:
+    raise _SeatError("seat 7")
+
+
+def _say_nothing() -> None:
+    raise _SeatError
+
+
+def _fail_to_say() -> None:
+    raise _SpeechlessError
+
+
+def _misspell() -> None:
+    getattr(_raised, "__dooc__")  # noqa: B009 - as if it were spelt out
+
+
 def _for_ever(depth: int = 0) -> None:
     _for_ever(depth + 1)
 
@@ -65,7 +90,20 @@ def test_an_error_is_told_with_what_it_came_from() -> None:
     assert "^" not in text
 
 
-@pytest.mark.parametrize("by", [_stumble, _fall, _together, _remark, lambda: compile("1 +", "seats.py", "exec")])
+@pytest.mark.parametrize(
+    "by",
+    [
+        _stumble,
+        _fall,
+        _together,
+        _remark,
+        _name,
+        _say_nothing,
+        _fail_to_say,
+        _misspell,
+        lambda: compile("1 +", "seats.py", "exec"),
+    ],
+)
 def test_it_reads_as_the_interpreter_has_it(by: Callable[[], None]) -> None:
     """Chains, groups, notes and mistakes of syntax: line by line what `traceback` prints, its marks left out."""
     error = _raised(by)

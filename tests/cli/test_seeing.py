@@ -95,6 +95,7 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
         ("workflows", "--failed"),
         ("workflows", "--where", "ticket=2"),
         ("workflows", "--agent", "answer", "--slow"),
+        ("workflows", "--agent", "triage", "--version", "2", "--failed"),
         ("trace", ids["bad one"]),
         ("cost", "--by", "model"),
         ("cost", "--by", "workflow"),
@@ -102,6 +103,8 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
     ]
     straight = [asked(mesh, *question) for question in questions]
     assert "from the topics" in mesh("workflows").err
+    strange = "version 7 handled nothing that was read; versions that did: 2"
+    assert strange in mesh("workflows", "--agent", "triage", "--version", "7").err
     tracer = Process("tracer", "run", cwd=folder)
     try:
         tracer.wait_for('"reading"')
@@ -114,8 +117,9 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
         assert tracer.end() == 0
     finally:
         tracer.clean_up()
-    failed, by_field, *_, trace, by_model, _, confidence = straight
+    failed, by_field, _, by_version, trace, by_model, _, confidence = straight
     assert [one["failed_agent"] for one in failed] == ["answer"]
+    assert by_version == failed
     assert [one["correlation_id"] for one in by_field] == [ids["2"]]
     assert trace["events"][0]["data"] == {"ticket": "bad one", "email": "***"}
     assert by_model == [

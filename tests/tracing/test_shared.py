@@ -133,7 +133,11 @@ def test_a_file_and_a_database_answer_alike(shared: str) -> None:
         found += [index.workflow(id, at_us=AT_US) for id in ids.values()]
         found += [index.find(id[:9]) for id in ids.values()]
         found += [index.find(event.id) for one in found if hasattr(one, "events") for event in one.events]
-        found += [index.cost(by) for by in By] + [index.confidence(threshold=0.5), index.durations()]
+        found += (
+            [index.cost(by) for by in By]
+            + [index.versions(), index.versions("card")]
+            + [index.confidence(threshold=0.5), index.durations()]
+        )
         found += [index.states(at_us=AT_US), [*map(str, index.agents())], index.extent()._replace(bytes=0)]
         answers.append(found)
         read.database.close()
@@ -146,6 +150,7 @@ def _searches() -> list[Search]:
         Search(failed=True, limit=1),
         Search(agent="card", slowest_first=True),
         Search(type="order.placed", until_us=1 << 60, longer_than_us=0),
+        *(Search(version=version, agent=agent) for version in ("0", "1", "9") for agent in (None, "card", "stock")),
     ]
 
 

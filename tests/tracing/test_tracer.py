@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
@@ -202,6 +203,51 @@ async def test_search(tmp_path: Path) -> None:
         )
         triaged = next(event for event in index.workflow(third).events if event.envelope.parent_id)  # type: ignore[union-attr]
         assert [one.correlation_id for one in index.find(triaged.id)] == [third]
+
+
+def _released(agent: Agent, version: str) -> Agent:
+    released = copy.copy(agent)
+    released.version = version
+    return released
+
+
+async def test_search_by_version(tmp_path: Path) -> None:
+    """What a version handled, alone or of one agent: one attempt has to be both, whatever came of it."""
+    mesh, path = MemoryMesh(), tmp_path / "index"
+    newer, first_answer = _released(triage, "2.1"), _released(answer, "2.1")
+    async with tracing(mesh, path):
+        async with mesh.running(triage, first_answer):
+            before = await open_tickets(mesh, "1", "poison")
+            expected = dict(zip(before, ("completed", "failed"), strict=True))
+            await until_seen(path, expected)
+        async with mesh.running(newer, answer):
+            after = await open_tickets(mesh, "2", "poison")
+            await until_seen(path, expected | dict(zip(after, ("completed", "failed"), strict=True)))
+    with Index.opened(path) as index:
+
+        def found(**wanted: object) -> list[str]:
+            return [one.correlation_id for one in index.workflows(Search(**wanted))]  # type: ignore[arg-type]
+
+        assert {
+            "2.1": found(version="2.1"),
+            "triage 2.1": found(version="2.1", agent="triage"),
+            "triage 2.1, failed": found(version="2.1", agent="triage", failed=True),
+            "triage 2.1, the newest": found(version="2.1", agent="triage", limit=1),
+            "triage 0": found(version="0", agent="triage"),
+            "answer 2.1": found(version="2.1", agent="answer"),
+            "answer 2.1, failed": found(version="2.1", agent="answer", failed=True),
+            "of nobody": found(version="9") + found(version="2.1", agent="nobody") + found(version="triage"),
+        } == {
+            "2.1": [after[1], after[0], before[0]],
+            "triage 2.1": [after[1], after[0]],
+            "triage 2.1, failed": [after[1]],
+            "triage 2.1, the newest": [after[1]],
+            "triage 0": [before[1], before[0]],
+            "answer 2.1": [before[0]],
+            "answer 2.1, failed": [],
+            "of nobody": [],
+        }
+        assert [index.versions(of) for of in (None, "triage", "nobody")] == [["0", "2.1"], ["0", "2.1"], []]
 
 
 async def test_what_ended_long_ago_is_forgotten(tmp_path: Path) -> None:

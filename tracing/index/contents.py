@@ -145,7 +145,7 @@ class Contents:
             *known_by, model, input_tokens, output_tokens, cost, currency, begun_us, took_us = row
             calls.setdefault(tuple(known_by), []).append(
                 Spent(
-                    model=self._name(model),
+                    model=self.name(model),
                     input_tokens=input_tokens,
                     output_tokens=output_tokens,
                     cost=cost,
@@ -164,12 +164,12 @@ class Contents:
         error = rest.get("error")
         return Delivered(
             event_id=id_of(event),
-            event_type=self._name(type),
-            agent=self._name(agent),
-            version=self._name(version),
-            instance=self._name(instance),
+            event_type=self.name(type),
+            agent=self.name(agent),
+            version=self.name(version),
+            instance=self.name(instance),
             attempt=attempt,
-            outcome=self._name(outcome),
+            outcome=self.name(outcome),
             started_us=started_us,
             duration_us=duration_us,
             queue_us=queue_us,
@@ -180,7 +180,8 @@ class Contents:
             logs=tuple(Logged(**line) for line in rest.get("logs", ())),
         )
 
-    def _name(self, number: int) -> str:
+    def name(self, number: int) -> str:
+        """Return the text that *number* stands for."""
         if number not in self.names:
             self.refresh()
         return self.names[number]
@@ -189,7 +190,7 @@ class Contents:
         for id, type, marks in emitted_in(packed):
             yield Emitted(
                 id=id_of(id),
-                type=self._name(type),
+                type=self.name(type),
                 fails=bool(marks & FAILS),
                 undo=_MARK if marks & UNDO else None,
                 told=_MARK if marks & TOLD else None,

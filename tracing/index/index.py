@@ -134,6 +134,12 @@ class Index:
         self._contents.refresh()
         return search(self._database, self._contents, wanted, self._mesh(at_us).live)
 
+    def versions(self, agent: str | None = None) -> list[str]:
+        """Return the versions of *agent*, or of every agent, that handled anything: those that a search can be for."""
+        statement = "SELECT DISTINCT d.version, d.agent FROM deliveries d"
+        found = {version for version, of in self._database.rows(statement) if agent in (None, self._contents.name(of))}
+        return sorted(map(self._contents.name, found))
+
     def find(self, beginning: str) -> list[Candidate]:
         """Return the workflows whose id begins so; where there is none, those that have an event whose id does."""
         found = {key for low, high in ranges(beginning) for key in self._keys("workflow", low, high)}

@@ -18,6 +18,9 @@ from antiphon.tracing.index.tables import NO_REPLAY
 from antiphon.tracing.state import State
 
 _COLUMNS = "workflow, state, type, begun_us, last_us, events, agents, failed_agent, owing, cost"
+_HANDLED = "EXISTS (SELECT 1 FROM deliveries d WHERE d.workflow = workflows.workflow AND d.version = ?"
+# A workflow's deliveries lie together. By an index of their own every one that is written would cost a half more.
+_HANDLED_BY = {1: f"{_HANDLED})", 2: f"{_HANDLED} AND d.agent = ?)"}
 STALLS = frozenset({State.RUNNING, State.COMPENSATING})
 """States of workflows that stall where nobody is live to do what is outstanding."""
 FAILED = frozenset({State.FAILED, State.PARKED, State.COMPENSATING, State.COMPENSATED})
@@ -35,6 +38,8 @@ class Search:
     """The type of the event that it began with."""
     agent: str | None = None
     """An agent that handled something of it, or still has to."""
+    version: str | None = None
+    """A version that handled something of it, whatever came of that; with *agent*, that agent's."""
     since_us: int | None = None
     """Begun then or later."""
     until_us: int | None = None
@@ -95,17 +100,24 @@ class Listed:
 def search(database: Database, contents: Contents, wanted: Search, live: Collection[str]) -> Iterator[Listed]:
     """Yield the workflows that are *wanted*; *live* are the agents of which somebody is there."""
     where, values = _conditions(wanted)
+    if wanted.version is not None:
+        numbers = _numbers(database, wanted)
+        if numbers is None:
+            return
+        where += f" AND {_HANDLED_BY[len(numbers)]}"
+        values += numbers
     order = "last_us - begun_us DESC" if wanted.slowest_first else "begun_us DESC"
     found = 0
     statement = f"SELECT {_COLUMNS} FROM workflows WHERE {where} ORDER BY {order}, workflow"  # noqa: S608 - what comes from outside is bound
-    if wanted.limit is not None and not (wanted.states or wanted.agent or wanted.where):
+    anyhow = wanted.agent if wanted.version is None else None
+    if wanted.limit is not None and not (wanted.states or anyhow or wanted.where):
         # Nothing that is found is left out below.
         statement += f" LIMIT {int(wanted.limit)}"
     for row in database.rows(statement, values):
         listed = _listed(row, live)
         if wanted.states and listed.state not in wanted.states:
             continue
-        if wanted.agent is not None and wanted.agent not in (*listed.agents, *listed.owing):
+        if anyhow is not None and anyhow not in (*listed.agents, *listed.owing):
             continue
         if wanted.where and not _has(contents, row[0], wanted.where):
             continue
@@ -113,6 +125,13 @@ def search(database: Database, contents: Contents, wanted: Search, live: Collect
         found += 1
         if found == wanted.limit:
             return
+
+
+def _numbers(database: Database, wanted: Search) -> list[int] | None:
+    """Return what stands for the version that is wanted, and for the agent; None where nobody was ever called so."""
+    names = (wanted.version,) if wanted.agent is None else (wanted.version, wanted.agent)
+    found = [*(no for name in names for (no,) in database.rows("SELECT no FROM names WHERE name = ?", (name,)))]
+    return found if len(found) == len(names) else None
 
 
 def _conditions(wanted: Search) -> tuple[str, list[Any]]:

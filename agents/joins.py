@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from antiphon.agents.errors import JoinKeyError
+from antiphon.bus.besides import carry
 from antiphon.bus.claim import standing
 from antiphon.bus.delivery import Delivery
 from antiphon.schemas.envelope import from_headers, to_headers
@@ -25,6 +26,8 @@ JOINS = "antiphon.joins"
 
 Kept: TypeAlias = Mapping[str, Any]
 """One join of one workflow: `{"waiting": {type: {"headers", "value"}}}`, or `{"fired": true}`."""
+
+_KNOWN = frozenset({"waiting", "fired"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ async def gather(join: Join, event: Event, delivery: Delivery) -> tuple[Event, .
         return None
     waiting: Mapping[str, Any] = kept.get("waiting", {})
     if any(type not in waiting for type in join.types if type != envelope.type):
-        _keep(delivery, join, {"waiting": {**waiting, envelope.type: _pack(delivery)}})
+        _keep(delivery, join, {**kept, "waiting": {**waiting, envelope.type: _pack(delivery)}})
         return None
     events = [
         event if type == envelope.type else await _unpack(event_class, waiting[type], delivery)
@@ -71,7 +74,9 @@ async def gather(join: Join, event: Event, delivery: Delivery) -> tuple[Event, .
 
 def fired(join: Join, delivery: Delivery) -> None:
     """Note that *join* has fired for this workflow."""
-    _keep(delivery, join, {"fired": True})
+    kept: dict[str, Any] = {"fired": True}
+    carry(_kept(delivery).get(join.name, {}), kept, _KNOWN)
+    _keep(delivery, join, kept)
 
 
 def _kept(delivery: Delivery) -> Mapping[str, Kept]:

@@ -36,7 +36,7 @@ def kafka_config(settings: Settings) -> KafkaConfig:
     )
 
 
-def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int) -> SchemaStore:
+def schema_store(settings: Settings, bus: Bus, names: Names, partitions: int | None) -> SchemaStore:
     """Return the registry *settings* name, or the mesh's own schema topic."""
     if settings.registry:
         from antiphon.schemas.registry import RegistryStore  # noqa: PLC0415 - 0.3 s of every start, and few have one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -10,13 +11,14 @@ from typing import Self, TypeVar
 
 from antiphon.bus.claims import Claims
 from antiphon.bus.connect import claim_check, connect, schema_store
-from antiphon.bus.errors import AnswerTimeoutError, WorkflowFailedError
+from antiphon.bus.errors import AnswerTimeoutError, UnknownTopicError, WorkflowFailedError
 from antiphon.bus.failing import reason_in
 from antiphon.bus.names import COORDINATOR, Names
 from antiphon.bus.partition import partition_for
 from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.publisher import Published, Publisher, refuse_in_replay
 from antiphon.bus.record import TopicPartition
+from antiphon.bus.right import Operation, Resource, Right
 from antiphon.bus.settings import Settings
 from antiphon.bus.topics import partitions_of_mesh
 from antiphon.schemas.codec import Codec
@@ -62,8 +64,9 @@ class Mesh:
     async def __aenter__(self) -> Self:
         refuse_in_replay("a Mesh that it opens")
         self._bus = self._given or connect(self._settings)
-        self._width = partitions_of_mesh(await self._bus.topics(), self._names, self._settings.partitions)
-        self._codec = Codec(self._store or schema_store(self._settings, self._bus, self._names, self._width))
+        await self._bus.topics()  # Where nobody answers, that is said now.
+        store = self._store or schema_store(self._settings, self._bus, self._names, self._settings.partitions)
+        self._codec = Codec(store)
         self._publisher = Publisher(
             self._bus,
             self._codec,
@@ -154,14 +157,19 @@ class Mesh:
         """Return where answers will stand, and from which offset on: one partition, unless a class has keys of its own."""
         keyed = {self._names.topic(answer.__event__.topic): answer.__event__.key is not None for answer in classes}
         bounds = await self._bus.bounds(list(keyed))
-        partition = partition_for(correlation_id.encode(), self._width)
-        return {tp: end for tp, (_, end) in bounds.items() if keyed[tp.topic] or tp.partition == partition}
+        missing = sorted(keyed.keys() - {tp.topic for tp in bounds})
+        if missing:
+            # What may not be seen looks the same.
+            await self._bus.require([Right(Operation.READ, Resource.TOPIC, name) for name in missing])
+            raise UnknownTopicError(missing[0], await self._bus.topics())
+        own = _own(bounds, correlation_id)
+        return {tp: end for tp, (_, end) in bounds.items() if keyed[tp.topic] or tp in own}
 
     async def _verdicts(self, correlation_id: str) -> dict[TopicPartition, int]:
         """Return where the coordinator will say that it failed; nothing where none has ever run, or this client may not know."""
         bounds = await self._bus.bounds([self._names.state(COORDINATOR)])
-        partition = partition_for(correlation_id.encode(), self._width)
-        return {tp: end for tp, (_, end) in bounds.items() if tp.partition == partition}
+        own = _own(bounds, correlation_id)
+        return {tp: end for tp, (_, end) in bounds.items() if tp in own}
 
     async def _first(
         self,
@@ -198,7 +206,18 @@ class Mesh:
 
     async def _have_topics(self, classes: Collection[type[Event]]) -> None:
         """Create the events' topics where nobody has yet, and this mesh may."""
-        lacking = {self._names.topic(event_class.__event__.topic) for event_class in classes} - self._topics
-        if lacking and self._settings.create_topics:
-            await self._bus.create([TopicSpec(name, self._width) for name in sorted(lacking)])
-        self._topics |= lacking
+        wanted = {self._names.topic(event_class.__event__.topic) for event_class in classes}
+        if wanted <= self._topics:
+            return
+        if self._settings.create_topics:
+            # Asked for now: a worker may have made the mesh's topics since this one was opened, as wide as it was told.
+            existing = await self._bus.topics()
+            width = partitions_of_mesh(existing, self._names, self._settings.partitions, beside=sorted(wanted))
+            await self._bus.create([TopicSpec(name, width) for name in sorted(wanted - existing.keys())])
+        self._topics |= wanted
+
+
+def _own(places: Collection[TopicPartition], correlation_id: str) -> set[TopicPartition]:
+    """Return those of *places*, all of their topics', at which events of the workflow stand: by how many a topic has."""
+    widths = Counter(tp.topic for tp in places)
+    return {TopicPartition(topic, partition_for(correlation_id.encode(), count)) for topic, count in widths.items()}

@@ -19,6 +19,7 @@ from antiphon.bus.names import SCHEMAS, Names
 from antiphon.bus.port import Bus, TopicSpec
 from antiphon.bus.record import Outgoing, TopicPartition
 from antiphon.bus.schema_digest import DIGEST_LENGTH
+from antiphon.bus.topics import partitions_of_mesh
 from antiphon.schemas.avro import fingerprint
 from antiphon.schemas.errors import RegistryError
 from antiphon.schemas.limits import Limits, measure_schema
@@ -30,12 +31,16 @@ _LIMITS = Limits()
 
 
 class TopicStore:
-    """A `SchemaStore` over the topic `antiphon.schemas`. Keeps what it has read; reads on when asked for more."""
+    """A `SchemaStore` over the topic `antiphon.schemas`. Keeps what it has read; reads on when asked for more.
+
+    *partitions*: what the topic gets, where nothing on the cluster says how many the mesh's have.
+    """
 
     framing = Framing.SINGLE_OBJECT
 
-    def __init__(self, bus: Bus, names: Names, *, partitions: int) -> None:
+    def __init__(self, bus: Bus, names: Names, *, partitions: int | None) -> None:
         self._bus = bus
+        self._names = names
         self._topic = names.topic(SCHEMAS)
         self._partitions = partitions
         self._schemas: dict[bytes, AvroSchema] = {}
@@ -56,7 +61,8 @@ class TopicStore:
             return reference
         try:
             # Here and not where it is read: whoever only looks must not change a cluster.
-            await self._bus.create([TopicSpec(self._topic, self._partitions, compact=True)])
+            width = partitions_of_mesh(await self._bus.topics(), self._names, self._partitions)
+            await self._bus.create([TopicSpec(self._topic, width, compact=True)])
             await self._bus.publish([Outgoing(self._topic, reference.hex().encode(), orjson.dumps(schema), [])])
         except BusError as error:
             raise self._unreachable(error) from error

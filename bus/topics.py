@@ -60,10 +60,18 @@ def plan(wanted: Mapping[str, bool], existing: Mapping[str, int], partitions: in
     )
 
 
-def partitions_of_mesh(existing: Mapping[str, int], names: Names, configured: int | None) -> int:
-    """Return how many partitions this mesh's topics have: as the activity topic's, where there is one already."""
-    found = existing.get(names.topic(ACTIVITY))
-    return found or configured or DEFAULT_PARTITIONS
+def partitions_of_mesh(
+    existing: Mapping[str, int], names: Names, configured: int | None, beside: Iterable[str] = ()
+) -> int:
+    """Return how many partitions this mesh's topics have: as the activity topic's, where there is one already.
+
+    Where there is none, because no worker ever ran, as the first of *beside* that is there; and only then as *configured*.
+
+    >>> partitions_of_mesh({"orders": 3}, Names(), 12), partitions_of_mesh({"orders": 3}, Names(), 12, beside=["orders"])
+    (12, 3)
+    """
+    known = (names.topic(ACTIVITY), *beside)
+    return next((existing[name] for name in known if name in existing), configured or DEFAULT_PARTITIONS)
 
 
 async def ensure(

@@ -53,7 +53,6 @@ async def opened() -> AsyncGenerator[Cluster]:
     try:
         topics = await bus.topics()
         names = Names(settings.namespace)
-        width = partitions_of_mesh(topics, names, settings.partitions)
-        yield Cluster(settings, bus, schema_store(settings, bus, names, width), topics)
+        yield Cluster(settings, bus, schema_store(settings, bus, names, settings.partitions), topics)
     finally:
         await bus.close()

@@ -7,6 +7,7 @@ from itertools import compress
 from operator import ne
 from typing import Any, NamedTuple
 
+from antiphon.bus.besides import carry
 from antiphon.compensation.workflow import Effect, Failure, Node, Status, Want, Workflow
 
 NOTHING = Workflow()
@@ -75,26 +76,21 @@ def kept(said: Mapping[str, Any]) -> Kept:
     )
 
 
-def carry(before: Mapping[str, Any], written: dict[str, Any]) -> None:
+def carry_through(before: Mapping[str, Any], written: dict[str, Any]) -> None:
     """Put into what is *written* what a newer release had said *before* besides, wherever there is still a place for it."""
     if not before:
         return
     was, now = before["workflow"], written["workflow"]
-    _carry(before, written, _KEPT)
-    _carry(was, now, _WORKFLOW)
+    carry(before, written, _KEPT)
+    carry(was, now, _WORKFLOW)
     if now.get("failure") and was.get("failure"):
-        _carry(was["failure"], now["failure"], _FAILURE)
+        carry(was["failure"], now["failure"], _FAILURE)
     for name, fields in _PARTS:
         parts = was.get(name)
         if parts:
             for id, part in now.get(name, _NONE).items():
                 if id in parts:
-                    _carry(parts[id], part, fields)
-
-
-def _carry(before: Mapping[str, Any], written: dict[str, Any], known: frozenset[str]) -> None:
-    if not before.keys() <= known:
-        written.update((name, value) for name, value in before.items() if name not in known)
+                    carry(parts[id], part, fields)
 
 
 _KEPT, _WORKFLOW, _FAILURE = frozenset(Kept._fields), frozenset(Workflow._fields), frozenset(Failure._fields)

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
+from antiphon.bus.besides import carry
 from antiphon.bus.lock import LockFreed, LockWanted
 from antiphon.compensation.agenda import RESERVED
 from antiphon.schemas.envelope import Envelope
@@ -47,6 +48,9 @@ class Lock(NamedTuple):
     requests: tuple[str, ...] = ()
     """Those of the holder that were granted."""
     waiting: tuple[Request, ...] = ()
+
+
+_KNOWN = frozenset(Lock._fields)
 
 
 class Answer(NamedTuple):
@@ -110,9 +114,13 @@ def heard(
             lock, answers = wanted(lock, request_of(event, envelope, now_us))
         case LockFreed():
             lock, answers = freed(lock, event.requests, now_us, withdrawn=event.withdrawn)
+    before = {**kept}
     kept.clear()
     if lock != Lock():
-        kept.update(lock._asdict() | {"waiting": [one._asdict() for one in lock.waiting]})
+        # One that waits does not change: as it stands it has all that a newer release says of it.
+        standing: dict[str, Any] = {one["id"]: one for one in before.get("waiting", ())}
+        kept.update(lock._asdict() | {"waiting": [standing.get(one.id) or one._asdict() for one in lock.waiting]})
+        carry(before, kept, _KNOWN)
     return answers
 
 

@@ -276,7 +276,7 @@ class _Turn:
         cause = self._cause
         above = [parent for parent in dict.fromkeys((*parents, start)) if parent != cause.id]
         self._parents.update(dict.fromkeys(above))
-        inherited = {**self._runs.of(cause.correlation_id)[start]["inherited"]}
+        inherited = self._runs.inherited(cause.correlation_id, start)
         if not timed:
             inherited.pop("deadline_us", None)
             inherited.pop("budget", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
+from antiphon.bus.besides import carry
 from antiphon.bus.delivery import State
 from antiphon.bus.intervention import SagaIntervened
 from antiphon.bus.state import StateDamagedError
@@ -57,6 +59,11 @@ class Runs:
         runs: Mapping[str, Any] = self._state.mapping(workflow)
         return runs
 
+    def inherited(self, workflow: str, id: str) -> dict[str, Any]:
+        """Return what the commands of a run have of its start's envelope."""
+        inherited: Mapping[str, Any] = self.of(workflow)[id]["inherited"]
+        return {of: inherited[of] for of in _INHERITED if of in inherited}
+
     def misfit(self, kept: Mapping[str, Any]) -> str | None:
         """Say why a run cannot go on under any definition that is deployed; None where it can."""
         version = kept["version"]
@@ -93,29 +100,32 @@ class Runs:
         """Keep a run; with *start*, the envelope that its commands take after."""
         runs = self._state.mapping(workflow)
         known: dict[str, Any] = runs.get(run.id, {})
-        inherited = known.get("inherited", {}) if start is None else {of: getattr(start, of) for of in _INHERITED}
-        runs[run.id] = {
+        inherited = known.get("inherited", {}) if start is None else _inherited(start)
+        said = {one["id"]: one for one in _said_in(known)}
+        kept: dict[str, Any] = {
             "version": run.version,
             "phase": run.phase.value,
             "undoing": run.undoing,
             "reason": run.reason,
-            "start": _kept(run.start),
-            "steps": {name: _kept_step(step) for name, step in run.steps.items()},
-            "inherited": {of: value for of, value in inherited.items() if value is not None},
+            "start": _kept(run.start, said),
+            "steps": {name: _kept_step(step, said) for name, step in run.steps.items()},
+            "inherited": inherited,
             "due": known.get("due", {}),
         }
         if run.ended:
-            runs[run.id]["ended"] = True
+            kept["ended"] = True
         if run.phase in ENDED_PHASES:
-            runs[run.id]["ended_us"] = known.get("ended_us", self._now_us)
-            if "ended_us" not in known:
-                self._agenda.add(workflow, self._now_us + LINGER_US, now_us=self._now_us)
+            kept["ended_us"] = known.get("ended_us", self._now_us)
+        _carry_through(known, kept)
+        runs[run.id] = kept
+        if run.phase in ENDED_PHASES and "ended_us" not in known:
+            self._agenda.add(workflow, self._now_us + LINGER_US, now_us=self._now_us)
 
     def hold(self, workflow: str, id: str, heard: Said, parents: tuple[str, ...], problem: str) -> bool:
         """Keep what came for a run that cannot go on now; says whether it is the first."""
         run = self._state.mapping(workflow)[id]
         held: list[Any] = run.setdefault("held", [])
-        held.append(_kept(heard) | {"parents": [*parents]})
+        held.append(_fresh(heard) | {"parents": [*parents]})
         run["phase"], run["reason"] = Phase.PARKED.value, problem
         return len(held) == 1
 
@@ -161,7 +171,7 @@ class Runs:
         return self._agenda.next_us(added=added)
 
     def _said(self, kept: Mapping[str, Any]) -> Said:
-        event = event_from_json(self._classes[kept["type"]], json.dumps(kept["data"]))
+        event = event_from_json(self._classes[kept["type"]], json.dumps(kept["data"]), besides=True)
         return Said(kept["id"], event)
 
     def _progress(self, kept: Mapping[str, Any]) -> Progress:
@@ -187,20 +197,57 @@ class Runs:
         return Round(kept["command"], self._said(kept["answer"]) if "answer" in kept else None)
 
 
-def _kept(said: Said) -> dict[str, Any]:
+def _inherited(start: Envelope) -> dict[str, Any]:
+    return {of: value for of in _INHERITED if (value := getattr(start, of)) is not None}
+
+
+def _said_in(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the events of a run, as they are kept."""
+    if not run:
+        return
+    yield run["start"]
+    for step in run["steps"].values():
+        for part in (step, *step.get("rounds", ())):
+            if "answer" in part:
+                yield part["answer"]
+
+
+def _carry_through(before: Mapping[str, Any], written: dict[str, Any]) -> None:
+    """Put into what is *written* of a run what a newer release had said *before* besides, wherever there is still a place for it."""
+    if not before:
+        return
+    carry(before, written, _RUN)
+    steps = before["steps"]
+    for name, step in written["steps"].items():
+        if name not in steps:
+            continue
+        was = steps[name]
+        carry(was, step, _STEP)
+        if "rounds" in step and "rounds" in was:
+            rounds = {one["command"]: one for one in was["rounds"]}
+            for one in step["rounds"]:
+                carry(rounds.get(one["command"], _NONE), one, _ROUND)
+
+
+def _kept(said: Said, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event as JSON: as it was kept *before*, by its id, since it does not change, and a newer release's class may know more of it."""
+    return before.get(said.id) or _fresh(said)
+
+
+def _fresh(said: Said) -> dict[str, Any]:
     event: Event = said.event
     return {"id": said.id, "type": event.__event__.type, "data": to_json(event)}
 
 
-def _kept_step(step: Progress) -> dict[str, Any]:
+def _kept_step(step: Progress, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step as JSON; what is as in one that was just begun is left out."""
     said: dict[str, Any] = {
         "command": step.command,
         "parents": [*step.parents],
         "made": step.made,
         "tries": step.tries,
-        "answer": None if step.answer is None else _kept(step.answer),
-        "rounds": [_kept_round(one) for one in step.rounds],
+        "answer": None if step.answer is None else _kept(step.answer, before),
+        "rounds": [_kept_round(one, before) for one in step.rounds],
         "heard": [*step.heard],
         "unknown": step.unknown,
         "unsure": step.unsure,
@@ -213,5 +260,13 @@ def _kept_step(step: Progress) -> dict[str, Any]:
     return kept if step.answered is (step.stage is Stage.DONE) else kept | {"answered": step.answered}
 
 
-def _kept_round(one: Round) -> dict[str, Any]:
-    return {"command": one.command} | ({} if one.answer is None else {"answer": _kept(one.answer)})
+def _kept_round(one: Round, before: Mapping[str, Any]) -> dict[str, Any]:
+    return {"command": one.command} | ({} if one.answer is None else {"answer": _kept(one.answer, before)})
+
+
+_RUN = frozenset(
+    ("version", "phase", "undoing", "reason", "start", "steps", "inherited", "due", "held", "ended", "ended_us")
+)
+_STEP = frozenset(field.name for field in dataclasses.fields(Progress))
+_ROUND = frozenset(Round._fields)
+_NONE: Mapping[str, Any] = {}

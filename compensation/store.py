@@ -12,7 +12,7 @@ from antiphon.bus.delivery import State
 from antiphon.bus.state import StateDamagedError
 from antiphon.compensation.agenda import Agenda
 from antiphon.compensation.examined import examine, workable
-from antiphon.compensation.kept import NOTHING, Kept, carry, kept
+from antiphon.compensation.kept import NOTHING, Kept, carry_through, kept
 from antiphon.compensation.outgrown import REASON_ROOM, halted, size_of
 from antiphon.compensation.scopes import condemned, unsettled
 from antiphon.compensation.workflow import Workflow
@@ -144,7 +144,7 @@ class Workflows:
             now = now._replace(due_us=due_us)
         written = now.written()
         mapping = self._state.mapping(id)
-        carry(mapping, written)
+        carry_through(mapping, written)
         size = size_of(id, written)
         if size > self._room - but:
             return size

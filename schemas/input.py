@@ -19,12 +19,13 @@ from antiphon.schemas.shape import Alternatives, Array, Choice, Map, Record, Sca
 E = TypeVar("E", bound=Event)
 
 
-def event_from_json(event_class: type[E], text: str | bytes) -> E:
+def event_from_json(event_class: type[E], text: str | bytes, *, besides: bool = False) -> E:
     """Make an event of a JSON object; what `to_json` wrote is read again (bytes are Base64, an enum may be its symbol).
 
     Raises `InvalidDataError`, which tells every problem: where JSON does not
     parse, the line and column; where a field does not fit, the field, what was
     expected and what came; where a field is not known, the nearest known one.
+    With *besides* such a field is passed over: a newer release of the class may have written it.
 
     >>> class TicketOpened(Event):
     ...     ticket_id: str
@@ -38,7 +39,13 @@ def event_from_json(event_class: type[E], text: str | bytes) -> E:
         raise InvalidDataError(type, [f"expected an object, got {shown(data)}"], f"Write it as {_example(shape)}")
     try:
         # Strict about nothing: JSON has no dates, ids or decimals, so text stands for them.
-        return event_class.model_validate(_converted(shape, data, ()), strict=False, by_alias=True, by_name=True)
+        return event_class.model_validate(
+            _converted(shape, data, ()),
+            strict=False,
+            by_alias=True,
+            by_name=True,
+            extra="ignore" if besides else None,
+        )
     except _NotBase64Error as error:
         problems = [f"field {field_name(error.place)!r}: expected bytes as Base64 text, got {shown(error.got)}"]
         raise InvalidDataError(type, problems, f"It looks like this: {_example(shape)}") from None

@@ -140,7 +140,8 @@ def unreachable(config: KafkaConfig, tried_s: float, error: KafkaError | None = 
 
 def is_refused(config: KafkaConfig) -> bool:
     """Say whether it is plain that no client with this configuration is let in, however long it tries. Blocks for seconds."""
-    return _look(config, gave_up=False) is not None
+    refusal = _look(config, gave_up=False)
+    return refusal is not None and refusal.is_plain
 
 
 def is_there(config: KafkaConfig) -> bool:
@@ -149,11 +150,14 @@ def is_there(config: KafkaConfig) -> bool:
 
 
 def _look(config: KafkaConfig, *, gave_up: bool = True) -> Refusal | None:
+    """Return why nobody is let in at the addresses: what is plain, rather than what may pass."""
+    perhaps: Refusal | None = None
     for address in config.bootstrap_servers.split(","):
         refusal = look(address, config.identity, config.options, gave_up=gave_up)
-        if refusal is not None:
+        if refusal is not None and refusal.is_plain:
             return refusal
-    return None
+        perhaps = perhaps or refusal
+    return perhaps
 
 
 def _knock(config: KafkaConfig) -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaError
 
-from antiphon.bus.kafka.tether import API_VERSIONS
+from antiphon.bus.kafka.tether import API_VERSIONS, speaks_kafka
 from antiphon.bus.security import VARIABLE, Identity, Protocol
 
 _WAIT_S = 2.0
@@ -44,6 +44,13 @@ class Refusal:
 
     reason: str
     remedy: str
+    is_plain: bool = True
+    """However long a client tried, it would not be let in. Else it may just be that a broker begins or ends."""
+
+
+_NO_TLS = Refusal(
+    "it speaks no TLS at this address", f"Set {VARIABLE}PROTOCOL to PLAINTEXT or SASL_PLAINTEXT, or mend the port"
+)
 
 
 def look(address: str, identity: Identity, options: Mapping[str, object], *, gave_up: bool = True) -> Refusal | None:
@@ -112,18 +119,25 @@ def _look_encrypted(
                 return _look_inside(encrypted, identity, gave_up=gave_up)
         except ssl.SSLCertVerificationError as error:
             return _of_its_certificate(error, place[0], options)
+        except (ssl.SSLEOFError, ConnectionError, TimeoutError) as error:
+            return _of_no_answer(place, error)
         except ssl.SSLError as error:
             if "ALERT" in str(error.reason):  # there may be none
                 return _of_our_certificate(identity)
-            return Refusal(
-                "it speaks no TLS at this address",
-                f"Set {VARIABLE}PROTOCOL to PLAINTEXT or SASL_PLAINTEXT, or mend the port",
-            )
-        except (ConnectionError, TimeoutError):
-            return Refusal(
-                "it speaks no TLS at this address",
-                f"Set {VARIABLE}PROTOCOL to PLAINTEXT or SASL_PLAINTEXT, or mend the port",
-            )
+            return _NO_TLS
+
+
+def _of_no_answer(place: tuple[str, int], error: OSError) -> Refusal:
+    """Tell a port that is not for TLS from a broker that begins or ends, or a balancer before it: a broker answers to who asks it without."""
+    is_mute = isinstance(error, TimeoutError)
+    what = "it says nothing to a TLS handshake" if is_mute else "it closed the connection during the TLS handshake"
+    if speaks_kafka(*place):
+        return _NO_TLS
+    return Refusal(
+        f"{what} (it may speak no TLS here, or be restarting)",
+        f"Try again; where it stays so: {_NO_TLS.remedy[0].lower()}{_NO_TLS.remedy[1:]}",
+        is_plain=False,
+    )
 
 
 def _look_inside(encrypted: ssl.SSLSocket, identity: Identity, *, gave_up: bool) -> Refusal | None:

@@ -124,26 +124,32 @@ class Sessions(threading.Thread):
         while not self._closing.wait(_LOOK_S):
             # A broker that hangs for a while is asked again.
             with contextlib.suppress(KafkaException, LateError, OSError):
-                self._end(vacated([*_seats(client)], _place(), is_running))
+                self._end(vacated([*seats(client)], _place(), is_running))
 
     def _end(self, gone: Sequence[Vacated]) -> None:
         for left in gone:
             if left.transactional_id is not None:
                 _ask(self._address, _INIT_PRODUCER_ID, _text(left.transactional_id) + _TIMEOUT)
-            _ask(self._address, _LEAVE_GROUP, _text(left.group) + _text(left.member))
+            leave(self._address, left.group, left.member)
             log.warning(
                 "a member's process is gone; its group goes on without it",
                 extra={"group": left.group, "instance": left.instance},
             )
 
 
-def _seats(client: Any) -> Iterator[Seat]:
+def seats(client: Any) -> Iterator[Seat]:
+    """Yield the members of all groups, asked for by an administrator's *client*."""
     listed = client.list_consumer_groups(request_timeout=_ANSWER_S).result(_ANSWER_S)
     groups: list[str] = [group.group_id for group in listed.valid or ()]
     if groups:
         for told in client.describe_consumer_groups(groups, request_timeout=_ANSWER_S).values():
             group = told.result(_ANSWER_S)
             yield from (Seat(group.group_id, member.member_id, member.client_id) for member in group.members or ())
+
+
+def leave(address: tuple[str, int], group: str, member: str) -> None:
+    """Tell *group* that *member* has left, in its place."""
+    _ask(address, _LEAVE_GROUP, _text(group) + _text(member))
 
 
 def _ask(address: tuple[str, int], what: int, body: bytes) -> None:

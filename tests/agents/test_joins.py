@@ -134,3 +134,20 @@ def test_the_consumer_names_what_is_joined() -> None:
     """Screens show which inputs wait for one another."""
     consumer = Desk().consumer
     assert consumer.joins == {"reserved", "charged", "weighed"} == {*consumer.hears}
+
+
+async def test_what_a_newer_release_keeps_of_a_join_besides_stays() -> None:
+    """While it waits, and when it has fired."""
+    desk, name = Desk(), "charged+reserved+weighed"
+    await desk.hears(Reserved(n=1), "r")
+    desk.state.mapping("w")["antiphon.joins"][name]["since 2.0"] = [1]
+    desk.state.mapping("w")["antiphon.joins"]["another"] = {"since 2.0": True}
+    desk.state.keep()
+    await desk.hears(Charged(n=2), "c")
+    kept = desk.state.values["w"]["antiphon.joins"]
+    assert (kept[name]["since 2.0"], [*kept[name]["waiting"]]) == ([1], ["reserved", "charged"])
+    await desk.hears(Weighed(n=3), "w1")
+    assert desk.state.values["w"]["antiphon.joins"] == {
+        name: {"fired": True, "since 2.0": [1]},
+        "another": {"since 2.0": True},
+    }

@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from antiphon import Mesh, agent
-from antiphon.bus.errors import AnswerTimeoutError
+from antiphon.bus.errors import AnswerTimeoutError, UnknownTopicError
+from antiphon.bus.port import TopicSpec
 from antiphon.bus.settings import Settings
 from antiphon.schemas.errors import EncodeError
 from antiphon.schemas.event import Event, envelope_of
@@ -101,6 +102,43 @@ async def test_a_request_takes_whichever_answer_comes() -> None:
 
     assert answer == Refused(why="nothing was asked")
     assert envelope_of(answer).correlation_id == envelope_of(answer).parent_id
+
+
+async def test_a_mesh_that_was_opened_first_goes_by_the_topics_that_are_there() -> None:
+    """A worker made them meanwhile, narrower than the application was told: a request finds its answer all the same."""
+    world = MemoryMesh(partitions=2)
+    async with Mesh(world.bus, store=world.store, settings=Settings(partitions=12)) as mesh, world.running(oracle):
+        answers = [await mesh.request(Asked(text=""), until=Refused, timeout=10) for _ in range(8)]
+    assert answers == [Refused(why="nothing was asked")] * 8
+
+
+@pytest.mark.parametrize("there", ["antiphon.activity", "question.asked", "question.refused"])
+async def test_a_mesh_makes_topics_as_wide_as_those_that_are_there(there: str) -> None:
+    """Whatever made the first one; its own settings count where there is none."""
+    world = MemoryMesh()
+    async with Mesh(world.bus, settings=Settings(partitions=12)) as mesh:
+        await world.bus.create([TopicSpec(there, 2)])
+        with pytest.raises(AnswerTimeoutError):
+            await mesh.request(Asked(text="anyone?"), until=Refused, timeout=0.01)
+        await mesh.publish(Answered(topic="weather", text="rain"))
+    known = there == "antiphon.activity"
+    assert await world.bus.topics() == {
+        there: 2,
+        "question.asked": 2,
+        "question.refused": 2,
+        "question.answered": 2 if known else 12,
+        "antiphon.schemas": 2 if known else 12,
+    }
+
+
+async def test_a_request_names_the_topic_that_its_answer_lacks() -> None:
+    """Where it may not make topics it could wait for nothing; nothing is published then."""
+    world = MemoryMesh()
+    await world.bus.create([TopicSpec("question.asked", 2)])
+    async with Mesh(world.bus, store=world.store, settings=Settings(create_topics=False)) as mesh:
+        with pytest.raises(UnknownTopicError, match=r"topic 'question\.refused' does not exist"):
+            await mesh.request(Asked(text="anyone?"), until=Refused, timeout=10)
+    assert await world.records("question.asked") == []
 
 
 async def test_a_request_without_an_answer_says_what_to_look_at() -> None:

@@ -8,7 +8,7 @@ import orjson
 from test_coordinator import Town, handled, refused, reserved
 
 from antiphon.compensation.examined import examine
-from antiphon.compensation.kept import NOTHING, Kept, carry, kept
+from antiphon.compensation.kept import NOTHING, Kept, carry_through, kept
 from antiphon.compensation.locks import Lock, Request, read
 from antiphon.compensation.workflow import Effect, Failure, Node, Status, Want, Workflow
 
@@ -80,7 +80,7 @@ def test_what_a_newer_release_keeps_besides_stays() -> None:
     assert kept(said) == before
     after = kept(said)._replace(touched_us=5)
     written = after.written()
-    carry(said, written)
+    carry_through(said, written)
     assert orjson.loads(orjson.dumps(written)) == said | {"touched_us": 5}
 
 

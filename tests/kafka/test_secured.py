@@ -179,6 +179,54 @@ async def test_f30_who_is_not_let_in(
     assert "hunter" not in shown
 
 
+async def test_a_broker_that_is_just_restarting_behind_a_balancer(secured: SecuredKafka) -> None:
+    """The balancer closes connections in the midst of the handshake: a worker that starts then waits for it, as for one that is not there."""
+    async with _door(secured.at("LOGIN")) as door:
+        bus = KafkaBus(dataclasses.replace(config_of(secured, "stock"), bootstrap_servers=door.address))
+        asking = asyncio.create_task(bus.topics())
+        # It looked why it is not let in, also without TLS.
+        await eventually(lambda: asking.done() or door.plain_knocks > 0, REACH_S, what="a look at the address")
+        assert not asking.done()
+        door.is_open = True
+        assert "orders.unheard-of" not in await asking
+        await bus.close()
+
+
+class _Door:
+    """What clients meet: closed, it hangs up on whoever says something; open, they come to the broker."""
+
+    is_open = False
+    plain_knocks = 0
+    address = ""
+
+
+@asynccontextmanager
+async def _door(behind: str) -> AsyncGenerator[_Door]:
+    door = _Door()
+    host, _, port = behind.rpartition(":")
+
+    async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await source.read(65_536):
+                target.write(chunk)
+                await target.drain()
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.read(65_536)
+        if not door.is_open:
+            door.plain_knocks += first[:1] != b"\x16"  # of a handshake
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection(host, int(port))
+        back.write(first)
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        door.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield door
+
+
 ENTRANCES: dict[str, Callable[[SecuredKafka], Mapping[str, object]]] = {
     "LOGIN": lambda at: login(at, "stock"),
     "MUTUAL": lambda at: certificate(at, "stock"),

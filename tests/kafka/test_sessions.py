@@ -7,10 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import TopicPartition as Offset
+from confluent_kafka.admin import AdminClient
 
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.config import KafkaConfig
-from antiphon.bus.kafka.sessions import Seat, Vacated, is_running, resident, vacated
+from antiphon.bus.kafka.failures import error_of
+from antiphon.bus.kafka.sessions import Seat, Vacated, is_running, leave, resident, seats, vacated
 from antiphon.bus.record import TopicPartition
 from antiphon.testing.conformance.world import everything, fresh, membership, new_topic, numbered, values
 from antiphon.testing.reading import Reading
@@ -77,6 +81,56 @@ async def test_those_who_live_go_on_with_all(embedded: str) -> None:
         await asyncio.to_thread(a_member_is_killed, embedded, group, topic, out)
         await reading.owns(both)
     await bus.close()
+
+
+@pytest.mark.embedded
+async def test_why_a_frozen_member_is_left_alone(embedded: str) -> None:
+    """Who begins anew under its id commits for partitions that it lost: only outside of a transaction does this broker ask whose member it is.
+
+    Where this fails, a frozen member may be taken out of its group as one is that is gone (ADR 4).
+    """
+    bus = KafkaBus(KafkaConfig(bootstrap_servers=embedded))
+    topic, group = await new_topic(bus, "orders", 1), fresh("group")
+    await bus.close()
+    assert await asyncio.to_thread(a_member_that_left_commits, embedded, group, topic) == ["taken", "UNKNOWN_MEMBER_ID"]
+
+
+def a_member_that_left_commits(address: str, group: str, topic: str) -> list[str]:
+    """Be a member that another makes leave without its hearing of it, and commit: in a transaction that began after that, and in none."""
+    # Heartbeats would tell it.
+    quiet = {"session.timeout.ms": 300_000, "heartbeat.interval.ms": 200_000}
+    member = Consumer(
+        {"bootstrap.servers": address, "group.id": group, "client.id": "frozen", "enable.auto.commit": False, **quiet}
+    )
+    member.subscribe([topic])
+    while not member.assignment():
+        member.poll(0.1)
+    metadata = member.consumer_group_metadata()
+    client = AdminClient({"bootstrap.servers": address})
+    [seat] = [seat for seat in seats(client) if seat.group == group]
+    host, _, port = address.rpartition(":")
+    leave((host, int(port)), group, seat.member)
+    assert group not in {seat.group for seat in seats(client)}
+    producer = Producer({"bootstrap.servers": address, "transactional.id": f"{group}/frozen"})
+    producer.init_transactions(10)
+    said: list[str] = []
+    for commit in (
+        lambda: _in_a_transaction(producer, metadata, topic),
+        lambda: member.commit(offsets=[Offset(topic, 0, 2)], asynchronous=False),
+    ):
+        try:
+            commit()
+            said.append("taken")
+        except KafkaException as exception:
+            said.append(error_of(exception).name())
+    member.close()
+    return said
+
+
+def _in_a_transaction(producer: Producer, metadata: object, topic: str) -> None:
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([Offset(topic, 0, 1)], metadata, 10)
+    producer.commit_transaction(10)
 
 
 def test_who_is_gone() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -19,6 +21,7 @@ from antiphon.bus.errors import BrokerUnreachableError, NotLetInError
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.chatter import Once
 from antiphon.bus.kafka.config import KafkaConfig, Option, Options
+from antiphon.bus.kafka.embedded import EmbeddedBroker
 from antiphon.bus.kafka.failures import is_refused, is_there
 from antiphon.bus.kafka.tether import free_port
 from antiphon.bus.port import Bus, Membership, TopicSpec
@@ -75,15 +78,58 @@ def _encrypted(port: int, protocol: str, **more: Option) -> KafkaConfig:
 
 @pytest.mark.parametrize("protocol", TLS)
 async def test_an_address_that_takes_connections_and_says_nothing(protocol: str) -> None:
-    """No broker is there that would shake hands later: it is told once a first answer would have had its time."""
+    """It may be a broker that hangs: waited for as one that is not there, and told in the end."""
     with _mute() as port:
         config = _encrypted(port, protocol)
+        assert (is_there(config), is_refused(config)) == (False, False)
+        caught = await _not_let_in(config)
+    assert caught.reason == "it says nothing to a TLS handshake (it may speak no TLS here, or be restarting)"
+    assert caught.tried_s < config.settle_s / 2
+
+
+@pytest.mark.parametrize("protocol", TLS)
+@pytest.mark.parametrize("lingers", [True, False])
+async def test_an_address_that_closes_during_the_handshake(protocol: str, *, lingers: bool) -> None:
+    """A balancer does so before a broker that restarts: that is no mistake of anybody's, and told as what is known."""
+    with _answering(b"", lingers=lingers) as port:
+        config = _encrypted(port, protocol)
+        assert (is_there(config), is_refused(config)) == (False, False)
+        caught = await _not_let_in(config)
+    assert (caught.reason, caught.remedy) == (
+        "it closed the connection during the TLS handshake (it may speak no TLS here, or be restarting)",
+        "Try again; where it stays so: set ANTIPHON_SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT, or mend the port",
+    )
+
+
+@pytest.mark.parametrize("protocol", TLS)
+async def test_something_that_speaks_no_tls(protocol: str) -> None:
+    """It says so itself, and however long a client tried it would not."""
+    with _answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        config = _encrypted(port, protocol)
         assert (is_there(config), is_refused(config)) == (False, True)
-        bus = KafkaBus(config)
-        with pytest.raises(NotLetInError, match="it speaks no TLS at this address") as caught:
-            await bus.topics()
-        await bus.close()
-    assert caught.value.tried_s < config.settle_s / 2
+        assert (await _not_let_in(config)).reason == "it speaks no TLS at this address"
+
+
+async def test_a_broker_in_plain_text_is_named_at_once() -> None:
+    """It closes or says nothing as one that restarts does, but it answers who asks in plain text; also beside one that closes."""
+    async with EmbeddedBroker() as broker:
+        port = int(broker.bootstrap_servers.rpartition(":")[2])
+        with _answering(b"") as other:
+            config = _encrypted(port, "SSL")
+            config = dataclasses.replace(
+                config, bootstrap_servers=f"127.0.0.1:{other},{broker.bootstrap_servers}", reach_s=60.0
+            )
+            caught = await _not_let_in(config)
+    assert caught.reason == "it speaks no TLS at this address"
+    assert caught.tried_s < config.reach_s
+
+
+async def _not_let_in(config: KafkaConfig) -> NotLetInError:
+    bus = KafkaBus(config)
+    with pytest.raises(NotLetInError) as caught:
+        await bus.topics()
+    await bus.close()
+    return caught.value
 
 
 @pytest.mark.parametrize("protocol", TLS)
@@ -167,7 +213,8 @@ def _mute(context: ssl.SSLContext | None = None) -> Generator[int]:
 
 
 @contextmanager
-def _answering(reply: bytes) -> Generator[int]:
+def _answering(reply: bytes, *, lingers: bool = True) -> Generator[int]:
+    """Take connections, say *reply* to whatever comes, and close; without lingering by a reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -181,6 +228,8 @@ def _answering(reply: bytes) -> Generator[int]:
                     try:
                         connection.recv(1024)
                         connection.sendall(reply)
+                        if not lingers:
+                            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     except OSError:
                         pass
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from antiphon.bus.activity import Failure
+from antiphon.bus.names import Names
 from antiphon.testing.story import START_US, Says, Story
 from antiphon.testing.waiting import eventually
 from antiphon.tracing.index.database import Sqlite
-from antiphon.tracing.index.errors import IndexFileError
+from antiphon.tracing.index.errors import IndexAwayError, IndexFileError
 from antiphon.tracing.index.outlook import Outlook
 from antiphon.tracing.otlp.deciding import Act, Exports, decide
+from antiphon.tracing.otlp.exporting import Exporter
 from antiphon.tracing.otlp.ledger import Ledger, Waiting
 from antiphon.tracing.otlp.ledger_file import LedgerFile
 from antiphon.tracing.spans.sampling import Reason, Sampling
@@ -224,6 +226,68 @@ async def test_a_clean_stop_writes_down_what_was_taken(world: World) -> None:
     with world.tracing():
         await world.send_all()
     assert world.endpoint.names() == WHOLE
+
+
+async def test_an_index_that_is_away_is_a_line(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason, once for as long as it is; of what nobody expects it is said where it was raised, too."""
+    monkeypatch.setattr("antiphon.tracing.otlp.exporting._HOLD_S", 0.0)
+    errors: list[Exception] = [IndexAwayError("i", "gone"), IndexAwayError("i", "gone"), ValueError("odd")]
+    asked = asyncio.Event()
+
+    def heard() -> int:
+        if errors:
+            raise errors.pop(0)
+        asked.set()
+        return 0
+
+    with world.tracing():
+        world.exporter = Exporter(
+            world.place, world.ledger, world.endpoint, names=Names(), exports=world.exports, heard=heard
+        )
+        running = asyncio.create_task(world.exporter.run())
+        await asked.wait()
+        running.cancel()
+        await asyncio.wait([running])
+    assert [(line.levelname, line.getMessage(), line.exc_info and line.exc_info[0]) for line in caplog.records] == [
+        ("ERROR", "exporting is interrupted, and goes on where it was", None),
+        ("ERROR", "exporting is interrupted, and goes on where it was", ValueError),
+    ]
+    assert [line.__dict__["reason"].splitlines()[0] for line in caplog.records] == [
+        "expected an index at i: gone",
+        "odd",
+    ]
+
+
+async def test_what_a_stop_interrupts_is_no_news(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A signal that ends a tracer ends what it waits for as well, before it is told to stop or in the midst of a request."""
+    failed, asked = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def heard() -> int:
+        failed.set()
+        raise InterruptedError
+
+    def ended(_: Sequence[Span]) -> bool:
+        loop.call_soon_threadsafe(asked.set)
+        raise InterruptedError
+
+    with world.tracing():
+        await world.read(ticket())
+        world.now_us += 6 * S
+        world.endpoint.takes = ended
+        sending = asyncio.create_task(world.exporter.run())
+        await asked.wait()
+        world.exporter = Exporter(
+            world.place, world.ledger, world.endpoint, names=Names(), exports=world.exports, heard=heard
+        )
+        looking = asyncio.create_task(world.exporter.run())
+        await failed.wait()
+        for running in (sending, looking):
+            running.cancel()
+        await asyncio.wait([sending, looking])
+    assert caplog.records == []
 
 
 async def test_what_the_index_forgot_is_not_waited_for(world: World) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from antiphon.bus.names import Names
 from antiphon.schemas.envelope import now_us
 from antiphon.tracing.index.address import Place
+from antiphon.tracing.index.errors import IndexFileError
 from antiphon.tracing.index.index import Index
 from antiphon.tracing.index.keys import id_of, key_of
 from antiphon.tracing.index.rows import Rows
@@ -121,12 +122,13 @@ class Exporter(Noting):
         self._hold_s = _HOLD_S
         self._taken_us = 0
         self._swept = b""
+        self._interrupted: str | None = None
 
     async def run(self) -> None:
         """Send what is due until cancelled. An endpoint that is away or refuses is asked again, less and less often."""
         tended_us = counted_us = 0
         while True:
-            moved = False
+            moved, error = False, None
             try:
                 moved = await self.send_due()
                 if self._heard() and self._ledger.alone() and self._clock() - tended_us > _TEND_S * 1_000_000:
@@ -134,10 +136,12 @@ class Exporter(Noting):
                     tended_us = self._clock()
                 if self._clock() - counted_us > _COUNT_S * 1_000_000:
                     self.counts.waiting, counted_us = self._ledger.waiting(), self._clock()
-            except Exception as error:
+            except Exception as exception:
                 # Whatever it is: the tracer reads on, and what waits is in the ledger.
-                log.error("exporting is interrupted, and goes on where it was", exc_info=error)
+                error = exception
                 await asyncio.sleep(_HOLD_S)
+            # After the hold: where this is stopped meanwhile that was why, and is no news.
+            self._tell_interruption(error)
             if not self.counts.up:
                 await asyncio.sleep(self._hold_s)
                 self._hold_s = min(self._hold_s * 2, _LONGEST_S)
@@ -257,6 +261,16 @@ class Exporter(Noting):
             told = {"reason": taken.reason}
             log.warning("the endpoint takes nothing; what is due waits, and is sent later", extra=told)
 
+    def _tell_interruption(self, error: Exception | None) -> None:
+        """Say why exporting stands still, each reason once until it goes on; of what nobody expects, where it was raised."""
+        reason = None if error is None else str(error) or repr(error)
+        if reason is not None and reason != self._interrupted:
+            unexpected = None if isinstance(error, IndexFileError) else error
+            log.error(
+                "exporting is interrupted, and goes on where it was", exc_info=unexpected, extra={"reason": reason}
+            )
+        self._interrupted = reason
+
     def _sweep(self) -> None:
         """Forget what was sent of workflows that the index has forgotten, some at a time."""
         some = self._ledger.remembered(self._swept, at_most=_FORGOTTEN_AT_ONCE)
@@ -273,4 +287,6 @@ async def _to_its_end(act: Coroutine[Any, Any, bool]) -> bool:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
         await asyncio.wait([doing])
+        if not doing.cancelled():
+            doing.exception()  # What went wrong at the end is sent again when this begins again, and is no news.
         raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,18 +28,35 @@ class Threads:
         self._pool: ThreadPoolExecutor | None = None
 
     async def run(self, loop: AbstractEventLoop, function: Callable[..., Any], *arguments: object) -> Any:
-        """Call *function* in a thread that sees this task's context variables, and return what it returns."""
+        """Call *function* in a thread that sees this task's context variables, and return what it returns.
+
+        What it raises is raised here, the very error.
+        """
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - start-up time; a loop has loaded it
 
             self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix=self._agent)
-        return await loop.run_in_executor(self._pool, partial(copy_context().run, _plain, function, *arguments))
+        context = copy_context()
+        result, error = await loop.run_in_executor(self._pool, lambda: context.run(_plain, function, *arguments))
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame
 
 
-def _plain(function: Callable[..., Any], *arguments: object) -> Any:
+def _plain(function: Callable[..., Any], *arguments: object) -> tuple[Any, Exception | None]:
+    """Return what *function* returns and what it raises, past the future of the event loop.
+
+    That makes a TimeoutError anew, without its cause and without the lines that led to it, and what
+    a thread's future raised that was cancelled, its own cancellation. A StopIteration it would never pass on.
+    """
     try:
-        return function(*arguments)
-    except StopIteration as error:
-        # A future cannot carry it: whoever awaits the thread would wait for ever.
-        message = "a handler raised StopIteration; catch it, or give next() a default"
-        raise RuntimeError(message) from error
+        return function(*arguments), None
+    except StopIteration as stopped:
+        refused = RuntimeError("a handler raised StopIteration; catch it, or give next() a default")
+        refused.__cause__ = stopped
+        return None, refused
+    except Exception as error:
+        return None, error

@@ -17,6 +17,8 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any, Self
 
+from antiphon.bus.error_text import users_own
+
 log = logging.getLogger(__name__)
 
 # A silence is counted in so many turns of waiting, not by the clock: a process that was
@@ -95,4 +97,4 @@ def _stack(frame: FrameType | None) -> str:
         for number, entry in enumerate(frames)
         if entry.name == "_run" and PurePath(entry.filename).parts[-2:] == ("asyncio", "events.py")
     ]
-    return "".join(traceback.format_list(frames[loops[-1] + 1 if loops else 0 :])).rstrip()
+    return "".join(users_own(frames[loops[-1] + 1 if loops else 0 :])).rstrip()

@@ -3,14 +3,18 @@
 The layout is the interpreter's own. It is written here because a failing agent
 writes one for every attempt: the interpreter's way looks at the files again each
 time, and takes longer than handling several events. Where in a line it was is
-not told, since finding that parses the line.
+not told, since finding that parses the line. Nor are the frames of this
+package that led to the user's own code: see `users_own`.
 """
 
 from __future__ import annotations
 
 import functools
 import linecache
+import os
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import cast
 
@@ -21,6 +25,9 @@ _PLACES = 1_024
 _HEADING = "Traceback (most recent call last):\n"
 _FROM_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_OURS = str(Path(__file__).parent.parent / "_")[:-1]
+_LIBRARY = str(Path(os.__file__).parent / "_")[:-1]
+_INSTALLED = ("/site-packages/", "/dist-packages/")
 _SAY_MORE = (SyntaxError, NameError, AttributeError, ImportError)
 _UNNAMED = ("builtins", "__main__")
 _known: set[str] = set()
@@ -42,6 +49,24 @@ def traceback_of(error: BaseException) -> str:
         told += (link, _alone(origin))
         origin, link = _origin(origin)
     return "".join(reversed(told))[-_LONGEST_TRACEBACK:]
+
+
+def users_own(frames: Sequence[traceback.FrameSummary]) -> list[str]:
+    """Return *frames*, the outermost first, as text; those of this package that lead to the user's own code only counted.
+
+    What that code calls is shown, ours too. Where none of it is among them the fault may be ours, and all are shown;
+    likewise where somebody else begins, who called us.
+    """
+    first = next((number for number, frame in enumerate(frames) if _is_users(frame.filename)), 0)
+    if not (first and frames[0].filename.startswith(_OURS)):
+        return traceback.StackSummary.from_list(frames).format()
+    counted = "1 frame" if first == 1 else f"{first:,} frames"
+    return [f"  [{counted} of antiphon left out]\n", *traceback.StackSummary.from_list(frames[first:]).format()]
+
+
+def _is_users(file: str) -> bool:
+    """Say whether code in *file* is the user's own: not ours, the interpreter's, or an installed package's."""
+    return not (file.startswith((_OURS, _LIBRARY, "<frozen ")) or any(part in file for part in _INSTALLED))
 
 
 def _origin(error: BaseException) -> tuple[BaseException | None, str]:
@@ -74,16 +99,22 @@ def _said(error: BaseException) -> str:
 
 def _group(error: BaseExceptionGroup[BaseException]) -> str:
     told = traceback.TracebackException.from_exception(error, compact=True)
-    _without_columns(told)
+    _shorten(told)
     return "".join(told.format(chain=False))
 
 
-def _without_columns(told: traceback.TracebackException | None) -> None:
+class _UsersOwn(traceback.StackSummary):
+    def format(self) -> list[str]:
+        return users_own(self)
+
+
+def _shorten(told: traceback.TracebackException | None) -> None:
     if told is not None:
         for frame in told.stack:
             frame.colno = frame.end_colno = None
+        told.stack = _UsersOwn(told.stack)
         for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
-            _without_columns(other)
+            _shorten(other)
 
 
 def _places(at: TracebackType | None) -> tuple[tuple[str, int, str], ...]:
@@ -100,4 +131,4 @@ def _places(at: TracebackType | None) -> tuple[tuple[str, int, str], ...]:
 
 @functools.lru_cache(_PLACES)
 def _lines(places: tuple[tuple[str, int, str], ...]) -> str:
-    return "".join(traceback.StackSummary.from_list([traceback.FrameSummary(*place) for place in places]).format())
+    return "".join(users_own([traceback.FrameSummary(*place) for place in places]))

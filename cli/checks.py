@@ -42,12 +42,12 @@ _SAFE = 2
 def lasting(ms: float) -> str:
     """Write how long something takes or is kept, roughly.
 
-    >>> lasting(604_800_000), lasting(5_400_000), lasting(2_500)
-    ('7 days', '1.5 hours', '2.5 s')
+    >>> lasting(604_800_000), lasting(86_400_000), lasting(5_400_000), lasting(2_500)
+    ('7 days', '1 day', '1.5 hours', '2.5 s')
     """
     for unit, length in (("days", 86_400_000), ("hours", 3_600_000), ("min", 60_000)):
         if ms >= length:
-            return f"{ms / length:.3g} {unit}"
+            return f"{ms / length:.3g} {unit.rstrip('s') if ms == length else unit}"
     return f"{ms / 1_000:.3g} s"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
 
 from antiphon.bus.error_text import traceback_of
-from antiphon.cli.output import wants_color
+from antiphon.cli.output import inert, wants_color
 
 
 def configure(*, verbose: bool, **always: str) -> None:
@@ -55,9 +55,9 @@ class _Always:
 
 def _rendering() -> list[Any]:
     if sys.stderr.isatty():
-        return [_spelt, structlog.dev.ConsoleRenderer(colors=wants_color(sys.stderr))]
+        colors = wants_color(sys.stderr)
+        return [_spelt, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_write_traceback)]
     return [
-        # Without the frames' variables: they hold what must not be logged.
         structlog.processors.ExceptionRenderer(_traceback),
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_json),
@@ -78,7 +78,12 @@ def _in_words(items: Any) -> str:
 
 
 def _traceback(exc_info: Any) -> str:
+    # Without the frames' variables: they hold what must not be logged.
     return traceback_of(exc_info[1])
+
+
+def _write_traceback(to: TextIO, exc_info: Any) -> None:
+    to.writelines("\n" + inert(line) for line in _traceback(exc_info).rstrip().splitlines())
 
 
 def _json(line: Any, **_: Any) -> str:

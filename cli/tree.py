@@ -14,7 +14,7 @@ from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from antiphon.bus.consumer import UNSAID
@@ -24,7 +24,7 @@ from antiphon.bus.undo import UndoRequested
 from antiphon.cli.hops import Hop, Json, Kind, end_us, fields, tops, walk
 from antiphon.cli.outline import Row, outline
 from antiphon.cli.output import counted, inert
-from antiphon.cli.table import STATES
+from antiphon.cli.table import STATES, Lines
 from antiphon.schemas.envelope import parse_time
 from antiphon.tracing.chain import chain_to, in_words
 from antiphon.tracing.document import at_right_times
@@ -34,13 +34,14 @@ _BAR = "▓" * 8
 _WARNINGS_SHOWN, _LINES_SHOWN = 5, 10
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 _TEXT_WIDTH = 110
+_PAGE = 100
 _SHORT_US, _SECOND_US, _MINUTE_US = 10_000, 1_000_000, 60_000_000
 _LABEL_WIDTH = 32
 _UNDO_REQUESTED = UndoRequested.__event__.type
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(
     r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]"
-    r"|[/\\]antiphon[/\\](agents|bus|compensation|schemas|testing|cli)[/\\]|^<"
+    r"|[/\\]antiphon[/\\](agents|bus|compensation|schemas|testing|cli|replay|tracing)[/\\]|^<"
 )
 
 
@@ -72,7 +73,7 @@ def render(
         return _Fitted(
             lambda width: render(document, width=width, payloads=payloads, limit=limit, next_steps=next_steps)
         )
-    return Group(*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps))
+    return Lines([*_Drawing(document, width=width, payloads=payloads, limit=limit).texts(next_steps)])
 
 
 def text(document: Json) -> str:
@@ -116,7 +117,8 @@ class _Drawing:
             yield self._header(line) if index == 0 else self._drawn(line)
             yield from self._below(line)
         yield from self._footer()
-        yield from _hints(_next_steps(self.document, payloads=self.payloads) if next_steps is None else next_steps)
+        steps = _next_steps(self.document, payloads=self.payloads) if next_steps is None else next_steps
+        yield from _hints(steps, self.width)
 
     # -- one hop ------------------------------------------------------------
 
@@ -395,11 +397,15 @@ def _next_steps(document: Json, *, payloads: bool) -> Sequence[tuple[str, str]]:
     return []
 
 
-def _hints(steps: Sequence[tuple[str, str]]) -> Iterator[Text]:
+def _hints(steps: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
     widest = max((len(command) for command, _ in steps), default=0)
+    # On a narrow terminal what a command does is left out rather than torn off it.
+    told = width >= _PAGE or all(len("next: ") + widest + 3 + len(does) <= width for _, does in steps)
     for index, (command, does) in enumerate(steps):
         lead = "next: " if index == 0 else "      "
-        yield Text.assemble((lead, "dim"), (inert(command).ljust(widest), "bold"), (f"   {inert(does)}", "dim"))
+        yield Text.assemble(
+            (lead, "dim"), (inert(command).ljust(widest * told), "bold"), (f"   {inert(does)}" * told, "dim")
+        )
 
 
 def _append(text: Text, notes: Text) -> None:

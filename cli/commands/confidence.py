@@ -65,5 +65,5 @@ def _row(one: Confidence) -> Sequence[Cell]:
 def _change(one: Confidence) -> Text:
     if one.change is None or one.against is None:
         return Text("too few answers to say", "dim")
-    text = f"{one.change:+.2f} against {output.inert(one.against)} (p={one.p:.2g})"
+    text = f"{one.change:+z.2f} against {output.inert(one.against)} (p={one.p:.2g})"
     return Text(f"↓ {text}  falling", "bold red") if one.falling else Text(f"  {text}", "dim")

@@ -54,7 +54,10 @@ app = typer.Typer(
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Event ids, or beginnings of them, or places (topic[partition]@offset)."),
+    typer.Argument(
+        metavar="[ID]...",
+        help="Ids of events or workflows, or beginnings of them, or places (topic[partition]@offset).",
+    ),
 ]
 Agents = Annotated[list[str] | None, typer.Option("--agent", help="Of this agent.", metavar="NAME")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="Of this event type.", metavar="TYPE")]
@@ -138,7 +141,11 @@ def list_(filter: Filter) -> None:
 
 
 @app.command(cls=Command)
-def show(id: Annotated[str, typer.Argument(metavar="ID", help="Event id, the beginning of one, or a place.")]) -> None:
+def show(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="An event's or workflow's id, the beginning of one, or a place.")
+    ],
+) -> None:
     """Show one of them whole: its data, why it was set aside, and where it stood.
 
     Example:
@@ -213,8 +220,11 @@ async def _meant(cluster: Cluster, filter: Filter, codec: Codec) -> list[Letter]
 
 
 def _named(id: str, letters: Sequence[Letter]) -> list[Letter]:
-    """Return the letters of the one event that *id* names; several agents may have set it aside."""
+    """Return the letters of the one event that *id* names; several agents may have set it aside. Or those of one workflow."""
     found = [letter for letter in letters if letter.place == id or (letter.event_id or "").startswith(id)]
+    of_workflow = [letter for letter in letters if (letter.correlation_id or "").startswith(id)]
+    if not found and len({letter.correlation_id for letter in of_workflow}) == 1:
+        return of_workflow
     if not found:
         raise AnswerIsNoError(
             f"no dead letter {id!r}", "antiphon dead list shows those that nobody has decided about yet"
@@ -234,7 +244,8 @@ async def _list(filter: Filter) -> None:
     if not letters:
         output.result("no dead letters")
         return
-    for line in output.columns([_row(letter) for letter in letters]):
+    letters.sort(key=lambda letter: (letter.agent, letter.time_us))
+    for line in output.columns([_HEADS, *(_row(letter) for letter in letters)]):
         output.result(line.rstrip())
     output.remark("next: antiphon dead show ID, or antiphon dead redrive --dry-run")
 
@@ -253,6 +264,7 @@ def _row(letter: Letter) -> list[str]:
     return [output.inert(cell) for cell in [*cells, why[:_WHY]]]
 
 
+_HEADS = ("agent", "event", "type", "set aside", "because", "error")
 _WHY = 100
 
 
@@ -268,13 +280,15 @@ async def _show(filter: Filter) -> None:
         output.result(
             output.inert(f"{one['event_id'] or 'no event'}  {one['type'] or ''}  set aside by {one['agent']}")
         )
-        output.result(f"  {one['reason']} after {one['attempts']} attempts, at {one['time']}")
+        output.result(f"  {one['reason']} after {output.counted(one['attempts'], 'attempt')}, at {one['time']}")
         output.result(output.inert(f"  workflow: {one['correlation_id']}"))
         output.result(output.inert(f"  stood at: {one['origin']}"))
         if one["chain"]:
             output.result(output.inert(f"  came by:  {in_words([Link(**link) for link in one['chain']])}"))
         if one["redriven"]:
-            output.result(f"  redriven:  {one['redriven']} times{', parked' if one['parked'] else ''}")
+            output.result(
+                f"  redriven:  {output.counted(one['redriven'], 'time')}{', parked' if one['parked'] else ''}"
+            )
         output.result(
             f"  data:     {output.compact(one['data']) if one['problem'] is None else output.inert(one['problem'])}"
         )

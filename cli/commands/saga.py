@@ -147,7 +147,10 @@ async def _list(*, all: bool) -> None:
         output.document(shown)
         return
     if not shown:
-        output.remark("no workflow failed" if not all else "no workflow has done anything that can be undone")
+        some = "that did anything that can be undone" if all else "that failed"
+        output.remark(f"the coordinator keeps no workflow {some}")
+        if COORDINATOR not in mesh.live:
+            output.remark("and none is up, so nothing is undone: antiphon run compensation")
     rows = [
         [one["correlation_id"], one["state"], _progress(one), one["reason"] or ", ".join(_held(one, {"waiting"}))]
         for one in shown

@@ -224,6 +224,10 @@ class _Following:
             await self._queue.put(record)
 
 
+_ID = 23
+"""Digits of a workflow's id: the first thirteen are when it began, and those of many that began together are alike."""
+
+
 def _show(event: SeenEvent, *, fails: bool) -> None:
     if given().json:
         output.line(event_item(event, fails=fails))
@@ -235,6 +239,6 @@ def _show(event: SeenEvent, *, fails: bool) -> None:
         f"cannot be read: {output.inert(event.problem)}" if event.problem else output.compact(event.data, at_most=160)
     )
     output.result(
-        f"{moment}.{millis:03d}  {output.inert(envelope.correlation_id[:13]):<13}  {output.inert(envelope.type):<24}  {said}"
+        f"{moment}.{millis:03d}  {output.inert(envelope.correlation_id[:_ID]):<{_ID}}  {output.inert(envelope.type):<24}  {said}"
     )
     output.flush()

@@ -21,6 +21,7 @@ from antiphon.tracing.index.search import Listed, Search
 from antiphon.tracing.state import State
 
 _AGENTS_SHOWN = 4
+_WIDE, _ID = 120, 23
 _TOOK = ("type", "ended", "p50", "p95", "p99")
 
 
@@ -92,7 +93,8 @@ async def _workflows(wanted: Search, source: From, place: str | None) -> None:
             output.remark(strange)
         return
     heads = ("workflow", "state", "because of", "type", "started", "took", "events", "cost", "agents")
-    output.show(table(heads, map(_row, found), right=("took", "events")))
+    ids = _called([one.correlation_id for one in found], output.width() if output.is_terminal() else None)
+    output.show(table(heads, map(_row, ids, found), right=("took", "events")))
     if len(found) == wanted.limit:
         output.remark(f"the first {wanted.limit}: --limit shows more")
     if took:
@@ -109,7 +111,17 @@ def _strange(version: str, known: Sequence[str]) -> str | None:
     return output.inert(f"version {version} handled nothing that was read; versions that did: {seen}")
 
 
-def _row(one: Listed) -> Sequence[Cell]:
+def _called(ids: Sequence[str], columns: int | None) -> Sequence[str]:
+    """Return *ids*, or where a terminal of so many *columns* has no room for them beginnings that tell them apart.
+
+    >>> _called(["01a22a20-ddf7-72ec-8c84-7385bc0346a6", "order-7"], 80)
+    ['01a22a20-ddf7-72ec-8c84', 'order-7']
+    """
+    short = [id[:_ID] for id in ids]
+    return ids if columns is None or columns >= _WIDE or len({*short}) < len(ids) else short
+
+
+def _row(id: str, one: Listed) -> Sequence[Cell]:
     shown = ", ".join(one.agents[:_AGENTS_SHOWN]) + (" …" if len(one.agents) > _AGENTS_SHOWN else "")
     because = Text(output.inert(one.failed_agent or ""), "red")
     if one.replay_of is not None and not one.failed_agent:
@@ -117,7 +129,7 @@ def _row(one: Listed) -> Sequence[Cell]:
     if one.unattended:
         because = Text(f"nobody runs {output.inert(', '.join(one.unattended))}", "yellow")
     return (
-        one.correlation_id,
+        id,
         state(one.state.value),
         because,
         one.type or "?",

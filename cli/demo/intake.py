@@ -18,6 +18,7 @@ from antiphon.cli.demo.crew import Crew, NotReadyError, StalledError
 from antiphon.cli.demo.following import Follower
 from antiphon.cli.demo.screen import Screen
 from antiphon.cli.demo.submissions import Distribution
+from antiphon.cli.output import counted
 from antiphon.schemas.envelope import now_us
 from antiphon.schemas.ids import root_id
 from antiphon.tracing.reading import read_workflow
@@ -65,7 +66,7 @@ class Intake:
             for name, target in example.PROCESSES.items():
                 self._crew.start(name, target)
             await self._crew.during(self._ready())
-            self._screen.say(f"submitting {len(distributions)} packages ...")
+            self._screen.say(f"submitting {counted(len(distributions), 'package')} ...")
             await self._crew.during(self._through(distributions, rate, board))
             rows = await self._crew.during(self._rows(board))
             workflow = await self._crew.during(self._workflow(board))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from antiphon.cli.demo.board import ENDS, Board, Package, Stage, Summary
-from antiphon.cli.output import inert
+from antiphon.cli.output import counted, inert
 
 _STYLES = {
     Stage.APPROVED: "green",
@@ -155,7 +155,7 @@ def stages(board: Board) -> Text:
     ]
     undone = sum(package.released for package in board.packages.values())
     parts += [Text(f"{undone} undone", style="red")] if undone else []
-    return Text("   ").join([Text(f"{len(board.packages)} packages", style="bold"), *parts])
+    return Text("   ").join([Text(counted(len(board.packages), "package"), style="bold"), *parts])
 
 
 def _cells(package: Package) -> list[Text]:
@@ -185,13 +185,13 @@ def summary_lines(summary: Summary) -> list[str]:
     outcomes = summary.outcomes
     held = sum(summary.catalogue.values())
     lines = [
-        f"{summary.packages} packages in {summary.seconds:.1f} s, {summary.rate:.1f} a second: "
+        f"{counted(summary.packages, 'package')} in {summary.seconds:.1f} s, {summary.rate:.1f} a second: "
         + ", ".join(f"{outcomes.get(stage, 0)} {_WORDS.get(stage, str(stage))}" for stage in _worth_saying(summary)),
         f"licences: {summary.agreed} of {summary.declared} that declare an SPDX expression agree with their text",
     ]
     lines += [f"  {_disagreement(one)}" for one in summary.disagreements]
     lines.append(
-        f"undone: {summary.undone} of {outcomes.get(Stage.REFUSED, 0)} refused; the catalogue holds {held} packages "
+        f"undone: {summary.undone} of {outcomes.get(Stage.REFUSED, 0)} refused; the catalogue holds {counted(held, 'package')} "
         f"({', '.join(f'{count} {state}' for state, count in sorted(summary.catalogue.items())) or 'none'})"
     )
     if summary.left_behind:

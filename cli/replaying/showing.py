@@ -8,6 +8,7 @@ from typing import Any
 
 from antiphon.cli import output
 from antiphon.cli.options import given
+from antiphon.cli.tree import duration
 from antiphon.replay.diff import BundleDiff
 from antiphon.replay.live import Again, Republished
 from antiphon.replay.recording import Handling, Recording, StatesBefore, unknown_states
@@ -57,8 +58,10 @@ def planned_live(
 def show_plan(document: Mapping[str, Any]) -> None:
     """Say for a person what would be run again."""
     output.result(f"{_of(document)}, {document['from']} to {document['to']}")
-    for agent, count in document["agents"].items():
-        output.result(f"  {output.inert(agent)}  {count}")
+    for line in output.columns(
+        [(f"  {output.inert(agent)}", str(count)) for agent, count in document["agents"].items()]
+    ):
+        output.result(line)
     _cost(document["cost"], "cost then")
     for gap in document["gone"][:_SHOWN]:
         output.remark(f"gone: {output.inert(gap['event_id'])}, which {output.inert(gap['agent'])} handled")
@@ -179,6 +182,10 @@ def _listed(told: Sequence[str]) -> None:
         output.result(f"and {len(told) - _SHOWN} more; --json has all of them")
 
 
+def _lasted(ms: float | None) -> str:
+    return "unknown" if ms is None else duration(round(ms * 1_000))
+
+
 def _of(document: Mapping[str, Any]) -> str:
     handlings, workflows = document["handlings"], document["workflows"]
     return f"{output.counted(handlings, 'handling')} of {output.counted(workflows, 'workflow')}"
@@ -197,10 +204,10 @@ def _summary(document: Mapping[str, Any]) -> None:
             "them here. antiphon replay plan says from when on it is"
         )
     output.result(f"{_of(document)}: {document['same']} the same, {document['different']} different")
-    for name, unit in (("latency_ms", " ms"), ("confidence", "")):
-        recorded, got = document[name]["recorded"], document[name]["got"]
-        if recorded is not None or got is not None:
-            output.result(f"  {name.removesuffix('_ms')}: {recorded}{unit} then, {got}{unit} now, on average")
+    for name, what, said in (("latency_ms", "latency", _lasted), ("confidence", "confidence", str)):
+        then, now = document[name]["recorded"], document[name]["got"]
+        if then is not None or now is not None:
+            output.result(f"  {what}: {said(then)} then, {said(now)} now, on average")
     for currency in document["cost"]["recorded"] | document["cost"]["got"]:
         then, now = (document["cost"][side].get(currency, 0.0) for side in ("recorded", "got"))
         output.result(f"  cost: {then} {currency} then, {now} {currency} now")

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import contextlib
 
+import orjson
+
 from antiphon.tracing.index import tables
+from antiphon.tracing.index.contents import Contents
 from antiphon.tracing.index.database import Database
+from antiphon.tracing.index.search import Search, search
 
 MANY = 250
 
@@ -70,6 +74,22 @@ class IndexSuite:
         database.many(tables.WORKERS, beats)
         database.many(tables.WORKERS, beats[:1])
         assert [*database.rows("SELECT place, seen FROM workers")] == [(9, "9")]
+
+    def test_an_agent_is_found_by_its_name(self, database: Database) -> None:
+        """Letter by letter, whatever signs it has: in a list of those that handled something, or of those that owe something."""
+        names = ["a_b", "a%b", "a\\b", 'a"b', "äb", "axb", "_"]
+        lists = [(orjson.dumps([name]).decode(), "[]") for name in names]
+        lists += [(owing, agents) for agents, owing in lists]
+        rows = [
+            (str(n).encode(), "running", None, n, n, 1, agents, None, owing, 0, '{"amount":0,"currency":"USD"}')
+            for n, (agents, owing) in enumerate(lists)
+        ]
+        database.many(tables.WORKFLOWS, rows)
+        contents = Contents(database)
+        found = {
+            name: [one.begun_us for one in search(database, contents, Search(agent=name), ())] for name in [*names, "b"]
+        }
+        assert found == {**{name: [n + len(names), n] for n, name in enumerate(names)}, "b": []}
 
     def test_rows_are_read_while_others_are(self, database: Database) -> None:
         """A question may be asked before the answer to another one was heard to its end."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from typing import Any, Optional, Union
 
 import pytest
@@ -178,6 +179,21 @@ async def test_stop_iteration_in_a_thread_is_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="handler raised StopIteration; catch it, or give next"):
         await said(answer)
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), futures.CancelledError(), OSError(5, "no seat")])
+async def test_what_a_thread_raises_is_what_comes(error: Exception) -> None:
+    """The very error, with its cause and the lines that led to it: an event loop's future makes some anew, or a cancellation of them."""
+
+    @agent
+    def answer(asked: Asked) -> Answered:
+        raise error from LookupError("the cause")
+
+    with pytest.raises(type(error)) as raised:
+        await said(answer)
+    assert raised.value is error
+    assert isinstance(error.__cause__, LookupError)
+    assert [entry.name for entry in raised.traceback][-1] == "answer"
 
 
 async def test_wrapped_coroutine() -> None:

@@ -57,6 +57,7 @@ async def test_f07_a_handler_that_blocks_is_named_once(caplog: pytest.LogCapture
         ("WARNING", "rude", ids[1], 1),
     ]
     assert all("in hog" in one["stack"] for one in said)
+    assert [one["stack"].splitlines()[0].partition(" frames")[2] for one in said] == [" of antiphon left out]"] * 2
     assert not any("run_forever" in one["stack"] for one in said)
     assert all(vars(record)["blocked_s"] >= 0.3 for record in lines(caplog, "goes on"))
 

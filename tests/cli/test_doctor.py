@@ -92,7 +92,7 @@ def test_events_are_kept_for_as_long_as_they_may_be_needed() -> None:
     facts = {"short": topic(retention_ms="3600000"), "ever": topic(retention_ms="-1"), "silent": topic()}
     assert verdict(retention(facts, facts, needed_ms=7_200_000, why="undoing")) == (
         WARNING,
-        "short keeps events for 1 hours, and undoing takes 2 hours",
+        "short keeps events for 1 hour, and undoing takes 2 hours",
     )
     assert verdict(retention(facts, facts, needed_ms=60_000, why="undoing"))[0] is OK
 

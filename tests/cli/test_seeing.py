@@ -104,6 +104,12 @@ def test_the_five_questions_from_topics_and_from_an_index(mesh: Antiphon, folder
     straight = [asked(mesh, *question) for question in questions]
     assert "from the topics" in mesh("workflows").err
     strange = "version 7 handled nothing that was read; versions that did: 2"
+    assert mesh("saga", "list").err.splitlines() == [
+        "the coordinator keeps no workflow that failed",
+        "and none is up, so nothing is undone: antiphon run compensation",
+    ]
+    shown = asked(mesh, "dead", "show", ids["bad one"][:-1])
+    assert (shown["correlation_id"], shown["type"]) == (ids["bad one"], "ticket.triaged")
     assert strange in mesh("workflows", "--agent", "triage", "--version", "7").err
     tracer = Process("tracer", "run", cwd=folder)
     try:

@@ -86,6 +86,17 @@ def ticket(*outcomes: str) -> Story:
     return story
 
 
+def test_what_to_do_where_there_is_little_room() -> None:
+    """The commands alone, each whole on its line."""
+    assert [
+        line.rstrip() for line in drawn(ticket("dead_lettered").stitched().document(), width=80).splitlines()[-3:]
+    ] == [
+        "next: antiphon replay run 0199f2c1-0000-7000-8000-000000000000 --agent answer",
+        "      antiphon dead redrive --agent answer --dry-run",
+        "      antiphon trace 0199f2c1-0000-7000-8000-000000000000 --payloads",
+    ]
+
+
 def test_a_compensated_workflow() -> None:
     """What was said, what was undone by what, which join waited for what, and where the time went."""
     assert screen(intake()) == golden("""

@@ -223,7 +223,7 @@ def test_a_person_gets_lines_a_summary_a_tree_and_what_to_try_next(started: list
         "undone          orjson",
         "2 packages in ",
         "licences: ",
-        "undone: 1 of 1 refused; the catalogue holds 1 packages (1 approved)",
+        "undone: 1 of 1 refused; the catalogue holds 1 package (1 approved)",
         "package.submitted",
         "what to try next:",
     ):

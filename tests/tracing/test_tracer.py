@@ -218,11 +218,12 @@ async def test_search_by_version(tmp_path: Path) -> None:
     async with tracing(mesh, path):
         async with mesh.running(triage, first_answer):
             before = await open_tickets(mesh, "1", "poison")
-            expected = dict(zip(before, ("completed", "failed"), strict=True))
+            expected: dict[str, str] = dict(zip(before, ("completed", "failed"), strict=True))
             await until_seen(path, expected)
         async with mesh.running(newer, answer):
             after = await open_tickets(mesh, "2", "poison")
-            await until_seen(path, expected | dict(zip(after, ("completed", "failed"), strict=True)))
+            expected.update(zip(after, ("completed", "failed"), strict=True))
+            await until_seen(path, expected)
     with Index.opened(path) as index:
 
         def found(**wanted: object) -> list[str]:

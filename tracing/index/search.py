@@ -148,6 +148,10 @@ def _conditions(wanted: Search) -> tuple[str, list[Any]]:
         values += sorted(FAILED)
     if not wanted.replays:
         parts.append(NO_REPLAY)
+    if wanted.agent is not None and wanted.version is None:
+        # Which of them it is says the list itself: this leaves most of the others unread.
+        parts.append("(agents LIKE ? ESCAPE '\\' OR owing LIKE ? ESCAPE '\\')")
+        values += [_listing(wanted.agent)] * 2
     for condition, value in (
         ("type = ?", wanted.type),
         ("begun_us >= ?", wanted.since_us),
@@ -158,6 +162,18 @@ def _conditions(wanted: Search) -> tuple[str, list[Any]]:
             parts.append(condition)
             values.append(value)
     return " AND ".join(parts), values
+
+
+def _listing(agent: str) -> str:
+    """Return a pattern for lists, as JSON, that *agent* is in.
+
+    >>> _listing('a_"1"')
+    '%"a\\\\_\\\\\\\\"1\\\\\\\\""%'
+    """
+    text = orjson.dumps(agent).decode()
+    for sign in "\\%_":
+        text = text.replace(sign, f"\\{sign}")
+    return f"%{text}%"
 
 
 def _listed(row: Row, live: Collection[str]) -> Listed:

@@ -55,6 +55,8 @@ class Lines:
     def __init__(self, results: Console | None, remarks: Console) -> None:
         self._results = results
         self._remarks = remarks
+        self._outcomes: set[str] = set()
+        self._undone: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +72,16 @@ class Lines:
     def show(self, board: Board, changed: Package) -> None:  # noqa: ARG002 - as the protocol says
         if self._results is None:
             return
-        package = f"{inert(changed.name)} {inert(changed.version)}"
-        if changed.released:
-            self._results.print(f"{'undone':14}  {package}")
-        elif changed.stage in ENDS:
+        id, package = changed.correlation_id, f"{inert(changed.name)} {inert(changed.version)}"
+        # By what is new of it, not by where it stands: of two topics, that it is undone may be read before why.
+        if changed.stage in ENDS and id not in self._outcomes:
+            self._outcomes.add(id)
             outcome = _WORDS.get(changed.stage, str(changed.stage))
             detail = f"{inert(changed.licence or '-')} {_number(changed.confidence)}  {inert(changed.reason)}"
             self._results.print(f"{outcome:14}  {package}  {detail}  ({_number(changed.seconds)} s)")
+        if changed.released and id not in self._undone:
+            self._undone.add(id)
+            self._results.print(f"{'undone':14}  {package}")
 
 
 class LiveTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -41,14 +42,24 @@ def test_in_a_pipe_a_package_has_a_line_when_it_has_its_outcome() -> None:
     results, remarks = console(), console()
     with Lines(results, remarks) as screen:
         screen.say("starting")
-        for package in (ON_THE_WAY, APPROVED, REFUSED, BROKEN):
+        for package in (ON_THE_WAY, APPROVED, REFUSED, REFUSED, BROKEN):
             screen.show(board(package), package)
     assert written(remarks) == "starting"
     assert written(results).splitlines() == [
         "approved        rich 15.0.0  MIT 0.99  permissive (MIT)  (0.50 s)",
+        "refused         orjson 3.13.0  MPL-2.0 1.00  weak copyleft (MPL-2.0)  (1.25 s)",
         "undone          orjson 3.13.0",
         "unreadable      ghost 1  -   no METADATA  (0.10 s)",
     ]
+
+
+def test_what_is_undone_before_it_is_known_why_has_both_lines_too() -> None:
+    """They stand on two topics, which are read side by side."""
+    results = console()
+    with Lines(results, console()) as screen:
+        for package in (dataclasses.replace(REFUSED, stage=Stage.IDENTIFIED), REFUSED):
+            screen.show(board(package), package)
+    assert [line.split()[0] for line in written(results).splitlines()] == ["undone", "refused"]
 
 
 def test_the_table_has_a_row_a_package() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ LEDGER, AUDITOR = f"{ACCOUNTS}:ledger", f"{ACCOUNTS}:auditor"
 PARTITIONS = 2
 # What a busy machine may take for what a quiet one does in a second or two.
 PATIENCE_S = 90.0
+_VISIBLE_S = 10.0
 
 
 def deposits(first: int, count: int) -> list[Deposited]:
@@ -144,7 +146,21 @@ class World:
         ]
 
     async def wrong(self, *agents: Agent | Consumer, fold: bool = True) -> list[str]:
-        """Return what does not hold of all that can be read: loss, repeats, order, state. A sentence each."""
+        """Return what does not hold of all that can be read: loss, repeats, order, state. A sentence each.
+
+        What a transaction wrote is not to be seen on all its partitions at the same moment, so what looks wrong is looked at again.
+        """
+        seen: list[str] = []
+
+        async def all_is_right() -> bool:
+            seen[:] = await self._seen_wrong(*agents, fold=fold)
+            return not seen
+
+        with contextlib.suppress(TimeoutError):
+            await eventually(all_is_right, _VISIBLE_S, what="every partition to tell the same")
+        return seen
+
+    async def _seen_wrong(self, *agents: Agent | Consumer, fold: bool) -> list[str]:
         topics = await self.bus.topics()
         run = await self._run(*(self.names.plain(name) for name in topics if name != self.names.plain(name)))
         consumers = [one.consumer() if isinstance(one, Agent) else one for one in agents]

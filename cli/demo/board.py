@@ -52,14 +52,13 @@ class Package:
     judged: str | None = None
     file: str | None = None
     agrees: bool | None = None
-    reserved: bool = False
     released: bool = False
 
     @property
     def settled(self) -> bool:
         """Nothing more will come: it has its end, and where that was a refusal, what was done is undone."""
-        undone = self.released or not self.reserved
-        return self.stage in ENDS and (undone or self.stage is not Stage.REFUSED)
+        # Nobody refuses what was not reserved, though that may be read later: they stand on two topics.
+        return self.stage in ENDS and (self.released or self.stage is not Stage.REFUSED)
 
     @property
     def seconds(self) -> float | None:
@@ -109,12 +108,10 @@ class Board:
         package = self.packages.get(event.correlation_id)
         if package is None:
             return None
-        if event.type == "package.reserved":
-            package.reserved = True
-        elif event.type == "package.released":
+        if event.type == "package.released":
             package.released = True
             return package
-        elif event.type == "licence.identified":
+        if event.type == "licence.identified":
             package.declared, package.agrees = event.data["declared"], event.data["agrees"]
             package.judged, package.file = event.data["licence"], event.data["file"]
         stage = _STAGES.get(event.type)

@@ -17,7 +17,6 @@ TYPES = (
     "package.submitted",
     "package.read",
     "package.unreadable",
-    "package.reserved",
     "package.released",
     "licence.identified",
     "package.approved",

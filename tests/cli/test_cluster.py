@@ -263,7 +263,8 @@ def test_looking_changes_nothing(mesh: Antiphon) -> None:
 
 def unreachable(ran: Ran, address: str) -> None:
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err.startswith(f"error: no broker at {address} (")
+    # Whatever a broker that other tests share has to say of their workers may stand before it.
+    assert any(line.startswith(f"error: no broker at {address} (") for line in ran.err.splitlines())
     assert "address from: --bootstrap-servers" in ran.err
     assert "antiphon dev" in ran.err
 

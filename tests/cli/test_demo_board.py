@@ -50,15 +50,17 @@ def test_events_of_several_topics_come_in_any_order() -> None:
         judged="MIT",
         file="LICENSE",
         agrees=True,
-        reserved=True,
         released=True,
     )
 
 
 def test_a_refused_package_is_settled_when_it_is_undone() -> None:
     """And not before: the demo shows that the catalogue is clean."""
+    read, _, *identified_and_refused, released = REFUSED
     assert not board(*REFUSED[:-1]).settled
+    assert not board(read, *identified_and_refused).settled  # its reservation is read later
     assert board(*REFUSED).settled
+    assert board(read, *identified_and_refused, released).settled
 
 
 def test_an_unreadable_package_is_settled_at_once() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import pytest
@@ -106,7 +107,9 @@ def embedded() -> Iterator[str]:
     if find_spec("noida_db") is None:
         pytest.skip("no embedded broker: pip install 'antiphon[dev]'")
     broker = EmbeddedBroker()
-    address = asyncio.run(broker.start())
+    # In a thread: whoever asks first may be a test with an event loop of its own.
+    with ThreadPoolExecutor(1) as thread:
+        address = thread.submit(asyncio.run, broker.start()).result()
     yield address
     asyncio.run(broker.stop())
 

@@ -74,6 +74,7 @@ _BESIDE = "_exported"
 _OFF = "off"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _KNOWN = ("http/protobuf", "grpc")
 _PACKAGE = "opentelemetry.exporter"
 
@@ -84,6 +85,8 @@ class Target(NamedTuple):
     endpoint: str | None
     """None: as the environment says."""
     protocol: str
+    metrics_s: float | None = 60.0
+    """How often metrics go there; None: never."""
 
 
 def target(endpoint: str | None, protocol: str | None, environ: Mapping[str, str] = os.environ) -> Target | None:
@@ -106,7 +109,16 @@ def target(endpoint: str | None, protocol: str | None, environ: Mapping[str, str
         raise UsageError(f"expected {name} to be {' or '.join(_KNOWN)}, got {wire!r}")
     if find_spec("opentelemetry") is None or find_spec(_PACKAGE) is None:
         raise UsageError("the OpenTelemetry exporters are not installed", "pip install 'antiphon[otlp]'")
-    return Target(endpoint, wire)
+    return Target(endpoint, wire, _metrics_s(environ))
+
+
+def _metrics_s(environ: Mapping[str, str]) -> float | None:
+    if environ.get("OTEL_METRICS_EXPORTER") == "none":
+        return None
+    every = environ.get(_INTERVAL) or "60000"
+    if not every.isdecimal() or not int(every):
+        raise UsageError(f"expected {_INTERVAL} to be milliseconds, got {every!r}", f"try: {_INTERVAL}=60000")
+    return int(every) / 1_000
 
 
 def exports(
@@ -226,7 +238,7 @@ def exporting(
         exporter = Exporter(index, ledger, sender, names=names, exports=what, heard=heard)
         tally = Tally(Legend(numbers, database), names)
         measuring = None
-        if os.environ.get("OTEL_METRICS_EXPORTER") != "none":
+        if wanted.metrics_s is not None:
             meter = opened.enter_context(contextlib.closing(OtlpMeter(endpoint, protocol)))
-            measuring = Measuring(tally, index, meter, namespace=names.namespace)
+            measuring = Measuring(tally, index, meter, namespace=names.namespace, every_s=wanted.metrics_s)
         yield Exporting(exporter, tally, measuring)

@@ -262,7 +262,7 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
                 )
             log.info("reading", extra={"index": masked(place), "broker": settings.bootstrap_servers})
             await beside.enter_async_context(interpreter.settled())
-            running = asyncio.create_task(_until_cancelled(tracer, exporting))
+            running = asyncio.create_task(until_cancelled(tracer, exporting))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.cancel)
@@ -273,14 +273,15 @@ async def _run(settings: Settings, keeping: Keeping, target: exports.Target | No
         database.close()
 
 
-async def _until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
-    """Read and export; where reading cannot go on, both end."""
-    reading = asyncio.create_task(tracer.run())
-    tasks = [reading]
+async def until_cancelled(tracer: Tracer, exporting: exports.Exporting | None) -> None:
+    """Read and export; where either cannot go on, both end, and it says why."""
+    tasks = [asyncio.create_task(tracer.run())]
     if exporting is not None:
         tasks.append(asyncio.create_task(exporting.run()))
     try:
-        await reading
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            await task
     finally:
         for task in tasks:
             task.cancel()

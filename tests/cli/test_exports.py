@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from antiphon.cli.commands.tracer import until_cancelled
 from antiphon.cli.errors import UsageError
 from antiphon.cli.exports import Target, exports, target
 from antiphon.tracing.otlp.deciding import Exports
@@ -28,6 +32,13 @@ URL = "http://127.0.0.1:4318"
         ),
         (URL, "http/protobuf", {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, Target(URL, "http/protobuf")),
         (URL, None, {"OTEL_SDK_DISABLED": "true"}, None),
+        (URL, None, {"OTEL_METRIC_EXPORT_INTERVAL": "1500"}, Target(URL, "http/protobuf", 1.5)),
+        (
+            URL,
+            None,
+            {"OTEL_METRICS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "1m"},
+            Target(URL, "http/protobuf", None),
+        ),
     ],
 )
 def test_where_to(endpoint: str | None, protocol: str | None, environ: dict[str, str], where: Target | None) -> None:
@@ -45,6 +56,18 @@ def test_where_to(endpoint: str | None, protocol: str | None, environ: dict[str,
             None,
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
             "expected OTEL_EXPORTER_OTLP_PROTOCOL to be http/protobuf or grpc, got 'http/json'",
+        ),
+        (
+            URL,
+            None,
+            {"OTEL_METRIC_EXPORT_INTERVAL": "1m"},
+            "expected OTEL_METRIC_EXPORT_INTERVAL to be milliseconds, got '1m'",
+        ),
+        (
+            URL,
+            None,
+            {"OTEL_METRIC_EXPORT_INTERVAL": "0"},
+            "expected OTEL_METRIC_EXPORT_INTERVAL to be milliseconds, got '0'",
         ),
     ],
 )
@@ -69,3 +92,31 @@ def test_what_is_exported() -> None:
     )
     with pytest.raises(UsageError, match="expected --keep-costly to be a number or 'off', got 'dear'"):
         typed(costly="dear")
+
+
+class _Part:
+    """Of a tracer: goes on until it is cancelled, or cannot."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.running = False
+
+    async def run(self) -> None:
+        self.running = True
+        try:
+            if self.error is not None:
+                raise self.error
+            await asyncio.Event().wait()
+        finally:
+            self.running = False
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_where_reading_or_exporting_cannot_go_on_both_end(which: int) -> None:
+    """What ended it is raised, for a supervisor to see; half a tracer would go unheard."""
+    parts: list[Any] = [_Part(), _Part()]
+    parts[which] = _Part(OSError("no space left"))
+    async with asyncio.timeout(10):
+        with pytest.raises(OSError, match="no space left"):
+            await until_cancelled(*parts)
+    assert not any(part.running for part in parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 from opentelemetry.sdk.metrics.export import (
@@ -34,7 +33,6 @@ from antiphon.tracing.state import State
 log = logging.getLogger(__name__)
 
 _TRACER = "antiphon-tracer"
-_EVERY_MS = 60_000
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _UNITS = {
     n.SENT_MESSAGES: "{message}",
@@ -54,21 +52,28 @@ class Measuring:
     """Sends what *tally* has counted, and how the index stands, every now and then."""
 
     def __init__(
-        self, tally: Tally, place: Place, meter: OtlpMeter, *, namespace: str, clock: Callable[[], int] = now_us
+        self,
+        tally: Tally,
+        place: Place,
+        meter: OtlpMeter,
+        *,
+        namespace: str,
+        every_s: float = 60.0,
+        clock: Callable[[], int] = now_us,
     ) -> None:
         self._tally = tally
         self._place = place
         self._meter = meter
         self._namespace = namespace
+        self._every_s = every_s
         self._clock = clock
         self._begun_us = clock()
         self._up = True
 
     async def run(self) -> None:
-        """Send until cancelled, as often as OTEL_METRIC_EXPORT_INTERVAL says: every minute."""
-        every_s = int(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _EVERY_MS) / 1_000
+        """Send until cancelled."""
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(self._every_s)
             await self.send()
 
     async def send(self) -> bool:

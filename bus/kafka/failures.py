@@ -52,6 +52,7 @@ PASSING = frozenset(
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.KAFKA_STORAGE_ERROR,
         KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._NOENT,  # noqa: SLF001 - as above; "No leaders found": of none of the partitions it was asked about
     )
 )
 """Errors of a topic that was just made, or of a broker that is being replaced: not every broker knows yet."""

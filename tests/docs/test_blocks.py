@@ -97,6 +97,7 @@ class Reader:
         self._monkeypatch = monkeypatch
         self._cleanup = cleanup
         self._names: dict[str, object] = {}
+        cleanup.callback(self._names.clear)
         self._broker = False
 
     def read(self, block: Block) -> None:
@@ -132,6 +133,9 @@ class Reader:
         module = types.ModuleType(Path(file[1]).stem if file else "page")
         module.__dict__.update(self._names)
         self._monkeypatch.setitem(sys.modules, module.__name__, module)
+        # Its functions refer to all that it made, and would keep a client of it until somebody looks for garbage: long after
+        # the broker is gone, which the client says on every other test's terminal.
+        self._cleanup.callback(module.__dict__.clear)
         # As many empty lines before it as on the page, so that a traceback names the page's own line.
         source = "\n" * block.line + block.text
         code = compile(source, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)

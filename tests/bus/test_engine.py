@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from antiphon.agents.worker import Worker
 from antiphon.bus.delivery import current
 from antiphon.bus.errors import PermanentError
 from antiphon.bus.record import Outgoing
@@ -116,6 +117,35 @@ async def test_handlers_that_wait_for_nothing_leave_others_their_turn(narrow: Wo
     assert sum(in_one_turn) == 1_000
     # Those that waited, what is left of one turn's, and the next one's.
     assert max(in_one_turn) <= 50 + 2 * 64
+
+
+async def test_taking_much_in_leaves_handlers_that_wait_their_turn(narrow: World) -> None:
+    """A partition that is resumed brings thousands of events; whoever comes back meanwhile is not kept waiting for them."""
+    opened = asyncio.Event()
+    in_one_turn: list[int] = []
+
+    async def wait(event: Placed) -> list[Event]:
+        await opened.wait()
+        return [Done(n=event.n)]
+
+    async def take_turns(worker: Worker) -> None:
+        before = worker.statuses()[0].lanes
+        while True:
+            await asyncio.sleep(0)
+            before, since = worker.statuses()[0].lanes, worker.statuses()[0].lanes - before
+            in_one_turn.append(since)
+
+    async with narrow.running(consumer(wait, concurrency=500)) as worker:
+        await narrow.place(0)
+        await eventually(lambda: worker.statuses()[0].in_flight == 1, what="a handler to wait")
+        turns = asyncio.create_task(take_turns(worker))
+        await narrow.publisher.publish([Placed(n=n) for n in range(1, 1_000)])
+        await eventually(lambda: worker.statuses()[0].lanes == 1_000, what="all to be in hand")
+        turns.cancel()
+        opened.set()
+        await narrow.until_done(*range(1_000))
+    assert sum(in_one_turn) == 999
+    assert max(in_one_turn) <= 128
 
 
 async def test_events_of_one_key_are_handled_in_order(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,14 +13,13 @@ from rich.text import Text
 
 from antiphon.bus.canary import uneven
 from antiphon.bus.connect import kafka_config
+from antiphon.bus.errors import BrokerUnreachableError, BusError
 from antiphon.bus.heartbeat import AgentSeen
 from antiphon.bus.kafka.cluster import ClusterAdministration
 from antiphon.bus.names import AGENTS
-from antiphon.bus.offsets import Progress
-from antiphon.bus.record import Outgoing, TopicPartition
+from antiphon.bus.record import Outgoing
 from antiphon.bus.share import WHOLE
 from antiphon.bus.subscriptions import is_live
-from antiphon.bus.undo import UndoRequested
 from antiphon.cli import output
 from antiphon.cli.checks import UNEVEN_REMEDY, told
 from antiphon.cli.cluster import Cluster, opened
@@ -29,10 +29,11 @@ from antiphon.cli.options import given
 from antiphon.cli.retiring import Standing, deserted, going_on, own_topics, undoing, waiting
 from antiphon.cli.table import Cell, table
 from antiphon.cli.tree import duration
+from antiphon.cli.waiting import unhandled
 from antiphon.compensation.reading import read_locks, read_workflows
 from antiphon.replay.letters import read_letters
 from antiphon.schemas.envelope import now_us
-from antiphon.tracing.records import between, read_agents
+from antiphon.tracing.records import read_agents
 
 _EVERY_S = 1.0
 _SHOWN = 3
@@ -113,7 +114,7 @@ async def stands(cluster: Cluster, admin: ClusterAdministration, name: str, work
     return Standing(
         agent=name,
         workers=sorted(seen.instance for seen in mine if is_live(seen, now_us=now_us())),
-        unhandled=await _unhandled(cluster, admin, name, mine),
+        unhandled=await unhandled(cluster, admin, name, mine),
         letters=len(await read_letters(cluster.bus, cluster.names, [name])),
         undos=undos,
         completed=completed,
@@ -123,26 +124,6 @@ async def stands(cluster: Cluster, admin: ClusterAdministration, name: str, work
         topics=topics,
         deserted=deserted(name, workers),
     )
-
-
-async def _unhandled(cluster: Cluster, admin: ClusterAdministration, name: str, mine: Sequence[AgentSeen]) -> int:
-    """Count the events behind what the agent's group has committed: the records themselves, as offsets may be no events."""
-    names = cluster.names
-    topics = {names.topic(part.topic) for seen in mine for part in seen.hears} | {names.redrive(name), names.undo(name)}
-    committed = await asyncio.to_thread(admin.committed, names.group(name))
-    bounds = await cluster.bus.bounds(topics & cluster.topics.keys())
-    types = {part.type for seen in mine for part in seen.hears} | {UndoRequested.__event__.type}
-    progress = {place: Progress.from_committed(committed.get(place)) for place in bounds}
-    places = {
-        place: (max(first, committed[place].offset if place in committed else first), end)
-        for place, (first, end) in bounds.items()
-    }
-    count = 0
-    async for record in between(cluster.bus, places):
-        said = (dict(record.headers).get("ce_type") or b"").decode(errors="replace")
-        left = progress[TopicPartition(record.topic, record.partition)].take(record.offset)
-        count += left and said in types
-    return count
 
 
 async def _remove(
@@ -183,10 +164,11 @@ def _tell(standing: Standing, *, removed: bool) -> None:
 async def _once(*, all: bool) -> None:
     async with opened() as cluster:
         workers = await _workers(cluster)
+        waiting = await _waiting(cluster, workers)
     if given().json:
-        output.document(document(workers, at_us=now_us(), all=all))
+        output.document(document(workers, waiting, at_us=now_us(), all=all))
     elif workers:
-        output.show(_drawn(workers, all=all))
+        output.show(_drawn(workers, waiting, all=all))
         for agent, by_canary in _uneven(workers).items():
             output.remark(output.inert(f"{agent}: its workers differ: {told(by_canary)}. {UNEVEN_REMEDY}"))
     else:
@@ -197,17 +179,19 @@ async def _watch(*, all: bool) -> None:
     async with opened() as cluster:
         while given().json or not output.is_terminal():
             found = await _workers(cluster)
+            waiting = await _waiting(cluster, found)
             if given().json:
-                output.line(document(found, at_us=now_us(), all=all))
+                output.line(document(found, waiting, at_us=now_us(), all=all))
             else:
-                output.show(_drawn(found, all=all))
+                output.show(_drawn(found, waiting, all=all))
                 output.flush()
             await asyncio.sleep(_EVERY_S)
         from rich.live import Live  # noqa: PLC0415 - 0.1 s that only --watch needs
 
         with Live(console=output.console(), auto_refresh=False, screen=False) as live:
             while True:
-                live.update(_drawn(await _workers(cluster), all=all), refresh=True)
+                found = await _workers(cluster)
+                live.update(_drawn(found, await _waiting(cluster, found), all=all), refresh=True)
                 await asyncio.sleep(_EVERY_S)
 
 
@@ -215,12 +199,38 @@ async def _workers(cluster: Cluster) -> list[AgentSeen]:
     return await read_agents(cluster.bus, cluster.names, cluster.codec())
 
 
-def document(workers: Sequence[AgentSeen], *, at_us: int, all: bool) -> list[dict[str, Any]]:
-    """Return what `antiphon agents --json` prints: the agents by name, with the workers that are up (*all*: were)."""
+async def _waiting(cluster: Cluster, workers: Sequence[AgentSeen]) -> dict[str, int | None]:
+    """Return how many events wait for agents of which nobody is up; None where the cluster would not say."""
+    now = now_us()
+    up = {seen.agent for seen in workers if is_live(seen, now_us=now)}
+    down = sorted({seen.agent for seen in workers} - up)
+    if not down:
+        return {}
+    found: dict[str, int | None] = {}
+    with contextlib.closing(ClusterAdministration(kafka_config(cluster.settings))) as admin:
+        for name in down:
+            mine = [seen for seen in workers if seen.agent == name]
+            try:
+                found[name] = await unhandled(cluster, admin, name, mine, roughly=True)
+            except BrokerUnreachableError:
+                raise
+            except BusError as error:
+                found[name] = None
+                output.remark(output.inert(str(error)))
+    return found
+
+
+def document(
+    workers: Sequence[AgentSeen], waiting: Mapping[str, int | None], *, at_us: int, all: bool
+) -> list[dict[str, Any]]:
+    """Return what `antiphon agents --json` prints: the agents by name, with the workers that are up (*all*: were).
+
+    *waiting*: how many events wait for those of which nobody is.
+    """
     by_agent: dict[str, list[AgentSeen]] = {}
     for seen in sorted(workers, key=lambda one: (one.agent, one.instance)):
         by_agent.setdefault(seen.agent, []).append(seen)
-    return [_agent(agent, some, at_us=at_us, all=all) for agent, some in by_agent.items()]
+    return [_agent(agent, some, waiting.get(agent), at_us=at_us, all=all) for agent, some in by_agent.items()]
 
 
 def _uneven(workers: Sequence[AgentSeen]) -> Mapping[str, Mapping[str, list[str]]]:
@@ -228,7 +238,9 @@ def _uneven(workers: Sequence[AgentSeen]) -> Mapping[str, Mapping[str, list[str]
     return uneven(seen for seen in workers if is_live(seen, now_us=now))
 
 
-def _agent(agent: str, workers: Sequence[AgentSeen], *, at_us: int, all: bool) -> dict[str, Any]:
+def _agent(agent: str, workers: Sequence[AgentSeen], waiting: int | None, *, at_us: int, all: bool) -> dict[str, Any]:
+    live = [one for one in workers if is_live(one, now_us=at_us)]
+    lags = [one.lag for one in live if one.lag is not None]
     newest = max(workers, key=lambda one: (is_live(one, now_us=at_us), one.time_us))
     shown = [one for one in workers if all or is_live(one, now_us=at_us)]
     return {
@@ -237,7 +249,8 @@ def _agent(agent: str, workers: Sequence[AgentSeen], *, at_us: int, all: bool) -
         "subscribes": [heard.type for heard in newest.hears],
         "emits": [said.type for said in newest.emits],
         "undoes": [*newest.undoes],
-        "live": any(is_live(one, now_us=at_us) for one in workers),
+        "live": bool(live),
+        "lag": waiting if not live else sum(lags) if len(lags) == len(live) else None,
         "instances": [
             {
                 "instance": one.instance,
@@ -263,15 +276,16 @@ def _since_s(us: int, at_us: int) -> float:
     return round(max(0, at_us - us) / 1_000_000, 3)
 
 
-def _drawn(workers: Sequence[AgentSeen], *, all: bool) -> RenderableType:
-    found = document(workers, at_us=now_us(), all=all)
+def _drawn(workers: Sequence[AgentSeen], waiting: Mapping[str, int | None], *, all: bool) -> RenderableType:
+    found = document(workers, waiting, at_us=now_us(), all=all)
     heads = ("agent", "version", "worker", "state", "heard", "busy", "lag", "working on")
     return table(heads, [row for agent in found for row in _rows(agent)], right=("heard", "busy", "lag"))
 
 
 def _rows(agent: dict[str, Any]) -> Iterator[Sequence[Cell]]:
-    if not agent["instances"]:
-        yield (agent["agent"], agent["version"], "-", Text("nobody is up", "bold yellow"), "", "", "", "")
+    if not agent["live"]:
+        lag = _lag(agent["lag"])
+        yield (agent["agent"], agent["version"], "-", Text("nobody is up", "bold yellow"), "", "", lag, "")
     for one in agent["instances"]:
         states = {"up": Text("up", "green"), "stopped": Text("stopped", "dim"), "silent": Text("silent", "bold yellow")}
         yield (
@@ -281,9 +295,13 @@ def _rows(agent: dict[str, Any]) -> Iterator[Sequence[Cell]]:
             states[one["state"]],
             f"{duration(round(one['age_s'] * 1_000_000))} ago",
             f"{len(one['in_flight'])}/{one['capacity']}",
-            "?" if one["lag"] is None else f"{one['lag']:,}",
+            _lag(one["lag"]),
             _work(one["in_flight"]),
         )
+
+
+def _lag(lag: int | None) -> str:
+    return "?" if lag is None else f"{lag:,}"
 
 
 def _versions(one: dict[str, Any]) -> str:

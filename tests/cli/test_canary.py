@@ -216,5 +216,5 @@ def test_workers_that_differ_are_a_warning() -> None:
 
 def test_the_document_of_agents_tells_the_share() -> None:
     """From 0 to 1, beside the version; null where there is no canary."""
-    [agent] = document([seen("a", OLD), seen("b", beside(OLD, NEW, Share(25)))], at_us=10**15, all=False)
+    [agent] = document([seen("a", OLD), seen("b", beside(OLD, NEW, Share(25)))], {}, at_us=10**15, all=False)
     assert [one["canary"] for one in agent["instances"]] == [None, {"version": "2", "share": 0.0025}]

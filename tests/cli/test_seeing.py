@@ -184,6 +184,40 @@ def test_agents_say_who_is_missing(mesh: Antiphon, folder: Path) -> None:
     assert {(one["instance"], one["state"]) for one in everyone["answer"]} >= {("extra", "stopped")}
 
 
+LATE = """\
+from antiphon import agent
+
+from desk import TicketOpened
+
+
+@agent
+async def late(ticket: TicketOpened) -> None:
+    pass
+"""
+
+
+def test_agents_say_what_waits_for_one_of_which_nobody_is_up(mesh: Antiphon, folder: Path) -> None:
+    """Events, and neither those that it has handled nor the ends of transactions."""
+    (folder / "late.py").write_text(LATE)
+    opened(mesh, "1")
+    late = Process("run", "late", cwd=folder)
+    try:
+        late.wait_for('"ready"')
+        until(lambda: lag_of(mesh, "late"), lambda lag: lag == 0)
+        late.end()
+    finally:
+        late.clean_up()
+    opened(mesh, "2", "3")
+    assert [(one["live"], one["lag"], one["instances"]) for one in asked(mesh, "agents") if one["agent"] == "late"] == [
+        (False, 2, [])
+    ]
+    assert re.search(r"^late +0 +- +nobody is up +2$", mesh("agents").out, re.MULTILINE)
+
+
+def lag_of(mesh: Antiphon, agent: str) -> int | None:
+    return next((one["lag"] for one in asked(mesh, "agents") if one["agent"] == agent), None)
+
+
 def test_rebuilding(mesh: Antiphon, folder: Path) -> None:
     """What was damaged is made again; while a tracer runs nobody may; status says what there is."""
     ids = opened(mesh, "1", "2")

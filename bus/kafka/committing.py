@@ -25,7 +25,7 @@ from antiphon.bus.errors import BusError, CommitError, MemberFailedError
 from antiphon.bus.kafka.chatter import library, log
 from antiphon.bus.kafka.config import KafkaConfig, member_producer
 from antiphon.bus.kafka.failures import NO_ANSWER, denied, error_of, said, unreachable
-from antiphon.bus.kafka.ownership import GroupMetadata, Ownership
+from antiphon.bus.kafka.ownership import GroupMetadata, Ownership, Work
 from antiphon.bus.kafka.records import offsets_of, produce
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Outgoing
@@ -91,9 +91,9 @@ class Committing(threading.Thread):
 
     # The event loop's side.
 
-    async def commit(self, transaction: Transaction) -> None:
-        """Commit *transaction*; raises `CommitError`, and the producer is gone."""
-        await self._do(lambda: self._commit(transaction))
+    async def commit(self, transaction: Transaction, work: Work) -> None:
+        """Commit *transaction*, which holds *work*; raises `CommitError`, and the producer is gone."""
+        await self._do(lambda: self._commit(transaction, work))
 
     async def write(self, records: Iterable[Outgoing]) -> None:
         """Write *records* outside a transaction; raises `CommitError` where one did not arrive."""
@@ -162,12 +162,12 @@ class Committing(threading.Thread):
         self._discard()
         self.finished.set_result(None)
 
-    def _commit(self, transaction: Transaction) -> None:
+    def _commit(self, transaction: Transaction, work: Work) -> None:
         for attempt in range(1, _STALE_TRIES + 1):
             if self._producer is None:
                 raise CommitError("there is no producer")
             self._undelivered = None
-            with self._ownership.committing(transaction.offsets) as ticket:
+            with self._ownership.committing(work) as ticket:
                 try:
                     return self._transact(self._producer, transaction, ticket.metadata)
                 except KafkaException as exception:

@@ -13,7 +13,7 @@ from antiphon.bus.kafka.chatter import log
 from antiphon.bus.kafka.committing import Committing, MakeProducer, make_producer
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.failures import unreachable
-from antiphon.bus.kafka.ownership import Ownership
+from antiphon.bus.kafka.ownership import Ownership, Work
 from antiphon.bus.kafka.polling import Polling
 from antiphon.bus.port import Membership, Taken, Transaction
 from antiphon.bus.record import Outgoing, TopicPartition
@@ -69,18 +69,18 @@ class KafkaMember:
         self._polling.resume(partitions)
 
     async def commit(self, transaction: Transaction) -> None:
-        await self._bounded(self._commit(transaction))
+        await self._bounded(self._commit(transaction, self._ownership.work(transaction.offsets)))
 
-    async def _commit(self, transaction: Transaction) -> None:
+    async def _commit(self, transaction: Transaction, work: Work) -> None:
         if self._membership.exactly_once:
             if transaction.records or transaction.offsets:
-                await self._committing.commit(transaction)
+                await self._committing.commit(transaction, work)
                 self._polling.note(transaction.offsets)
             return
         if transaction.records:
             await self._committing.write(transaction.records)
         if transaction.offsets:
-            await asyncio.wrap_future(self._polling.commit(transaction.offsets))
+            await asyncio.wrap_future(self._polling.commit(transaction.offsets, work))
             self._polling.note(transaction.offsets)
 
     async def try_out(self, records: Sequence[Outgoing]) -> None:

@@ -5,7 +5,8 @@ duplicate: a partition is taken away and given back, the group's metadata is
 fresh again, and a transaction is committed whose work began before. The broker
 would accept it, and the records would be handled a second time. So each time a
 partition is given it begins a new term, and work is committed only in the term
-its records were taken in.
+its records were taken in: the one that the taker knew of when it handed the
+work over, since a thread that is to commit it may come to it late.
 
 And a partition is not given back while a transaction is under way that holds
 work of it: its next owner may ask what is committed before that one's offsets
@@ -19,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -28,6 +29,8 @@ from antiphon.bus.record import TopicPartition
 
 GroupMetadata: TypeAlias = Any
 """The client's opaque word for member, generation and group."""
+Work: TypeAlias = Mapping[TopicPartition, int]
+"""The partitions that a transaction holds work of, each with the term in which it was taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,25 +84,39 @@ class Ownership:
             for partition in partitions:
                 self._told.pop(partition, None)
 
-    def ticket(self, partitions: Iterable[TopicPartition]) -> Ticket:
-        """Return leave to commit for *partitions*; raises `CommitError` where one is not the taker's."""
+    def work(self, partitions: Iterable[TopicPartition]) -> Work:
+        """Return *partitions* as the taker has them now; raises `CommitError` where it has not been told of one.
+
+        For the taker itself, in the moment in which it hands work over to be committed: a moment later it may have been told
+        of another term, in which what it handed over is somebody's to do again.
+        """
         with self._changed:
-            for partition in partitions:
-                term = self._terms.get(partition)
-                if term is None or term != self._told.get(partition):
-                    raise CommitError(f"{partition.topic}[{partition.partition}] is not this member's any more")
+            return {partition: self._in_hand(partition) for partition in partitions}
+
+    def _in_hand(self, partition: TopicPartition) -> int:
+        term = self._told.get(partition)
+        if term is None:
+            raise _not_its(partition)
+        return term
+
+    def ticket(self, work: Work) -> Ticket:
+        """Return leave to commit *work*; raises `CommitError` where the term of some of it is over."""
+        with self._changed:
+            for partition, term in work.items():
+                if term != self._terms.get(partition):
+                    raise _not_its(partition)
             return Ticket(self._metadata, self._heard)
 
     @contextmanager
-    def committing(self, partitions: Collection[TopicPartition]) -> Generator[Ticket]:
+    def committing(self, work: Work) -> Generator[Ticket]:
         """Give a ticket for a transaction that is under way until the context is left; raises as `ticket` does.
 
         Leave it by an exception where nobody knows the outcome: then it is under way until `fenced`.
         """
         with self._changed:
-            ticket = self.ticket(partitions)
+            ticket = self.ticket(work)
             number = next(self._numbers)
-            self._under_way[number] = frozenset(partitions)
+            self._under_way[number] = frozenset(work)
         yield ticket
         with self._changed:
             self._under_way.pop(number, None)
@@ -123,3 +140,7 @@ class Ownership:
         """Wait until the group has been asked again since *ticket*, whole round included."""
         with self._changed:
             return self._changed.wait_for(lambda: self._heard >= ticket.heard + 2, within_s)
+
+
+def _not_its(partition: TopicPartition) -> CommitError:
+    return CommitError(f"{partition.topic}[{partition.partition}] is not this member's any more")

@@ -28,7 +28,7 @@ from antiphon.bus.kafka.holdings import Holdings
 from antiphon.bus.kafka.inbox import Inbox
 from antiphon.bus.kafka.jumps import Jumps
 from antiphon.bus.kafka.lasting import Lasting
-from antiphon.bus.kafka.ownership import Ownership
+from antiphon.bus.kafka.ownership import Ownership, Work
 from antiphon.bus.kafka.records import named, offsets_of, partitions_of, record_of
 from antiphon.bus.kafka.resting import Rest
 from antiphon.bus.kafka.sessions import resident
@@ -116,15 +116,15 @@ class Polling(threading.Thread):
         """Note that *offsets* are committed, by whomever."""
         self._held.committed.update({partition: committed.offset for partition, committed in offsets.items()})
 
-    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Future[None]:
-        """Commit *offsets* outside a transaction; the future raises `CommitError`."""
+    def commit(self, offsets: Mapping[TopicPartition, Committed], work: Work) -> Future[None]:
+        """Commit *offsets* of *work* outside a transaction; the future raises `CommitError`."""
         done: Future[None] = Future()
 
         def command() -> None:
             if not done.set_running_or_notify_cancel():
                 return
             try:
-                self._commit(offsets)
+                self._commit(offsets, work)
             except BaseException as error:
                 done.set_exception(error)
             else:
@@ -432,8 +432,8 @@ class Polling(threading.Thread):
         if told:
             self.inbox.put(Lost(told))
 
-    def _commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        self._ownership.ticket(offsets)
+    def _commit(self, offsets: Mapping[TopicPartition, Committed], work: Work) -> None:
+        self._ownership.ticket(work)
         try:
             answers = self._client.consumer.commit(offsets=offsets_of(offsets), asynchronous=False)
         except (KafkaException, RuntimeError) as exception:

@@ -19,7 +19,7 @@ def test_what_was_told_can_be_committed() -> None:
     ownership.hear("generation 1")
     ownership.tell([P0, P1], ownership.begin([P0, P1]))
     ownership.hear("generation 2")
-    assert ownership.ticket([P0]) == Ticket("generation 2", 2)
+    assert ownership.ticket(ownership.work([P0])) == Ticket("generation 2", 2)
 
 
 def test_what_was_not_told_cannot() -> None:
@@ -27,7 +27,7 @@ def test_what_was_not_told_cannot() -> None:
     ownership = Ownership()
     ownership.begin([P0])
     with pytest.raises(CommitError, match=r"orders\[0\] is not this member's any more"):
-        ownership.ticket([P0])
+        ownership.work([P0])
 
 
 def test_given_up_and_given_back_before_anybody_heard() -> None:
@@ -37,11 +37,25 @@ def test_given_up_and_given_back_before_anybody_heard() -> None:
     ownership.end([P0])
     again = ownership.begin([P0])
     ownership.hear("generation 2")
+    before = ownership.work([P0, P1])
     with pytest.raises(CommitError):
-        ownership.ticket([P0, P1])
+        ownership.ticket(before)
     ownership.untell([P0])
     ownership.tell([P0], again)
-    assert ownership.ticket([P0, P1]).metadata == "generation 2"
+    assert ownership.ticket(ownership.work([P0, P1])).metadata == "generation 2"
+
+
+def test_handed_over_before_it_was_given_up_and_given_back() -> None:
+    """A thread that comes to it late, or tries it again, finds a term that the taker knows; the work is not of that one."""
+    ownership = Ownership()
+    ownership.tell([P0], ownership.begin([P0]))
+    handed_over = ownership.work([P0])
+    ownership.end([P0])
+    ownership.untell([P0])
+    ownership.tell([P0], ownership.begin([P0]))
+    with pytest.raises(CommitError), ownership.committing(handed_over):
+        pass
+    assert ownership.settle([P0], within_s=0.0)
 
 
 def test_one_lost_partition_spoils_the_transaction() -> None:
@@ -49,15 +63,15 @@ def test_one_lost_partition_spoils_the_transaction() -> None:
     ownership = Ownership()
     ownership.tell([P0, P1], ownership.begin([P0, P1]))
     ownership.end([P1])
-    ownership.ticket([P0])
+    ownership.ticket(ownership.work([P0]))
     with pytest.raises(CommitError):
-        ownership.ticket([P0, P1])
+        ownership.ticket(ownership.work([P0, P1]))
 
 
 def test_waiting_for_a_newer_word() -> None:
     """One that was asked for before may still be the old one: two are needed."""
     ownership = Ownership()
-    ticket = ownership.ticket([])
+    ticket = ownership.ticket({})
     ownership.hear("generation 1")
     assert not ownership.newer(ticket, within_s=0.0)
     ownership.hear("generation 2")
@@ -68,7 +82,7 @@ def test_a_partition_is_not_given_back_during_its_commit() -> None:
     """Its next owner would ask what is committed too early; another partition's commit holds nothing up."""
     ownership = Ownership()
     ownership.tell([P0, P1], ownership.begin([P0, P1]))
-    with ownership.committing([P0]):
+    with ownership.committing(ownership.work([P0])):
         assert (ownership.settle([P0], within_s=0.0), ownership.settle([P1], within_s=0.0)) == (False, True)
     assert ownership.settle([P0], within_s=0.0)
 
@@ -77,7 +91,7 @@ def test_a_commit_of_unknown_outcome_is_under_way_until_it_is_fenced() -> None:
     """It may still come to be: whoever asked now what is committed might be told what no longer holds a moment later."""
     ownership = Ownership()
     ownership.tell([P0], ownership.begin([P0]))
-    with contextlib.suppress(TimeoutError), ownership.committing([P0]):
+    with contextlib.suppress(TimeoutError), ownership.committing(ownership.work([P0])):
         raise TimeoutError
     assert not ownership.settle([P0], within_s=0.0)
     ownership.fenced()
@@ -89,7 +103,7 @@ def test_what_is_being_given_back_is_committed_no_more() -> None:
     ownership = Ownership()
     ownership.tell([P0], ownership.begin([P0]))
     ownership.settle([P0], within_s=0.0)
-    with pytest.raises(CommitError), ownership.committing([P0]):
+    with pytest.raises(CommitError), ownership.committing(ownership.work([P0])):
         pass
 
 
@@ -97,9 +111,9 @@ def test_what_hangs_is_not_waited_for_once_its_producer_is_fenced() -> None:
     """It will never count; and when its call ends after all, what began meanwhile is still under way."""
     ownership = Ownership()
     ownership.tell([P0], ownership.begin([P0]))
-    with ownership.committing([P0]):
+    with ownership.committing(ownership.work([P0])):
         ownership.fenced()
         assert ownership.settle([P0], 0.0)
         ownership.tell([P0], ownership.begin([P0]))
-        with ownership.committing([P0]):
+        with ownership.committing(ownership.work([P0])):
             assert not ownership.settle([P0], 0.0)

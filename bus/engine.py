@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import random
 import time
@@ -247,7 +248,9 @@ class Engine:
         drained = asyncio.create_task(self._draining.wait())
         tending = asyncio.create_task(self._states.tend(self._prove, self._busy), name=f"{self._consumer.name} state")
         ringing = asyncio.create_task(self._alarms.ring(member), name=f"{self._consumer.name} alarms")
-        tasks = (intake, commits, drained, tending, ringing)
+        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runner.on_broken = functools.partial(_fail, broken)
+        tasks = (intake, commits, drained, tending, ringing, broken)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -569,6 +572,11 @@ def _classes(consumer: Consumer) -> dict[str, type[Event]]:
     if consumer.undoes:
         classes[UndoRequested.__event__.type] = undo_requested(consumer.name)
     return classes
+
+
+def _fail(broken: asyncio.Future[None], error: BaseException) -> None:
+    if not broken.done():
+        broken.set_exception(error)
 
 
 def _place(record: Record) -> dict[str, object]:

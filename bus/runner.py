@@ -88,6 +88,8 @@ class Runner:
         self._watchers: list[tuple[Callable[[Job], bool], asyncio.Future[None]]] = []
         self.on_room: Callable[[Owned], None] = lambda owned: None
         """Called when a record of a paused partition is finished."""
+        self.on_broken: Callable[[BaseException], None]
+        """Called where a runner ended by a fault that is no handler's: its event would stay in hand for ever."""
         self.on_look: Callable[[Job, Services], Awaitable[None]]
         """Called with a job that no record stands behind, in its turn."""
         self.on_wake: Callable[[int, int], None]
@@ -128,11 +130,16 @@ class Runner:
         for _ in range(min(wanted, self._consumer.concurrency - len(self._tasks))):
             task = asyncio.create_task(self._drain(), name=f"{self._consumer.name} runner {len(self._tasks)}")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._ended)
             wanted -= 1
         if not wanted:
             # Somebody was there to be woken, so there may be more of them, and more to do.
             self.wake()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.on_broken(error)
 
     def drop_queued(self, gone: Callable[[Job], bool]) -> None:
         """Forget queued jobs that are *gone*; those that run go on."""

@@ -29,7 +29,7 @@ from antiphon.cli.options import given
 from antiphon.cli.retiring import Standing, deserted, going_on, own_topics, undoing, waiting
 from antiphon.cli.table import Cell, table
 from antiphon.cli.tree import duration
-from antiphon.cli.waiting import unhandled
+from antiphon.cli.unhandled import unhandled
 from antiphon.compensation.reading import read_locks, read_workflows
 from antiphon.replay.letters import read_letters
 from antiphon.schemas.envelope import now_us
@@ -164,11 +164,11 @@ def _tell(standing: Standing, *, removed: bool) -> None:
 async def _once(*, all: bool) -> None:
     async with opened() as cluster:
         workers = await _workers(cluster)
-        waiting = await _waiting(cluster, workers)
+        behind = await _behind(cluster, workers)
     if given().json:
-        output.document(document(workers, waiting, at_us=now_us(), all=all))
+        output.document(document(workers, behind, at_us=now_us(), all=all))
     elif workers:
-        output.show(_drawn(workers, waiting, all=all))
+        output.show(_drawn(workers, behind, all=all))
         for agent, by_canary in _uneven(workers).items():
             output.remark(output.inert(f"{agent}: its workers differ: {told(by_canary)}. {UNEVEN_REMEDY}"))
     else:
@@ -179,11 +179,11 @@ async def _watch(*, all: bool) -> None:
     async with opened() as cluster:
         while given().json or not output.is_terminal():
             found = await _workers(cluster)
-            waiting = await _waiting(cluster, found)
+            behind = await _behind(cluster, found)
             if given().json:
-                output.line(document(found, waiting, at_us=now_us(), all=all))
+                output.line(document(found, behind, at_us=now_us(), all=all))
             else:
-                output.show(_drawn(found, waiting, all=all))
+                output.show(_drawn(found, behind, all=all))
                 output.flush()
             await asyncio.sleep(_EVERY_S)
         from rich.live import Live  # noqa: PLC0415 - 0.1 s that only --watch needs
@@ -191,7 +191,7 @@ async def _watch(*, all: bool) -> None:
         with Live(console=output.console(), auto_refresh=False, screen=False) as live:
             while True:
                 found = await _workers(cluster)
-                live.update(_drawn(found, await _waiting(cluster, found), all=all), refresh=True)
+                live.update(_drawn(found, await _behind(cluster, found), all=all), refresh=True)
                 await asyncio.sleep(_EVERY_S)
 
 
@@ -199,7 +199,7 @@ async def _workers(cluster: Cluster) -> list[AgentSeen]:
     return await read_agents(cluster.bus, cluster.names, cluster.codec())
 
 
-async def _waiting(cluster: Cluster, workers: Sequence[AgentSeen]) -> dict[str, int | None]:
+async def _behind(cluster: Cluster, workers: Sequence[AgentSeen]) -> dict[str, int | None]:
     """Return how many events wait for agents of which nobody is up; None where the cluster would not say."""
     now = now_us()
     up = {seen.agent for seen in workers if is_live(seen, now_us=now)}
@@ -221,16 +221,16 @@ async def _waiting(cluster: Cluster, workers: Sequence[AgentSeen]) -> dict[str, 
 
 
 def document(
-    workers: Sequence[AgentSeen], waiting: Mapping[str, int | None], *, at_us: int, all: bool
+    workers: Sequence[AgentSeen], behind: Mapping[str, int | None], *, at_us: int, all: bool
 ) -> list[dict[str, Any]]:
     """Return what `antiphon agents --json` prints: the agents by name, with the workers that are up (*all*: were).
 
-    *waiting*: how many events wait for those of which nobody is.
+    *behind*: how many events wait for those of which nobody is.
     """
     by_agent: dict[str, list[AgentSeen]] = {}
     for seen in sorted(workers, key=lambda one: (one.agent, one.instance)):
         by_agent.setdefault(seen.agent, []).append(seen)
-    return [_agent(agent, some, waiting.get(agent), at_us=at_us, all=all) for agent, some in by_agent.items()]
+    return [_agent(agent, some, behind.get(agent), at_us=at_us, all=all) for agent, some in by_agent.items()]
 
 
 def _uneven(workers: Sequence[AgentSeen]) -> Mapping[str, Mapping[str, list[str]]]:
@@ -238,7 +238,7 @@ def _uneven(workers: Sequence[AgentSeen]) -> Mapping[str, Mapping[str, list[str]
     return uneven(seen for seen in workers if is_live(seen, now_us=now))
 
 
-def _agent(agent: str, workers: Sequence[AgentSeen], waiting: int | None, *, at_us: int, all: bool) -> dict[str, Any]:
+def _agent(agent: str, workers: Sequence[AgentSeen], behind: int | None, *, at_us: int, all: bool) -> dict[str, Any]:
     live = [one for one in workers if is_live(one, now_us=at_us)]
     lags = [one.lag for one in live if one.lag is not None]
     newest = max(workers, key=lambda one: (is_live(one, now_us=at_us), one.time_us))
@@ -250,7 +250,7 @@ def _agent(agent: str, workers: Sequence[AgentSeen], waiting: int | None, *, at_
         "emits": [said.type for said in newest.emits],
         "undoes": [*newest.undoes],
         "live": bool(live),
-        "lag": waiting if not live else sum(lags) if len(lags) == len(live) else None,
+        "lag": behind if not live else sum(lags) if len(lags) == len(live) else None,
         "instances": [
             {
                 "instance": one.instance,
@@ -276,8 +276,8 @@ def _since_s(us: int, at_us: int) -> float:
     return round(max(0, at_us - us) / 1_000_000, 3)
 
 
-def _drawn(workers: Sequence[AgentSeen], waiting: Mapping[str, int | None], *, all: bool) -> RenderableType:
-    found = document(workers, waiting, at_us=now_us(), all=all)
+def _drawn(workers: Sequence[AgentSeen], behind: Mapping[str, int | None], *, all: bool) -> RenderableType:
+    found = document(workers, behind, at_us=now_us(), all=all)
     heads = ("agent", "version", "worker", "state", "heard", "busy", "lag", "working on")
     return table(heads, [row for agent in found for row in _rows(agent)], right=("heard", "busy", "lag"))
 

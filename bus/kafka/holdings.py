@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 
 from antiphon.bus.record import Record, TopicPartition
 
@@ -30,19 +30,29 @@ class Holdings:
     sought: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
     """Of which nothing has come since they were sought."""
 
-    def came(self, records: Collection[Record]) -> frozenset[TopicPartition]:
-        """Note how far *records* lead, and return whose they are."""
-        last = {(record.topic, record.partition): record.offset for record in records}
-        came = {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
-        self.at.update(came)
-        return frozenset(came)
+    def came(self, records: Sequence[Record]) -> tuple[Sequence[Record], set[TopicPartition]]:
+        """Note how far *records* lead; return those that are to be taken, and which partitions must be sought again.
 
-    def in_place(self, records: Collection[Record]) -> tuple[list[Record], set[TopicPartition]]:
-        """Leave out what comes from below where its partition was sought; return the rest, and whose that was."""
+        Left out is what comes from below where its partition was sought, and
+        whatever comes of one that is not flowing: what the client had in hand when
+        the partition was taken away or given anew. It is sought before it flows, so
+        nothing is lost by that; taken, it would be ahead of what comes first.
+        """
+        last = _last(records)
+        astray: set[TopicPartition] = set()
+        if not (self.flowing >= last.keys() and self.sought.isdisjoint(last)):
+            records, astray = self._in_place(records)
+            last = _last(records)
+        self.at.update((TopicPartition(*partition), offset + 1) for partition, offset in last.items())
+        return records, astray
+
+    def _in_place(self, records: Iterable[Record]) -> tuple[list[Record], set[TopicPartition]]:
         kept: list[Record] = []
         astray: set[TopicPartition] = set()
         for record in records:
             partition = TopicPartition(record.topic, record.partition)
+            if partition not in self.flowing:
+                continue
             if partition in self.sought and record.offset < self.at[partition]:
                 astray.add(partition)
             else:
@@ -67,3 +77,7 @@ class Holdings:
         for partition in gone:
             self.at.pop(partition, None)
             self.ended.pop(partition, None)
+
+
+def _last(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+    return {(record.topic, record.partition): record.offset for record in records}

@@ -252,28 +252,18 @@ class Polling(threading.Thread):
         """Put *first* into the inbox, and what has come with it."""
         # `consume` alone would wait its whole time for a full batch.
         batch = [first, *self._client.consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
-        records = self._records(batch)
-        if self._held.sought:
-            records = self._in_place(records)
+        records, astray = self._held.came(self._records(batch))
+        if astray:
+            # An assigned partition is at its beginning until it is sought, and the client may look that up while the broker
+            # changes, and go there after the seek.
+            log.info("the client read from elsewhere; seeking again", extra={"partitions": in_words(astray)})
+            self._client.seek({partition: self._held.at[partition] for partition in astray})
         if records:
-            came = self._held.came(records)
             if self._rest is not None:
-                self._rest.came(came)
+                self._rest.came(TopicPartition(record.topic, record.partition) for record in records)
             size = sum(map(size_of, records))
             self._most = min(self._config.batch, max(1, _LOOK_BYTES * len(records) // (size or 1)))
             self.inbox.put(Records(records), size)
-
-    def _in_place(self, records: Sequence[Record]) -> list[Record]:
-        """Leave out what comes from below where its partition was sought, and seek again.
-
-        An assigned partition is at its beginning until then, and the client may
-        look that up while the broker changes, and go there after the seek.
-        """
-        kept, astray = self._held.in_place(records)
-        if astray:
-            log.info("the client read from elsewhere; seeking again", extra={"partitions": in_words(astray)})
-            self._client.seek({partition: self._held.at[partition] for partition in astray})
-        return kept
 
     def _note_end(self, partition: TopicPartition, offset: int | None) -> None:
         self._held.ended[partition] = offset or 0

@@ -27,36 +27,39 @@ class Holdings:
     """The last offset that this member knows to be committed, of any partition it ever had."""
     ended: dict[TopicPartition, int] = dataclasses.field(default_factory=dict[TopicPartition, int])
     """Where each was found to have no more, if it was."""
-    sought: set[TopicPartition] = dataclasses.field(default_factory=set[TopicPartition])
-    """Of which nothing has come since they were sought."""
 
     def came(self, records: Sequence[Record]) -> tuple[Sequence[Record], set[TopicPartition]]:
         """Note how far *records* lead; return those that are to be taken, and which partitions must be sought again.
 
-        Left out is what comes from below where its partition was sought, and
-        whatever comes of one that is not flowing: what the client had in hand when
-        the partition was taken away or given anew. It is sought before it flows, so
-        nothing is lost by that; taken, it would be ahead of what comes first.
+        Left out is whatever comes of a partition that is not flowing: what the
+        client had in hand when that was taken away or given anew. It is sought before
+        it flows, so nothing is lost by that; taken, it would be ahead of what comes
+        first. And what comes from below what is next: the client has gone back.
         """
-        last = _last(records)
+        first, last = _offsets(reversed(records)), _offsets(records)
         astray: set[TopicPartition] = set()
-        if not (self.flowing >= last.keys() and self.sought.isdisjoint(last)):
+        if not (
+            self.flowing >= last.keys()
+            and all(self.at[TopicPartition(*one)] <= first[one] <= last[one] for one in last)
+        ):
             records, astray = self._in_place(records)
-            last = _last(records)
-        self.at.update((TopicPartition(*partition), offset + 1) for partition, offset in last.items())
+            last = _offsets(records)
+        self.at.update((TopicPartition(*one), offset + 1) for one, offset in last.items())
         return records, astray
 
     def _in_place(self, records: Iterable[Record]) -> tuple[list[Record], set[TopicPartition]]:
         kept: list[Record] = []
         astray: set[TopicPartition] = set()
+        due = {one: self.at[one] for one in self.flowing}
         for record in records:
             partition = TopicPartition(record.topic, record.partition)
-            if partition not in self.flowing:
+            if partition not in due:
                 continue
-            if partition in self.sought and record.offset < self.at[partition]:
+            if record.offset < due[partition]:
                 astray.add(partition)
             else:
-                self.sought.discard(partition)
+                astray.discard(partition)
+                due[partition] = record.offset + 1
                 kept.append(record)
         return kept, astray
 
@@ -72,12 +75,13 @@ class Holdings:
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Let go of what was taken away."""
         gone = {*partitions}
-        for known in (self.assigned, self.fresh, self.flowing, self.waning, self.sought):
+        for known in (self.assigned, self.fresh, self.flowing, self.waning):
             known.difference_update(gone)
         for partition in gone:
             self.at.pop(partition, None)
             self.ended.pop(partition, None)
 
 
-def _last(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+def _offsets(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+    """Return for each partition the offset that comes last."""
     return {(record.topic, record.partition): record.offset for record in records}

@@ -254,9 +254,9 @@ class Polling(threading.Thread):
         batch = [first, *self._client.consumer.consume(self._most - 1, 0)] if self._most > 1 else [first]
         records, astray = self._held.came(self._records(batch))
         if astray:
-            # An assigned partition is at its beginning until it is sought, and the client may look that up while the broker
-            # changes, and go there after the seek.
-            log.info("the client read from elsewhere; seeking again", extra={"partitions": in_words(astray)})
+            # An assigned partition is at its beginning until it is sought. Where the client has an answer about that only
+            # afterwards, it asks again half a second later, and goes there.
+            log.info("the client has gone back; seeking again", extra={"partitions": in_words(astray)})
             self._client.seek({partition: self._held.at[partition] for partition in astray})
         if records:
             if self._rest is not None:
@@ -403,7 +403,6 @@ class Polling(threading.Thread):
             self._fetch_from(mine)
 
     def _fetch_from(self, partitions: Collection[TopicPartition]) -> None:
-        self._held.sought.update(partitions)
         self._client.fetch({partition: self._held.at[partition] for partition in partitions})
 
     def _restart(self) -> None:

@@ -1,4 +1,4 @@
-"""What the client gives of a partition that is not to be read now, or not from there, is nobody's."""
+"""What the client gives of a partition that is not to be read now, or not from there, nobody takes."""
 
 from __future__ import annotations
 
@@ -199,3 +199,18 @@ async def test_what_comes_before_a_partition_is_to_be_read(monkeypatch: pytest.M
         await resume(member, client)
         client.polls(lambda: Came(0), lambda: [Came(1)])
         assert (await offsets(member), client.sought) == ([0, 1], [OFFSET_BEGINNING])
+
+
+async def test_a_client_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told again where to go on, unless it is there by now: a topic is long."""
+    client = Client([0])
+    client.polls(client.assigns)
+    async with polling_of(client, monkeypatch) as member:
+        await taken(member, Assigned)
+        await resume(member, client)
+        client.polls(lambda: Came(0), lambda: [Came(1), Came(2)])
+        client.polls(lambda: Came(0), lambda: [Came(1)])
+        client.polls(lambda: Came(3), lambda: [Came(0), Came(1)])
+        client.polls(lambda: Came(2), lambda: [Came(3), Came(4), Came(5)])
+        got = [await offsets(member) for _ in range(3)]
+        assert (got, client.sought) == ([[0, 1, 2], [3], [4, 5]], [0, 3, 4])

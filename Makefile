@@ -76,6 +76,9 @@ golden: setup ## keep what this state writes on every topic, for later ones to r
 truths: setup ## ten thousand workflows on workers that crash, and whether an index says of each what happened
 	@ANTIPHON_TRUTHS=10000 $(BIN)/pytest tests/tracing/test_truth.py -q $(ARGS)
 
+jostle: setup ## members that pause, come and go, with clients that take their time: half a million records, none passed over
+	@ANTIPHON_JOSTLE=500000 $(BIN)/pytest tests/kafka/test_jostled.py -q $(ARGS)
+
 interop: setup ## the demo's traces in Arize Phoenix, and back; INTEROP_PROTOCOL=grpc for the other protocol
 	@$(BIN)/python tests/interop/against_phoenix.py $(ARGS)
 
@@ -98,4 +101,4 @@ clean: ## remove what was made here, .venv too
 	@rm -rf .venv build dist tests/kafka/target benchmarks/.peers .interop .wire .*_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak fuzz wire golden truths interop bench lock clean
+.PHONY: help setup check lint spelling locked layers types fix test docs demo kafka mesh soak fuzz wire golden truths jostle interop bench lock clean

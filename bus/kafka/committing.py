@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -45,6 +45,7 @@ _NOT_ITS_TOPICS = NO_ANSWER | {
 }
 # How long one blocking call may last before somebody looks whether the member is being closed.
 _STEP_S = 2.0
+_LOOK_AGAIN_S = 0.01
 # How much longer than its own time-out says a call may take before it counts as one that does not come back.
 _SLACK_S = 1.0
 
@@ -248,6 +249,7 @@ class Committing(threading.Thread):
     def _fence(self, producer: Producer) -> None:
         started = time.monotonic()
         while True:
+            self._connect(producer)
             try:
                 producer.init_transactions(_STEP_S)
             except KafkaException as exception:
@@ -262,6 +264,20 @@ class Committing(threading.Thread):
                     raise unreachable(self._config, elapsed, error) from exception
             else:
                 return
+
+    def _connect(self, producer: Producer) -> None:
+        """Return once one of the cluster's brokers has answered, or soon.
+
+        To be fenced the client asks any broker who coordinates. Where it has a
+        connection to none, the one it began with being over already, it asks again half a second later.
+        """
+        until_s = time.monotonic() + _STEP_S
+        with suppress(KafkaException):
+            while (left_s := until_s - time.monotonic()) > 0:
+                # The one it began with, by an address and not by a number, has none.
+                if producer.list_topics(self._membership.topics[0], timeout=left_s).orig_broker_id >= 0:
+                    break
+                self._closing.wait(_LOOK_AGAIN_S)
 
     def _abort(self) -> bool:
         assert self._producer is not None  # noqa: S101 - it has just failed

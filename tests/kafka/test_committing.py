@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from confluent_kafka import TopicPartition as Offset
 from antiphon.bus.errors import BrokerUnreachableError, CommitError
 from antiphon.bus.kafka.bus import KafkaBus
 from antiphon.bus.kafka.chatter import library
+from antiphon.bus.kafka.committing import Committing
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Committed, TopicPartition
 from antiphon.testing.conformance.world import everything, fresh, new_topic, outgoing, values
@@ -34,6 +37,7 @@ from confluent_kafka import Producer
 from antiphon.bus.errors import CommitError
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.member import KafkaMember
+from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.port import Membership, Transaction
 from antiphon.bus.record import Outgoing
 
@@ -179,3 +183,32 @@ async def test_a_process_ends_though_a_call_hangs(embedded: str) -> None:
     )
     assert ended.returncode == 0
     assert ended.stdout.startswith("no answer within ")
+
+
+class Fenced:
+    """A client that is answered by the address it began with, and then by a broker of the cluster."""
+
+    def __init__(self) -> None:
+        self.answers = iter([-1, 1])
+        self.calls: list[str] = []
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        self.calls.append(f"list {topic}")
+        return SimpleNamespace(orig_broker_id=next(self.answers))
+
+    def init_transactions(self, timeout: float) -> None:
+        self.calls.append("init")
+
+    def purge(self, *, blocking: bool) -> None:
+        pass
+
+
+def test_older_producers_are_fenced_by_one_that_is_connected() -> None:
+    """Asked before that, the client would say nothing for half a second."""
+    client = Fenced()
+    membership = Membership(group="stock", topics=("orders",), instance="one")
+    committing = Committing(KafkaConfig(), membership, Ownership(), lambda _: client)  # type: ignore[arg-type, return-value]
+    committing.start()
+    committing.close()
+    committing.finished.result(10)
+    assert client.calls == ["list orders", "list orders", "init"]

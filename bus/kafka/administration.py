@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, cast
@@ -54,6 +54,12 @@ _MOVING = {
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - what the client itself says of the same
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - the same
 }
+# What is said of a topic that does not exist, or may not be seen, which looks alike.
+_NOT_THERE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+}
 
 
 class Administration:
@@ -78,14 +84,22 @@ class Administration:
         while True:
             with self._lock:
                 metadata = self._metadata()
-            found = {
-                name: len(topic.partitions)
-                for name, topic in metadata.topics.items()
-                if not name.startswith("__") and topic.error is None
-            }
-            now = time.monotonic()
-            self._made = {name: since for name, since in self._made.items() if now - since < _SPREADS_S}
-            if self._made.keys() <= found.keys():
+            found = _counts(metadata)
+            if self._just_made() <= found.keys():
+                return found
+            time.sleep(0.02)
+
+    def partitions(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the number of partitions of those of *topics* that there are.
+
+        Asked of these alone: the list of all topics is megabytes long where a cluster has thousands.
+        """
+        while True:
+            with self._lock:
+                if not self._met:
+                    self._metadata()
+                found = self._described(topics)
+            if self._just_made() & {*topics} <= found.keys():
                 return found
             time.sleep(0.02)
 
@@ -168,9 +182,10 @@ class Administration:
 
     def bounds(self, topics: Iterable[str], *, committed: bool) -> dict[TopicPartition, tuple[int, int]]:
         """Return first offset and end by partition: of what is committed, or of all that was written."""
-        counts = self.topics()
         partitions = [
-            TopicPartition(topic, partition) for topic in set(topics) for partition in range(counts.get(topic, 0))
+            TopicPartition(topic, partition)
+            for topic, count in self.partitions({*topics}).items()
+            for partition in range(count)
         ]
         first = self._offsets(partitions, _earliest())
         end = self._offsets(partitions, _latest(), committed=committed)
@@ -184,7 +199,7 @@ class Administration:
 
     def identities(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the id of each of *topics* that the cluster has; none where it gives no ids."""
-        names = sorted(self.topics().keys() & set(topics))
+        names = sorted(self.partitions({*topics}))
         if not names:
             return {}
         with self._lock:
@@ -234,8 +249,8 @@ class Administration:
 
     def _ask_offsets(self, asked: dict[Offset, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, int]:
         with self._lock:
-            # Asking for metadata first tells an unreachable cluster from a slow one.
-            self._metadata()
+            # Asking for something small first tells an unreachable cluster from a slow one.
+            self._described({partition.topic for partition in asked})
             client: Any = self._connected()  # Its futures are not typed.
             answers: Mapping[Offset, Future[Any]] = client.list_offsets(
                 asked, isolation_level=level, request_timeout=_ANSWER_S
@@ -248,6 +263,29 @@ class Administration:
             # What the client says, and no error beside it, where a connection ended in the middle of the question. Whoever
             # took it for an end would read nothing, and take that for all there is.
             raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE, "the connection was cut"))
+        return found
+
+    def _just_made(self) -> Set[str]:
+        """Return what was made here so short a time ago that some broker may not know of it."""
+        now = time.monotonic()
+        self._made = {name: since for name, since in self._made.items() if now - since < _SPREADS_S}
+        return self._made.keys()
+
+    def _described(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the number of partitions of those of *topics* that there are; raises `BrokerUnreachableError`."""
+        if not topics:
+            return {}
+        client: Any = self._connected()  # Its futures are not typed.
+        named = TopicCollection(sorted(topics))
+        answers: Mapping[str, Future[Any]] = client.describe_topics(named, request_timeout=self._config.reach_s)
+        found: dict[str, int] = {}
+        for name, answer in answers.items():
+            try:
+                found[name] = len(answer.result().partitions)
+            except KafkaException as exception:
+                if error_of(exception).code() not in _NOT_THERE:
+                    # It knows how long to try on, and why nobody answers.
+                    return {name: count for name, count in _counts(self._metadata()).items() if name in topics}
         return found
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
@@ -353,6 +391,14 @@ class _Features(logging.Filter):
         """Keep the last thing said besides that nobody answers: why nobody is let in."""
         if error.code() not in NO_ANSWER:
             self.trouble = error
+
+
+def _counts(metadata: Any) -> dict[str, int]:
+    return {
+        name: len(topic.partitions)
+        for name, topic in metadata.topics.items()
+        if not name.startswith("__") and topic.error is None
+    }
 
 
 def _new_topic(spec: TopicSpec) -> NewTopic:

@@ -111,11 +111,11 @@ class KafkaBus:
     async def _know(self, topics: Set[str], operation: Operation) -> None:
         """Raise `UnknownTopicError` for what is not there, `MissingRightError` for what may not be seen: both look alike."""
         if topics:
-            existing = await self.topics()
+            existing = await asyncio.to_thread(self._administration.partitions, topics)
             missing = sorted(topics - existing.keys())
             if missing:
                 await self.require([Right(operation, Resource.TOPIC, name) for name in missing])
-                raise UnknownTopicError(missing[0], existing)
+                raise UnknownTopicError(missing[0], await self.topics())
             self._known.update(existing)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Offset
 
 from antiphon.bus.kafka.administration import Administration
@@ -23,10 +23,24 @@ class Brokers:
         self._answers: Iterator[bool] = iter(answers)
         self._leaderless = leaderless
         """The first who is asked for offsets knows no leader of any partition."""
+        self.listed = 0
+        self.error = KafkaError.UNKNOWN_TOPIC_OR_PART
+        """What is said of a topic that is not known."""
 
     def list_topics(self, timeout: float) -> Any:
+        self.listed += 1
         topic = SimpleNamespace(partitions={0: SimpleNamespace(leader=1)}, error=None)
         return SimpleNamespace(topics={"orders": topic} if next(self._answers) else {}, cluster_id="three")
+
+    def describe_topics(self, topics: TopicCollection, request_timeout: float) -> dict[str, Future[Any]]:
+        known = next(self._answers)
+        answers: dict[str, Future[Any]] = {name: Future() for name in topics.topic_names}
+        for name, answer in answers.items():
+            if known and name == "orders":
+                answer.set_result(SimpleNamespace(partitions=[SimpleNamespace(id=0)]))
+            else:
+                answer.set_exception(KafkaException(KafkaError(self.error)))
+        return answers
 
     def create_topics(self, topics: list[Any], request_timeout: float) -> dict[str, Future[None]]:
         made: Future[None] = Future()
@@ -54,9 +68,10 @@ def test_a_topic_is_there_for_whoever_made_it() -> None:
     """It is asked for again, instead of told that it does not exist."""
     administration = Administration(KafkaConfig())
     # Not there, so it is made; the first broker knows, the second does not, and does.
-    administration._client = Brokers(False, True, False, True)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] # noqa: SLF001 - no cluster lags on demand
+    administration._client = Brokers(False, True, False, True, False, True)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] # noqa: SLF001 - no cluster lags on demand
     assert administration.create([TopicSpec("orders", 1)]) == ["orders"]
     assert administration.topics() == {"orders": 1}
+    assert administration.partitions({"orders", "lost"}) == {"orders": 1}
 
 
 def test_leaders_that_are_being_chosen_are_waited_for() -> None:
@@ -65,3 +80,16 @@ def test_leaders_that_are_being_chosen_are_waited_for() -> None:
     brokers = Brokers(*[True] * 9, leaderless=True)
     administration._client = brokers  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] # noqa: SLF001 - as above
     assert administration.bounds(["orders"], committed=True) == {TopicPartition("orders", 0): (7, 7)}
+
+
+def test_only_what_is_asked_for_is_looked_at() -> None:
+    """Once the cluster is met, its list of topics is asked for only where a broker does not answer: that says why."""
+    administration = Administration(KafkaConfig())
+    brokers = Brokers(*[True] * 5)
+    administration._client = brokers  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] # noqa: SLF001 - as above
+    assert administration.partitions({"orders"}) == {"orders": 1}
+    assert administration.partitions({"orders"}) == {"orders": 1}
+    assert brokers.listed == 1
+    brokers.error = KafkaError._TIMED_OUT  # noqa: SLF001 - librdkafka's own errors are spelt so
+    assert administration.partitions({"orders", "lost"}) == {"orders": 1}
+    assert brokers.listed == 2

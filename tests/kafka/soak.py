@@ -43,6 +43,8 @@ _NAMESPACE = "soak"
 _EVERY_S = 10.0
 """How often a line is written where there is no terminal."""
 _BROKERS = 3
+_LONG_S = 120.0
+"""After a recovery that took longer, what was said meanwhile is kept: somebody will want to know why."""
 
 
 def main() -> None:
@@ -53,12 +55,13 @@ def main() -> None:
     _say(f"seed {course.seed}: {course.events:,} events, {course.kills} kills, {_BROKERS} brokers")
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=_made(TARGET)))
     cluster: Cluster | None = None
-    satisfied = False
+    satisfied = swift = False
     try:
         cluster = start(_BROKERS)
         with _shown(course) as watch:
             verdict = asyncio.run(_run(course, cluster, folder, options, watch))
         satisfied = not (verdict.anomalies or verdict.complaints)
+        swift = all(lasted_s <= _LONG_S for some in verdict.recoveries.values() for lasted_s in some)
         _tell(course, verdict)
         if options.hold and not satisfied:
             _say(
@@ -73,10 +76,10 @@ def main() -> None:
         sys.exit(130)
     finally:
         if isinstance(cluster, KafkaCluster):
-            cluster.stop(keep_logs=not satisfied)
+            cluster.stop(keep_logs=not (satisfied and swift))
         elif cluster is not None:
             cluster.stop()
-        if satisfied:
+        if satisfied and swift:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             _say(f"what the workers said is in {folder}")

@@ -7,20 +7,17 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka import TopicPartition as Offset
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from antiphon.bus.errors import RemovalRefusedError, TopicCreationRefusedError, missing_rights
 from antiphon.bus.kafka.chatter import library
-from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig, Option, admin
+from antiphon.bus.kafka.config import SOME_TOPIC, GroupProtocol, KafkaConfig, Option, admin
 from antiphon.bus.kafka.failures import (
     NO_ANSWER,
     PASSING,
@@ -31,6 +28,7 @@ from antiphon.bus.kafka.failures import (
     is_there,
     unreachable,
 )
+from antiphon.bus.kafka.survey import END, FIRST, Survey
 from antiphon.bus.port import TopicSpec
 from antiphon.bus.record import TopicPartition
 from antiphon.bus.right import Operation, Resource, Right
@@ -46,27 +44,20 @@ _LOOK_S = 0.5
 _LEADERS_S = 15.0
 # Until every broker knows of a topic that one has made: some milliseconds, where none is overloaded.
 _SPREADS_S = 5.0
-_MOVING = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.REPLICA_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - what the client itself says of the same
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - the same
-}
-# What is said of a topic that does not exist, or may not be seen, which looks alike.
-_NOT_THERE = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.TOPIC_EXCEPTION,
-}
+# How long a question may take at first: twice as long each time, as it may be the broker that is slow.
+_FIRST_S = 1.0
+# A broker is none any more while it is being asked.
+_REPLACED = PASSING | {KafkaError._DESTROY_BROKER}  # noqa: SLF001 - librdkafka's own errors are spelt so
+
+T = TypeVar("T")
 
 
 class Administration:
-    """One admin client, made when first needed. Safe to use from any thread; one call at a time."""
+    """One admin client, made when first needed, and a `Survey`. Safe to use from any thread; one call at a time."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
+        self._survey = Survey(config)
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
         self._features = _Features()
@@ -84,7 +75,7 @@ class Administration:
         while True:
             with self._lock:
                 metadata = self._metadata()
-            found = _counts(metadata)
+            found = _counts(metadata.topics)
             if self._just_made() <= found.keys():
                 return found
             time.sleep(0.02)
@@ -94,20 +85,19 @@ class Administration:
 
         Asked of these alone: the list of all topics is megabytes long where a cluster has thousands.
         """
+        return self._partitions(topics, committed=True)
+
+    def _partitions(self, topics: Collection[str], *, committed: bool) -> dict[str, int]:
+        self._meet()
         while True:
-            with self._lock:
-                if not self._met:
-                    self._metadata()
-                found = self._described(topics)
+            found = self._counted(topics, committed=committed)
             if self._just_made() & {*topics} <= found.keys():
                 return found
             time.sleep(0.02)
 
     def protocol(self) -> GroupProtocol:
         """Return the group protocol to use: KIP-848's where the brokers have it."""
-        with self._lock:
-            if not self._met:
-                self._metadata()
+        self._meet()
         # A broker that says nothing of what it can do is an old one.
         return self.known_protocol or GroupProtocol.CLASSIC
 
@@ -135,15 +125,17 @@ class Administration:
         wanted = [spec for spec in specs if spec.name not in existing]
         if not wanted:
             return []
-        with self._lock:
-            client: Any = self._connected()  # Its futures are not typed.
+
+        def ask(client: Any, timeout_s: float) -> list[str]:
             futures: Mapping[str, Future[None]] = client.create_topics(
-                [_new_topic(spec) for spec in wanted], request_timeout=_ANSWER_S
+                [_new_topic(spec) for spec in wanted], request_timeout=timeout_s
             )
-            made = self._outcome(futures)
-            self._made |= dict.fromkeys(futures, time.monotonic())
-            if made:
-                self._await_leaders([spec.name for spec in wanted])
+            return self._outcome(futures)
+
+        with self._lock:
+            made = self._steered(ask)
+            self._made |= dict.fromkeys((spec.name for spec in wanted), time.monotonic())
+            self._await_leaders([spec.name for spec in wanted])
         return made
 
     def remove(self, prefix: str) -> list[str]:
@@ -184,86 +176,78 @@ class Administration:
         """Return first offset and end by partition: of what is committed, or of all that was written."""
         partitions = [
             TopicPartition(topic, partition)
-            for topic, count in self.partitions({*topics}).items()
+            for topic, count in self._partitions({*topics}, committed=committed).items()
             for partition in range(count)
         ]
-        first = self._offsets(partitions, _earliest())
-        end = self._offsets(partitions, _latest(), committed=committed)
+        first = self._offsets(partitions, FIRST, committed=committed)
+        end = self._offsets(partitions, END, committed=committed)
         return {partition: (first[partition], end[partition]) for partition in partitions}
 
     def offsets_at(self, partitions: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         """Return the first offset not older than *timestamp_ms*, or the end, by partition."""
-        found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
+        # Below zero there is no time; what stands for `FIRST` and `END` is.
+        found = self._offsets(partitions, max(timestamp_ms, 0))
         older = [partition for partition, offset in found.items() if offset < 0]
-        return found | self._offsets(older, _latest())
+        return found | self._offsets(older, END)
 
     def identities(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the id of each of *topics* that the cluster has; none where it gives no ids."""
         names = sorted(self.partitions({*topics}))
         if not names:
             return {}
-        with self._lock:
-            client: Any = self._connected()  # Its futures are not typed.
+
+        def ask(client: Any, timeout_s: float) -> dict[str, str]:
             answers: Mapping[str, Future[Any]] = client.describe_topics(
-                TopicCollection(names), request_timeout=_ANSWER_S
+                TopicCollection(names), request_timeout=timeout_s
             )
+            return {name: str(answer.result().topic_id) for name, answer in answers.items()}
+
+        with self._lock:
             try:
-                ids = {name: str(answer.result().topic_id) for name, answer in answers.items()}
+                ids = self._steered(ask)
             except KafkaException as exception:
                 raise ReadFailedError(error_of(exception)) from exception
         return {name: id for name, id in ids.items() if id != _NO_ID}
 
-    @contextmanager
-    def client(self) -> Generator[Any]:
-        """Give the client, connected, for one question that is not this class's own; nobody else asks meanwhile.
+    def asked(self, ask: Callable[[Any, float], T]) -> T:
+        """Return what *ask* returns, which is given the client and how long to wait (seconds), perhaps several times.
 
-        Its futures are not typed. Raises `BrokerUnreachableError`.
+        For questions that are not this class's own; nobody else asks meanwhile. The client's futures are not typed.
+        What the client raises comes through, but for what says that nobody answers. Raises `BrokerUnreachableError`.
         """
+        self._meet()
         with self._lock:
-            if not self._met:
-                self._metadata()
-            yield self._connected()
+            return self._steered(ask)
 
     def close(self) -> None:
         with self._lock:
             self._client = None
+        self._survey.close()
 
     def _offsets(
-        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, *, committed: bool = True
+        self, partitions: Iterable[TopicPartition], time_ms: int, *, committed: bool = True
     ) -> dict[TopicPartition, int]:
-        asked = {Offset(*partition): spec for partition in partitions}
+        asked = list(partitions)
         if not asked:
             return {}
-        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        deadline = time.monotonic() + self._config.settle_s
+        topics = {partition.topic for partition in asked}
+        started, patience_s = time.monotonic(), _FIRST_S
         while True:
             try:
-                return self._ask_offsets(asked, level)
+                return self._survey.offsets(asked, time_ms, patience_s, committed=committed)
             except KafkaException as exception:
-                error = error_of(exception)
-                if error.code() in NO_ANSWER:
-                    raise unreachable(self._config, _ANSWER_S, error) from exception
-                if error.code() not in PASSING or time.monotonic() > deadline:
+                error, tried_s = error_of(exception), time.monotonic() - started
+                is_over = tried_s > self._config.settle_s
+                if is_over and error.code() in NO_ANSWER:
+                    raise unreachable(self._config, tried_s, error) from exception
+                if is_over or error.code() not in NO_ANSWER | _REPLACED:
                     raise ReadFailedError(error) from exception
+            if error.code() in NO_ANSWER:
+                patience_s = min(2 * patience_s, _ANSWER_S)
+            else:
                 time.sleep(0.05)
-
-    def _ask_offsets(self, asked: dict[Offset, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, int]:
-        with self._lock:
-            # Asking for something small first tells an unreachable cluster from a slow one.
-            self._described({partition.topic for partition in asked})
-            client: Any = self._connected()  # Its futures are not typed.
-            answers: Mapping[Offset, Future[Any]] = client.list_offsets(
-                asked, isolation_level=level, request_timeout=_ANSWER_S
-            )
-            found = {
-                TopicPartition(partition.topic, partition.partition): answer.result().offset
-                for partition, answer in answers.items()
-            }
-        if OFFSET_INVALID in found.values():
-            # What the client says, and no error beside it, where a connection ended in the middle of the question. Whoever
-            # took it for an end would read nothing, and take that for all there is.
-            raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE, "the connection was cut"))
-        return found
+            # Somebody else may lead by now. And this tells an unreachable cluster from a slow one.
+            self._counted(topics, committed=committed)
 
     def _just_made(self) -> Set[str]:
         """Return what was made here so short a time ago that some broker may not know of it."""
@@ -271,22 +255,39 @@ class Administration:
         self._made = {name: since for name, since in self._made.items() if now - since < _SPREADS_S}
         return self._made.keys()
 
-    def _described(self, topics: Collection[str]) -> dict[str, int]:
+    def _counted(self, topics: Collection[str], *, committed: bool) -> dict[str, int]:
         """Return the number of partitions of those of *topics* that there are; raises `BrokerUnreachableError`."""
-        if not topics:
-            return {}
-        client: Any = self._connected()  # Its futures are not typed.
-        named = TopicCollection(sorted(topics))
-        answers: Mapping[str, Future[Any]] = client.describe_topics(named, request_timeout=self._config.reach_s)
-        found: dict[str, int] = {}
-        for name, answer in answers.items():
+        try:
+            found = _counts(self._survey.metadata(topics, self._config.reach_s, committed=committed))
+        except KafkaException:
+            # It knows how long to try on, and why nobody answers.
+            with self._lock:
+                found = _counts(self._metadata().topics)
+        return {name: count for name, count in found.items() if name in topics}
+
+    def _steered(self, ask: Callable[[Any, float], T]) -> T:
+        """Do what `asked` says.
+
+        Much of what an administrator asks goes to the controller, and any broker may be called that: also one that
+        has just died, until the cluster notices. The client asks that one, as fast as it can, until it is told of another.
+        """
+        started, patience_s = time.monotonic(), _FIRST_S
+        while True:
+            self._steer()
             try:
-                found[name] = len(answer.result().partitions)
+                return ask(self._connected(), patience_s)
             except KafkaException as exception:
-                if error_of(exception).code() not in _NOT_THERE:
-                    # It knows how long to try on, and why nobody answers.
-                    return {name: count for name, count in _counts(self._metadata()).items() if name in topics}
-        return found
+                error, tried_s = error_of(exception), time.monotonic() - started
+                if error.code() not in NO_ANSWER:
+                    raise
+                if tried_s > self._config.settle_s:
+                    raise unreachable(self._config, tried_s, error) from exception
+            patience_s = min(2 * patience_s, _ANSWER_S)
+
+    def _steer(self) -> None:
+        """Have the client learn anew who is there, and whom to ask."""
+        with contextlib.suppress(KafkaException):  # whatever is asked next says more of it
+            self._connected().list_topics(SOME_TOPIC, timeout=self._config.reach_s)
 
     def _outcome(self, futures: Mapping[str, Future[None]]) -> list[str]:
         made: list[str] = []
@@ -297,7 +298,7 @@ class Administration:
             except KafkaException as exception:
                 error = error_of(exception)
                 if error.code() in NO_ANSWER:
-                    raise unreachable(self._config, _ANSWER_S, error) from exception
+                    raise
                 # Somebody else was quicker: as good as made.
                 if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[name] = error
@@ -322,6 +323,12 @@ class Administration:
             if all(name in topics and _is_led(topics[name]) for name in names) or time.monotonic() > deadline:
                 return
             time.sleep(0.02)
+
+    def _meet(self) -> None:
+        """Hear from the cluster once: what it is, and what it can do; raises `BrokerUnreachableError`."""
+        if not self._met:
+            with self._lock:
+                self._metadata()
 
     def _metadata(self) -> Any:
         """Ask what the cluster has; raises `BrokerUnreachableError` where nobody answers."""
@@ -393,10 +400,10 @@ class _Features(logging.Filter):
             self.trouble = error
 
 
-def _counts(metadata: Any) -> dict[str, int]:
+def _counts(topics: Mapping[str, Any]) -> dict[str, int]:
     return {
         name: len(topic.partitions)
-        for name, topic in metadata.topics.items()
+        for name, topic in topics.items()
         if not name.startswith("__") and topic.error is None
     }
 
@@ -405,14 +412,6 @@ def _new_topic(spec: TopicSpec) -> NewTopic:
     config = {"cleanup.policy": "compact", **spec.config} if spec.compact else dict(spec.config)
     # -1: as many replicas as the cluster makes by default.
     return NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=-1, config=config)
-
-
-def _earliest() -> OffsetSpec:
-    return cast("OffsetSpec", OffsetSpec.earliest())  # type: ignore[no-untyped-call] # the library forgot
-
-
-def _latest() -> OffsetSpec:
-    return cast("OffsetSpec", OffsetSpec.latest())  # type: ignore[no-untyped-call] # the library forgot
 
 
 def _is_led(topic: Any) -> bool:

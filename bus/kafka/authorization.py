@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
@@ -14,10 +14,9 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from antiphon.bus.errors import BusError
 from antiphon.bus.kafka.administration import Administration
 from antiphon.bus.kafka.config import KafkaConfig
-from antiphon.bus.kafka.failures import answered, error_of
+from antiphon.bus.kafka.failures import NO_ANSWER, error_of
 from antiphon.bus.right import Operation, Pattern, Resource, Right
 
-_ANSWER_S = 15.0
 # Until every broker knows of an ACL that the controller has: some milliseconds, where none is overloaded.
 _SPREADS_S = 5.0
 _LOOK_S = 0.02
@@ -71,13 +70,18 @@ class Authorization:
         tell nothing at all.
         """
         topics = sorted({right.name for right in rights if right.resource is Resource.TOPIC})
-        with self._administration.client() as client:
+        if not topics:
+            return []
+
+        def ask(client: Any, timeout_s: float) -> dict[str, frozenset[AclOperation] | None]:
             if self._administration.embedded:
-                return []
-            allowed = {
-                (Resource.TOPIC, name): self._allowed(answer)
-                for name, answer in self._describe_topics(client, topics).items()
-            }
+                return {}
+            answers: Mapping[str, Future[Any]] = client.describe_topics(
+                TopicCollection(topics), include_authorized_operations=True, request_timeout=timeout_s
+            )
+            return {name: _allowed(answer) for name, answer in answers.items()}
+
+        allowed = {(Resource.TOPIC, name): operations for name, operations in self._administration.asked(ask).items()}
         return [
             right
             for right in rights
@@ -89,18 +93,20 @@ class Authorization:
     def granted(self, principals: Iterable[str]) -> dict[str, list[Right]]:
         """Return what each of *principals* is allowed from any host, in words that we have; raises `AclsRefusedError`."""
         found: dict[str, list[Right]] = {}
-        with self._administration.client() as client:
-            for principal in principals:
-                bindings = self._asked("list", client.describe_acls(_all_of(principal), request_timeout=_ANSWER_S))
-                found[principal] = [right for binding in bindings if (right := _right_in(binding)) is not None]
-            if not any(found.values()) and not self._may_list(client):
-                raise AclsRefusedError("list", KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED), self._principal)
+        for principal in principals:
+            bindings = self._asked("list", _listing(principal))
+            found[principal] = [right for binding in bindings if (right := _right_in(binding)) is not None]
+        if not any(found.values()) and not self._may_list():
+            raise AclsRefusedError("list", KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED), self._principal)
         return found
 
-    def _may_list(self, client: Any) -> bool:
+    def _may_list(self) -> bool:
         """Say whether this client may see ACLs: whoever may not is answered, by the client library, that there are none."""
-        answer = client.describe_cluster(include_authorized_operations=True, request_timeout=_ANSWER_S)
-        return AclOperation.DESCRIBE in (self._asked("list", answer).authorized_operations or ())
+
+        def ask(client: Any, timeout_s: float) -> Any:
+            return client.describe_cluster(include_authorized_operations=True, request_timeout=timeout_s).result()
+
+        return AclOperation.DESCRIBE in (self._asked("list", ask).authorized_operations or ())
 
     def grant(self, rights: Mapping[str, Iterable[Right]]) -> None:
         """Allow every principal what is listed for it, from any host; raises `AclsRefusedError`. Twice does no harm.
@@ -111,9 +117,7 @@ class Authorization:
         bindings = [_binding(principal, right) for principal, some in wanted.items() for right in some]
         if not bindings:
             return
-        with self._administration.client() as client:
-            for answer in client.create_acls(bindings, request_timeout=_ANSWER_S).values():
-                self._asked("set", answer)
+        self._asked("set", lambda client, timeout_s: _done(client.create_acls(bindings, request_timeout=timeout_s)))
         deadline = time.monotonic() + _SPREADS_S
         while time.monotonic() < deadline:
             known = self.granted(wanted)
@@ -126,33 +130,38 @@ class Authorization:
         filters = [_filter(principal, right) for principal, some in rights.items() for right in some]
         if not filters:
             return
-        with self._administration.client() as client:
-            for answer in client.delete_acls(filters, request_timeout=_ANSWER_S).values():
-                self._asked("set", answer)
+        self._asked("set", lambda client, timeout_s: _done(client.delete_acls(filters, request_timeout=timeout_s)))
 
-    def _asked(self, what: str, answer: Future[Any]) -> Any:
-        return answered(answer, self._config, _ANSWER_S, lambda error: AclsRefusedError(what, error, self._principal))
+    def _asked(self, what: str, ask: Callable[[Any, float], Any]) -> Any:
+        try:
+            return self._administration.asked(ask)
+        except KafkaException as exception:
+            raise AclsRefusedError(what, error_of(exception), self._principal) from exception
 
     @property
     def _principal(self) -> str | None:
         return self._config.identity.principal
 
-    def _describe_topics(self, client: Any, names: list[str]) -> Mapping[str, Future[Any]]:
-        if not names:
-            return {}
-        answers = client.describe_topics(
-            TopicCollection(names), include_authorized_operations=True, request_timeout=self._config.reach_s
-        )
-        return cast("Mapping[str, Future[Any]]", answers)
 
-    def _allowed(self, answer: Future[Any]) -> frozenset[AclOperation] | None:
-        """Return what may be done there; None: the broker does not tell."""
-        try:
-            operations = answer.result().authorized_operations
-        except KafkaException as exception:
-            # Whoever does not answer says nothing.
-            return frozenset() if error_of(exception).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else None
-        return frozenset(operations) if operations else None
+def _allowed(answer: Future[Any]) -> frozenset[AclOperation] | None:
+    """Return what may be done there; None: the broker does not tell. Raises `KafkaException` where nobody answers."""
+    try:
+        operations = answer.result().authorized_operations
+    except KafkaException as exception:
+        code = error_of(exception).code()
+        if code in NO_ANSWER:
+            raise
+        return frozenset() if code == KafkaError.TOPIC_AUTHORIZATION_FAILED else None
+    return frozenset(operations) if operations else None
+
+
+def _listing(principal: str) -> Callable[[Any, float], Any]:
+    return lambda client, timeout_s: client.describe_acls(_all_of(principal), request_timeout=timeout_s).result()
+
+
+def _done(answers: Mapping[object, Future[Any]]) -> None:
+    for answer in answers.values():
+        answer.result()
 
 
 def _all_of(principal: str) -> AclBindingFilter:

@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from antiphon.bus.errors import BusError, CommitError, MemberFailedError
 from antiphon.bus.kafka.chatter import library, log
-from antiphon.bus.kafka.config import KafkaConfig, member_producer
+from antiphon.bus.kafka.config import SOME_TOPIC, KafkaConfig, member_producer
 from antiphon.bus.kafka.failures import NO_ANSWER, denied, error_of, said, unreachable
 from antiphon.bus.kafka.ownership import GroupMetadata, Ownership, Work
 from antiphon.bus.kafka.records import offsets_of, produce
@@ -46,8 +46,6 @@ _NOT_ITS_TOPICS = NO_ANSWER | {
 # How long one blocking call may last before somebody looks whether the member is being closed.
 _STEP_S = 2.0
 _LOOK_AGAIN_S = 0.01
-# What groups commit is there before any member is; brokers may make what is not there because somebody asks about it.
-_ASKED_ABOUT = "__consumer_offsets"
 # How much longer than its own time-out says a call may take before it counts as one that does not come back.
 _SLACK_S = 1.0
 
@@ -277,7 +275,7 @@ class Committing(threading.Thread):
         with suppress(KafkaException):
             while (left_s := until_s - time.monotonic()) > 0:
                 # The one it began with, by an address and not by a number, has none.
-                if producer.list_topics(_ASKED_ABOUT, timeout=left_s).orig_broker_id >= 0:
+                if producer.list_topics(SOME_TOPIC, timeout=left_s).orig_broker_id >= 0:
                     break
                 self._closing.wait(_LOOK_AGAIN_S)
 

@@ -14,6 +14,10 @@ from typing import TypeAlias
 from antiphon.bus.port import Membership
 from antiphon.bus.security import Identity, identity
 
+SOME_TOPIC = "__consumer_offsets"
+"""A topic to ask about, for those who want to know the brokers: a mesh has it always. Brokers may make what is not there because
+somebody asks about it."""
+
 Option: TypeAlias = str | int | float | bool
 Options: TypeAlias = dict[str, Option]
 
@@ -147,6 +151,20 @@ def reader(config: KafkaConfig, *, ends: bool) -> Options:
         "allow.auto.create.topics": False,
         # A transaction ends with a marker that is no record: without this nobody could tell that the end is reached.
         "enable.partition.eof": True,
+    }
+
+
+def surveyor(config: KafkaConfig, *, committed: bool) -> Options:
+    """Make the options of a consumer that asks where partitions begin and end, *committed*: of what is committed."""
+    return {
+        **_shared(config),
+        # As a reader's: nobody's group.
+        "group.id": "antiphon.reader",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed" if committed else "read_uncommitted",
+        # Other kinds of clients cannot be told so: asking makes a topic, where brokers make what they are asked for.
+        "allow.auto.create.topics": False,
+        "log_level": 0,
     }
 
 

@@ -121,6 +121,35 @@ async def test_f11_leader_and_coordinators_move(kafka_cluster: KafkaCluster, nam
         assert await world.wrong(ledger, auditor) == []
 
 
+async def test_a_loop_of_questions_to_a_dead_leader(
+    kafka_cluster: KafkaCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Nobody keeps a core busy with asking a broker that was killed; a worker that starts just then waits for who leads next."""
+    async with World(kafka_cluster.bootstrap_servers, namespace, tmp_path, session_timeout=3) as world:
+        idle = world.start(PROBE)
+        await idle.ready()
+        await world.ask(*(Asked(key=f"k{n}", n=n) for n in range(10)))
+        await world.came(Answered, 10)
+        before = await _cpu(idle)
+        leader = kafka_cluster.brokers[0]
+        process = psutil.Process(idle.pid)
+
+        leader.kill()
+        process.cpu_percent()
+        late = world.start(PROBE)
+        await late.ready()
+        during = process.cpu_percent()
+
+        leader.start()
+        await asyncio.to_thread(leader.wait)
+        await world.ask(*(Asked(key=f"k{n}", n=n) for n in range(10, 20)))
+        await world.came(Answered, 20)
+        assert await world.crew.stop() == [0, 0]
+        assert await world.wrong(probe) == []
+        # As above.
+        assert during < 4 * max(before, 2.0)
+
+
 async def _coordinator(world: World, agent: str) -> int:
     admin: Any = AdminClient({"bootstrap.servers": world.settings.bootstrap_servers})  # Its futures are not typed.
     group = world.names.group(agent)

@@ -48,6 +48,11 @@ QUICK = {
     # A dead producer's transaction holds readers back until somebody looks for it.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
+# Without these its log has no times, and cannot be laid beside a worker's.
+_DATED = tuple(
+    f"-Dorg.slf4j.simpleLogger.{setting}"
+    for setting in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX")
+)
 # A controller that lives on says of a broker that was killed, before it is there again, that it leads nothing.
 _RESTARTED = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
 
@@ -196,7 +201,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, again too."""
-        command = [*_java("-Xmx512m", "-XX:+UseSerialGC"), "kafka.Kafka", "server.properties"]
+        command = [*_java("-Xmx512m", "-XX:+UseSerialGC", *_DATED), "kafka.Kafka", "server.properties"]
         self._process = Tethered(command, log=self._log, cwd=self._directory, leftover=self._directory.parent)
 
     @property

@@ -12,7 +12,8 @@ And a partition is not given back while a transaction is under way that holds
 work of it: its next owner may ask what is committed before that one's offsets
 arrive, and Kafka 4.3 has been seen to take them all the same. For the same
 reason one whose outcome nobody knows is under way until its producer is fenced:
-until then it may still be decided either way.
+until then it may still be decided either way. Nor is any other that shares its
+state: what is under way may still change that.
 """
 
 from __future__ import annotations

@@ -320,15 +320,13 @@ class Polling(threading.Thread):
     def _announce(self) -> None:
         """Tell the taker of fresh partitions once it is known what is committed for them.
 
-        Not before older producers of this name are fenced, and no transaction
-        with work of these partitions is under way here: either could still
-        change it. A commit may begin between `restart` and this thread's
-        hearing of it, and what it commits must not be handed out again.
+        Not before older producers of this name are fenced, and nothing is under way that could still change it, see `_settled`.
+        A commit may begin between `restart` and this thread's hearing of it, and what it commits must not be handed out again.
         """
         held = self._held
         if not held.fresh or not self._ready():
             return
-        asked = [partition for partition in held.fresh if self._ownership.settle([partition], 0.0)]
+        asked = self._settled()
         if not asked:
             return
         try:
@@ -345,12 +343,15 @@ class Polling(threading.Thread):
             )
             return
         self._unknown.over()
+        unsettled = {answer.partition for answer in answers if _is_unsettled(answer)}
         known = {
             TopicPartition(answer.topic, answer.partition): Committed(answer.offset, answer.metadata or "")
             if answer.offset >= 0
             else None
             for answer in answers
             if answer.error is None
+            if answer.partition not in unsettled
+            if (answer.topic, answer.partition) in held.fresh
         }
         jumps = self._jumps.forgotten(known)
         begin = {
@@ -368,6 +369,22 @@ class Polling(threading.Thread):
             self.inbox.put(Assigned(known), self._ownership.begin(known))
         for jumped in jumps:
             self.inbox.put(jumped)
+
+    def _settled(self) -> set[TopicPartition]:
+        """Return the fresh partitions of numbers that nothing is under way of, and what else is to be asked for with them.
+
+        Partitions of one number share state (see `antiphon.bus.numbers`), which whoever is given the first of them restores. So
+        by then no transaction may be under way that holds work of any of them: neither of this member, nor of whoever had
+        the number before, in whose case the group says so when it is asked what is committed, for those too that are not
+        given to this member yet. What is worked on here meanwhile changes state that is here.
+        """
+        told = self._held.assigned - self._held.fresh
+        asked: set[TopicPartition] = set()
+        for number in {partition.partition for partition in self._held.fresh}:
+            rest = {TopicPartition(topic, number) for topic in self._membership.topics} - told
+            if self._ownership.settle(rest, 0.0):
+                asked |= rest
+        return asked
 
     def _go_on_elsewhere(self) -> None:
         """Let what is adrift go on where it can, and have the client fetch it again there."""
@@ -511,3 +528,7 @@ class Polling(threading.Thread):
             self._refused = False
             self._on_classic()
             self._client.fall_back()
+
+
+def _is_unsettled(answer: Offset) -> bool:
+    return answer.error is not None and answer.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT

@@ -54,11 +54,11 @@ class Fault(StrEnum):
     BROKER = "a broker stopped and started"
 
 
-def faults_of(dice: random.Random, kills: int, *, brokers: bool) -> list[Fault]:
-    """Return *kills* kills and what goes with them, in random order."""
-    some, few = max(kills // 6, 1), max(kills // 20, 1) if brokers else 0
+def faults_of(dice: random.Random, kills: int, stops: int) -> list[Fault]:
+    """Return *kills* kills of workers and what goes with them, and *stops* of brokers, in random order."""
+    some = max(kills // 6, 1)
     faults = [Fault.KILL] * kills
-    faults += [Fault.FREEZE] * some + [Fault.RESTART] * some + [Fault.SCALE] * some + [Fault.BROKER] * few
+    faults += [Fault.FREEZE] * some + [Fault.RESTART] * some + [Fault.SCALE] * some + [Fault.BROKER] * stops
     dice.shuffle(faults)
     return faults
 
@@ -70,6 +70,8 @@ class Course:
     seed: int
     events: int
     kills: int
+    stops: int = 0
+    """Of brokers."""
     accounts: int = 40
     partitions: int = 6
     session_s: float = 4.0
@@ -156,7 +158,7 @@ class Ordeal:
         self._brokers = brokers
         self._watch = watch
         self._dice = random.Random(f"faults of {course.seed}")
-        self._faults = faults_of(self._dice, course.kills, brokers=bool(brokers))
+        self._faults = faults_of(self._dice, course.kills, course.stops if brokers else 0)
         self._struck = 0
         self._published = 0
         self._clock = Stopwatch()

@@ -51,8 +51,13 @@ def main() -> None:
     """Run one and exit as it came out."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    course = Course(seed=options.seed, events=options.events, kills=options.kills, accounts=options.accounts)
-    _say(f"seed {course.seed}: {course.events:,} events, {course.kills} kills, {_BROKERS} brokers")
+    stops = max(options.kills // 20, 1) if options.stops is None else options.stops
+    course = Course(
+        seed=options.seed, events=options.events, kills=options.kills, stops=stops, accounts=options.accounts
+    )
+    _say(
+        f"seed {course.seed}: {course.events:,} events, {course.kills} kills, {course.stops} stops of {_BROKERS} brokers"
+    )
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=_made(TARGET)))
     cluster: Cluster | None = None
     satisfied = swift = False
@@ -95,6 +100,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of deposits and faults (random)")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=200, help="kill -9 of a worker; other faults come with them")
+    parser.add_argument("--stops", type=int, help="of a broker (one for every 20 kills)")
     parser.add_argument("--accounts", type=int, default=200, help="keys among which the events are spread")
     parser.add_argument("--workers", type=int, default=3, help="of each of the two agents")
     parser.add_argument(
@@ -106,8 +112,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hold", action="store_true", help="leave the brokers up where something was found")
     parser.add_argument("--save", action="store_true", help=f"keep the result in {PAGE.name}")
     options = parser.parse_args()
-    if min(options.events, options.kills, options.accounts, options.workers) < 1:
-        parser.error("expected at least 1 of each")
+    if min(options.events, options.kills, options.accounts, options.workers) < 1 or (options.stops or 0) < 0:
+        parser.error("expected at least 1 of each, or --stops 0")
     return options
 
 
@@ -221,7 +227,8 @@ def _findings(verdict: Verdict) -> list[str]:
 
 def save(course: Course, verdict: Verdict) -> None:
     """Put the result at the top of the page that keeps them."""
-    heading = f"## {time.strftime('%Y-%m-%d')}: {course.events:,} events, {course.kills} kills, seed {course.seed}"
+    faults = f"{course.kills} kills, {course.stops} stops of brokers"
+    heading = f"## {time.strftime('%Y-%m-%d')}: {course.events:,} events, {faults}, seed {course.seed}"
     text = "\n".join(["", heading, "", _machine(), "", *_table(course, verdict), "", *_findings(verdict), ""])
     page = PAGE.read_text()
     PAGE.write_text(page.replace(_NEWEST, _NEWEST + text, 1))

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,12 @@ from antiphon.bus.kafka import polling
 from antiphon.bus.kafka.config import GroupProtocol, KafkaConfig
 from antiphon.bus.kafka.ownership import Ownership
 from antiphon.bus.kafka.polling import Polling
-from antiphon.bus.port import Assigned, Membership, Records, Revoked, Taken
+from antiphon.bus.port import Assigned, Lost, Membership, Records, Revoked, Taken
 from antiphon.bus.record import TopicPartition
 from antiphon.testing.waiting import eventually
 
 P0 = TopicPartition("orders", 0)
+R0 = TopicPartition("orders.redrive", 0)
 _GIVES_UP_S = 10.0
 
 
@@ -64,6 +66,10 @@ class Client:
         self._polled: deque[Callable[[], Came | None]] = deque()
         self._consumed: deque[Callable[[], list[Came]]] = deque()
         self._asked = threading.Event()
+        self.asked_for: list[set[TopicPartition]] = []
+        """Of which partitions it was asked what is committed."""
+        self.unsettled: set[TopicPartition] = set()
+        """Of which a transaction is under way elsewhere."""
         self.sought: list[int] = []
         self.on_assign: Callable[[Any, list[Offset]], None]
         self.on_revoke: Callable[[Any, list[Offset]], None]
@@ -78,8 +84,8 @@ class Client:
         """Whether all that a test said is done."""
         return not self._polled
 
-    def assigns(self) -> None:
-        self.on_assign(self, [Offset(*P0)])
+    def assigns(self, *partitions: TopicPartition) -> None:
+        self.on_assign(self, [Offset(*partition) for partition in partitions or (P0,)])
 
     def revokes(self) -> None:
         self.on_revoke(self, [Offset(*P0)])
@@ -100,7 +106,13 @@ class Client:
         return self._consumed.popleft()()
 
     def committed(self, partitions: list[Offset], timeout: float) -> list[Offset]:
-        return [Offset(*P0, next(self._committed)) for _ in partitions]
+        self.asked_for.append({TopicPartition(one.topic, one.partition) for one in partitions})
+        return [self._answer(TopicPartition(one.topic, one.partition)) for one in partitions]
+
+    def _answer(self, partition: TopicPartition) -> Any:
+        if partition in self.unsettled:
+            return SimpleNamespace(**partition._asdict(), error=KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))
+        return Offset(*partition, next(self._committed))
 
     def seek(self, offset: Offset) -> None:
         self.sought.append(offset.offset)
@@ -121,16 +133,22 @@ class Client:
 
 
 @asynccontextmanager
-async def polling_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Polling]:
+async def polling_of(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    topics: tuple[str, ...] = (P0.topic,),
+    ownership: Ownership | None = None,
+) -> AsyncGenerator[Polling]:
     def make(*_: object, **__: object) -> Client:
         return client
 
     monkeypatch.setattr(polling, "Consumer", make)
     member = Polling(
         KafkaConfig(bootstrap_servers="127.0.0.1:1"),
-        Membership(group="g", topics=(P0.topic,), instance="i"),
+        Membership(group="g", topics=topics, instance="i"),
         GroupProtocol.CONSUMER,
-        Ownership(),
+        ownership or Ownership(),
         lambda: True,
         lambda: None,
         embedded=False,
@@ -214,3 +232,38 @@ async def test_a_client_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
         client.polls(lambda: Came(2), lambda: [Came(3), Came(4), Came(5)])
         got = [await offsets(member) for _ in range(3)]
         assert (got, client.sought) == ([[0, 1, 2], [3], [4, 5]], [0, 3, 4])
+
+
+async def test_what_shares_state_is_given_once_nothing_of_it_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is given one partition of a number restores its state: a transaction of another one may still change that."""
+    client = Client([0, 0, 7, 7])
+    client.polls(lambda: client.assigns(P0, R0))
+    ownership = Ownership()
+    async with polling_of(client, monkeypatch, topics=(P0.topic, R0.topic), ownership=ownership) as member:
+        assert (await taken(member, Assigned)).partitions.keys() == {P0, R0}
+        with ownership.committing(ownership.work([P0])):
+            member.restart()
+            await taken(member, Lost)
+            for _ in range(3):
+                client.polls(lambda: None)
+            await eventually(lambda: client.has_nothing, _GIVES_UP_S, what="that to be polled")
+            assert len(client.asked_for) == 1
+        given = (await taken(member, Assigned)).partitions
+        assert {partition: committed.offset for partition, committed in given.items()} == {P0: 7, R0: 7}
+
+
+async def test_what_shares_state_and_is_under_way_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a partition that is given later: who had the number before may still be committing work of that one."""
+    client = Client([0, 0, 0, 0, 0])
+    client.unsettled = {P0}
+    client.polls(lambda: client.assigns(R0))
+    async with polling_of(client, monkeypatch, topics=(P0.topic, R0.topic)) as member:
+        await eventually(lambda: len(client.asked_for) > 1, _GIVES_UP_S, what="it to be asked again")
+        assert client.asked_for[0] == {P0, R0}
+        client.unsettled = set()
+        assert (await taken(member, Assigned)).partitions.keys() == {R0}
+        asked = len(client.asked_for)
+        client.polls(lambda: client.assigns(P0))
+        # What is worked on by now does not hold up the rest.
+        assert (await taken(member, Assigned)).partitions.keys() == {P0}
+        assert client.asked_for[asked:] == [{P0}]

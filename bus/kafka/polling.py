@@ -468,7 +468,11 @@ class Polling(threading.Thread):
             # Committed meanwhile is with what the group says now: later it says nothing until this returns.
             self._ownership.hear(self._client.metadata())
             self._await_release(told)
-            if not self._ownership.settle(told, 2 * self._membership.transaction_timeout_s):
+            self._run_commands()
+            # What shares state with these and begins again elsewhere: as they do, only when nothing of it is under way.
+            numbers = {partition.partition for partition in told}
+            let_go = told | {partition for partition in self._held.fresh if partition.partition in numbers}
+            if not self._ownership.settle(let_go, 2 * self._membership.transaction_timeout_s):
                 log.warning("partitions were given up during a commit", extra={"partitions": sorted(told)})
         self._forget(revoked)
         self._jumps.left |= {topic for topic, _ in revoked}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -267,3 +267,30 @@ async def test_what_shares_state_and_is_under_way_elsewhere(monkeypatch: pytest.
         # What is worked on by now does not hold up the rest.
         assert (await taken(member, Assigned)).partitions.keys() == {P0}
         assert client.asked_for[asked:] == [{P0}]
+
+
+class Noting(Ownership):
+    """Notes of what it was asked whether anything is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settled: list[set[TopicPartition]] = []
+
+    def settle(self, partitions: Collection[TopicPartition], within_s: float) -> bool:
+        self.settled.append(set(partitions))
+        return super().settle(partitions, within_s)
+
+
+async def test_what_is_let_go_with_a_partition_that_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state goes to somebody else: not before a transaction of what shares it is through."""
+    client = Client([0, 0])
+    client.polls(lambda: client.assigns(P0, R0))
+    ownership = Noting()
+    async with polling_of(client, monkeypatch, topics=(P0.topic, R0.topic), ownership=ownership) as member:
+        await taken(member, Assigned)
+        ownership.settled.clear()
+        client.polls(lambda: client.on_revoke(client, [Offset(*R0)]))
+        revoked = await taken(member, Revoked)
+        member.again(frozenset({P0}))
+        revoked.release()
+        await eventually(lambda: {P0, R0} in ownership.settled, _GIVES_UP_S, what="both to be waited for")

@@ -285,6 +285,9 @@ class Ordeal:
             for number, fault in enumerate(self._faults):
                 least = int((number + self._dice.uniform(0.2, 1.0)) * self._share)
                 await self._in_mid_flow(least)
+                if fault is Fault.BROKER:
+                    # One at a time, and the next one when that has all it missed: of three, one may be away.
+                    await self._broker_is_down.acquire()
                 self._recovering.append((fault, self._clock.s, self._published))
                 await self._do(fault, going_on)
                 self._struck += 1
@@ -313,8 +316,7 @@ class Ordeal:
                 going_on.create_task(self._stop_a_broker(self._dice.choice(self._brokers), self._dice.uniform(2, 15)))
 
     async def _stop_a_broker(self, broker: Broker, for_s: float) -> None:
-        # One at a time, and the next one when this has all it missed: of three, one may be away.
-        async with self._broker_is_down:
+        try:
             end = self._dice.choice((broker.stop, broker.kill))
             self._staff.note(f"{end.__name__} broker {broker.node}")
             await asyncio.to_thread(end)
@@ -325,6 +327,8 @@ class Ordeal:
                 lambda: asyncio.to_thread(self._in_sync, broker), _STUCK_S, what=f"broker {broker.node} to catch up"
             )
             self._staff.note(f"broker {broker.node} has caught up")
+        finally:
+            self._broker_is_down.release()
 
     def _in_sync(self, broker: Broker) -> bool:
         """Say whether *broker* answers, and every broker has every record that it should have."""

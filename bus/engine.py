@@ -104,7 +104,8 @@ class Engine:
         self._names = names
         self._settings = settings
         self._owned: dict[TopicPartition, Owned] = {}
-        self._numbers = Numbers(names.redrive(consumer.name))
+        self._deciding = names.redrive(consumer.name)
+        self._numbers = Numbers(self._deciding)
         self._classes = {one.version: _classes(one) for one in consumer.versions}
         """By version: what its handler gets of each event type."""
         self._largest = claims.limit + HEADROOM
@@ -165,7 +166,7 @@ class Engine:
     def topics(self) -> tuple[str, ...]:
         """The topics it reads, as the cluster calls them."""
         plain = {event_class.__event__.topic for event_class in self._classes[self._consumer.version].values()}
-        return tuple(sorted([self._names.redrive(self._consumer.name), *(self._names.topic(topic) for topic in plain)]))
+        return tuple(sorted([self._deciding, *(self._names.topic(topic) for topic in plain)]))
 
     def status(self) -> Status:
         """Say how it stands. Any thread may ask, also while the event loop is blocked."""
@@ -232,6 +233,7 @@ class Engine:
                 transaction_timeout_s=self._settings.transaction_timeout_s,
                 revoke_grace_s=self._settings.revoke_grace_s,
                 on_missing_offsets=self._settings.on_missing_offsets,
+                deciding=self._deciding,
             )
         )
         try:

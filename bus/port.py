@@ -55,6 +55,9 @@ class Membership:
     revoke_grace_s: float = 5.0
     """How long a rebalance may wait for `Revoked.release`."""
     on_missing_offsets: MissingOffsets = MissingOffsets.EARLIEST
+    deciding: str | None = None
+    """That one of *topics* whose partition n goes with the right to work on partition n of the others, and with the state that
+    they share (see `antiphon.bus.numbers`): it is given once no transaction of anybody with work of any of them is under way."""
 
     @property
     def transactional_id(self) -> str:

@@ -371,19 +371,24 @@ class Polling(threading.Thread):
             self.inbox.put(jumped)
 
     def _settled(self) -> set[TopicPartition]:
-        """Return the fresh partitions of numbers that nothing is under way of, and what else is to be asked for with them.
+        """Return the fresh partitions of which no transaction is under way here, and what else is to be asked for with them.
 
-        Partitions of one number share state (see `antiphon.bus.numbers`), which whoever is given the first of them restores. So
-        by then no transaction may be under way that holds work of any of them: neither of this member, nor of whoever had
-        the number before, in whose case the group says so when it is asked what is committed, for those too that are not
-        given to this member yet. What is worked on here meanwhile changes state that is here.
+        Whoever is given the partition that decides restores the state that all of its number share. So by then no transaction
+        may be under way that holds work of any of them: neither of this member, nor of whoever had the number before. In whose
+        case the group says so when it is asked what is committed, so that is asked for those too that are not given
+        to this member yet. What is worked on here meanwhile changes state that is here.
         """
-        told = self._held.assigned - self._held.fresh
+        held, deciding = self._held, self._membership.deciding
+        told = held.assigned - held.fresh
         asked: set[TopicPartition] = set()
-        for number in {partition.partition for partition in self._held.fresh}:
-            rest = {TopicPartition(topic, number) for topic in self._membership.topics} - told
-            if self._ownership.settle(rest, 0.0):
-                asked |= rest
+        for number in {partition.partition for partition in held.fresh}:
+            together = {partition for partition in held.fresh if partition.partition == number}
+            if (deciding, number) in together:
+                together |= {TopicPartition(topic, number) for topic in self._membership.topics} - told
+                if self._ownership.settle(together, 0.0):
+                    asked |= together
+            else:
+                asked |= {partition for partition in together if self._ownership.settle([partition], 0.0)}
         return asked
 
     def _go_on_elsewhere(self) -> None:

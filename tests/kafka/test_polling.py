@@ -146,7 +146,7 @@ async def polling_of(
     monkeypatch.setattr(polling, "Consumer", make)
     member = Polling(
         KafkaConfig(bootstrap_servers="127.0.0.1:1"),
-        Membership(group="g", topics=topics, instance="i"),
+        Membership(group="g", topics=topics, instance="i", deciding=R0.topic),
         GroupProtocol.CONSUMER,
         ownership or Ownership(),
         lambda: True,

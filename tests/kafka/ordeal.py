@@ -169,6 +169,7 @@ class Ordeal:
         self._recovering: list[tuple[Fault, float, int]] = []
         self._recoveries: defaultdict[Fault, list[float]] = defaultdict(list)
         self._broker_is_down = asyncio.Lock()
+        staff.is_excused = self._broker_is_down.locked
 
     async def run(self) -> Verdict:
         """Run it to the end; raises `TimeoutError` where nothing comes through any more."""

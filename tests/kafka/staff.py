@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from antiphon.testing.waiting import eventually
 STOP_S = 90.0
 # Ends in an orderly way; or was told to before it had begun.
 _ORDERLY = (0, -signal.SIGTERM)
+# Could not finish all that it had in hand, and says so.
+_HANDED_BACK = 1
 _TAIL = 2_000
 
 
@@ -53,6 +55,8 @@ class Staff:
         self.hands: list[Hand] = []
         self.complaints: list[str] = []
         """Who ended without being told to, or not as told."""
+        self.is_excused: Callable[[], bool] = lambda: False
+        """Whether somebody who is told to stop now may be unable to finish what is in hand: a broker is away."""
         self._agents = agents
         self._workers = workers
         self._folder = folder
@@ -139,6 +143,7 @@ class Staff:
 
     async def _stop(self, hand: Hand) -> None:
         hand.free = False
+        was_excused = self.is_excused()
         if hand.process.exit_code is None:
             self.note(f"stop {hand.name}")
             os.kill(hand.process.pid, signal.SIGTERM)
@@ -148,8 +153,10 @@ class Staff:
             self.complaints.append(f"{error}; its log ends:\n{self._tail(hand)}")
             hand.process.stop(by=signal.SIGKILL)
             return
-        if hand.process.exit_code not in _ORDERLY:
-            code = hand.process.exit_code
+        code = hand.process.exit_code
+        if code == _HANDED_BACK and (was_excused or self.is_excused()):
+            self.note(f"{hand.name} handed back what it had begun")
+        elif code not in _ORDERLY:
             self.complaints.append(f"{hand.name} was stopped and ended with {code}; its log ends:\n{self._tail(hand)}")
         hand.process.stop()
 

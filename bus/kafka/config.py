@@ -158,8 +158,9 @@ def surveyor(config: KafkaConfig, *, committed: bool) -> Options:
     """Make the options of a consumer that asks where partitions begin and end, *committed*: of what is committed."""
     return {
         **_shared(config),
-        # As a reader's: nobody's group.
+        # As a reader's, all three: nobody's group.
         "group.id": "antiphon.reader",
+        "max.poll.interval.ms": 86_400_000,
         "enable.auto.commit": False,
         "isolation.level": "read_committed" if committed else "read_uncommitted",
         # Other kinds of clients cannot be told so: asking makes a topic, where brokers make what they are asked for.

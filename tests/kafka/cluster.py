@@ -51,7 +51,7 @@ QUICK = {
 # Without these its log has no times, and cannot be laid beside a worker's.
 _DATED = tuple(
     f"-Dorg.slf4j.simpleLogger.{setting}"
-    for setting in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX")
+    for setting in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSX")
 )
 # A controller that lives on says of a broker that was killed, before it is there again, that it leads nothing.
 _RESTARTED = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}

@@ -43,6 +43,8 @@ E = TypeVar("E", bound=Event)
 
 _SINGLE_OBJECT = 10
 _CONFLUENT = 5
+# Up to here, some 70 years, a number of seconds tells microseconds apart, however it is taken apart by whoever reads it.
+_EXACT = timedelta(microseconds=2**51)
 
 
 class Codec:
@@ -375,6 +377,14 @@ def _mapping_to_json(value: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): to_json(part) for name, part in value.items()}
 
 
+def _duration_to_json(value: timedelta) -> float | str:
+    if abs(value) <= _EXACT:
+        return value.total_seconds()
+    # A number of seconds has no room for its microseconds: as ISO 8601 writes it.
+    sign, whole = ("-", -value) if value < timedelta() else ("", value)
+    return f"{sign}P{whole.days}DT{whole.seconds}.{whole.microseconds:06}S"
+
+
 def _scalar_to_json(value: Any) -> Any:
     match value:
         case bytes():
@@ -382,7 +392,7 @@ def _scalar_to_json(value: Any) -> Any:
         case datetime() | date() | time():
             return value.isoformat().replace("+00:00", "Z")
         case timedelta():
-            return value.total_seconds()
+            return _duration_to_json(value)
         case Decimal() | UUID():
             return str(value)
         case _:

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -12,6 +13,7 @@ from antiphon.schemas.avro import fingerprint, schema_of
 from antiphon.schemas.codec import Codec, to_json
 from antiphon.schemas.errors import DecodeError, EncodeError, IncompatibleSchemaError, UnknownSchemaError
 from antiphon.schemas.event import Event, envelope_or_none
+from antiphon.schemas.input import event_from_json
 from antiphon.schemas.shape import As
 from antiphon.schemas.store import AvroSchema, MemoryStore
 
@@ -240,6 +242,25 @@ async def test_any_value_is_read_without_a_class() -> None:
     }
     assert to_json(data) == document
     assert to_json(seen) == {**document, "cost": "1.5", "level": 2}
+
+
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [
+        (timedelta(seconds=1.5), 1.5),
+        (timedelta(days=99_421, microseconds=1), "P99421DT0.000001S"),
+        (-timedelta(days=99_421, hours=1, microseconds=1), "-P99421DT3600.000001S"),
+    ],
+)
+def test_a_duration_in_json_keeps_its_microseconds(length: timedelta, told: object) -> None:
+    """As a number of seconds where there is room for them, and as ISO 8601 has it where there is not."""
+
+    class Waited(Event):
+        wait: timedelta
+
+    waited = Waited(wait=length)
+    assert to_json(waited) == {"wait": told}
+    assert event_from_json(Waited, json.dumps(to_json(waited))) == waited
 
 
 async def test_a_schema_that_is_no_record_cannot_be_read_as_an_event() -> None:

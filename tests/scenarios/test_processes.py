@@ -103,7 +103,8 @@ class Deployed:
 
     @property
     def processes(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+        # In the order they were started in, which that of their ids is not where these have begun anew.
+        return sorted(psutil.Process(self.process.pid).children(), key=psutil.Process.create_time)
 
 
 @pytest.fixture

@@ -30,6 +30,19 @@ class GroupProtocol(StrEnum):
     CLASSIC = "classic"
 
 
+# Of a consumer that is not a member of a group.
+_IN_NO_GROUP: Options = {
+    # Asked for by the client, used by nobody: partitions are assigned by hand and nothing is committed.
+    "group.id": "antiphon.reader",
+    # Made for members of groups; too short for the client's own session time-out, which is none of its either.
+    "max.poll.interval.ms": 86_400_000,
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # Other kinds of clients cannot be told so: asking makes a topic, where brokers make what they are asked for.
+    "allow.auto.create.topics": False,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KafkaConfig:
     """How to reach a cluster and how long to try."""
@@ -140,15 +153,9 @@ def reader(config: KafkaConfig, *, ends: bool) -> Options:
         "queued.min.messages": 5_000,
         "queued.max.messages.kbytes": 16 * 1024,
         **_shared(config),
-        # Asked for by the client, used by nobody: partitions are assigned by hand and nothing is committed.
-        "group.id": "antiphon.reader",
-        # Made for members of groups; too short for the client's own session time-out, which is none of a reader's either.
-        "max.poll.interval.ms": 86_400_000,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
+        **_IN_NO_GROUP,
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
-        "allow.auto.create.topics": False,
         # A transaction ends with a marker that is no record: without this nobody could tell that the end is reached.
         "enable.partition.eof": True,
     }
@@ -158,13 +165,8 @@ def surveyor(config: KafkaConfig, *, committed: bool) -> Options:
     """Make the options of a consumer that asks where partitions begin and end, *committed*: of what is committed."""
     return {
         **_shared(config),
-        # As a reader's, all three: nobody's group.
-        "group.id": "antiphon.reader",
-        "max.poll.interval.ms": 86_400_000,
-        "enable.auto.commit": False,
+        **_IN_NO_GROUP,
         "isolation.level": "read_committed" if committed else "read_uncommitted",
-        # Other kinds of clients cannot be told so: asking makes a topic, where brokers make what they are asked for.
-        "allow.auto.create.topics": False,
         "log_level": 0,
     }
 

@@ -63,7 +63,7 @@ class Survey:
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
-            if answer.offset == OFFSET_INVALID:
+            if answer.offset == OFFSET_INVALID or (answer.offset < 0 and time_ms in (FIRST, END)):
                 # What the client says, and no error beside it, where a connection ended in the middle of the question. Whoever
                 # took it for an end would read nothing, and take that for all there is.
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE, "the connection was cut"))
